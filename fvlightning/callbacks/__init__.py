@@ -1,0 +1,7 @@
+"""Callbacks that show a network while it trains."""
+
+from fvlightning.callbacks.pictures import EpochPictures
+from fvlightning.callbacks.visualization import VisualizationCallback
+from fvlightning.callbacks.weights import WeightImagesCallback
+
+__all__ = ["EpochPictures", "VisualizationCallback", "WeightImagesCallback"]

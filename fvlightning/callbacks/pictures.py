@@ -1,0 +1,122 @@
+"""What the callbacks that show pictures at the end of an epoch have in common."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from PIL import Image as PILImage
+from typing_extensions import override
+
+from fvlightning.errors import InputError
+from fvlightning.output import check_writable, layer_name, log_image, save_animation, save_png, takes_images
+
+
+class EpochPictures(pl.Callback):
+    """Shows pictures before training and at the end of epochs, and joins them into animations when training ends.
+
+    Epoch 0 is the untrained network, epoch n the network after n epochs. The pictures go to every logger that takes
+    images and, as PNG files, to ``FOLDER/epoch_NNNN/``; each animation is ``FOLDER/NAME.webp``.
+
+    Args:
+        every_n_epochs: Pictures are made after every so many epochs.
+        before_training: Whether there are pictures of the untrained network.
+        animate: Whether an animation is made of each sheet.
+        dirpath: The folder. Default: `subfolder` in the run's folder (that of the first logger, or the trainer's
+            ``default_root_dir`` without loggers).
+
+    Raises:
+        InputError: `every_n_epochs` is less than 1.
+    """
+
+    subfolder: str
+
+    def __init__(self, every_n_epochs: int, before_training: bool, animate: bool, dirpath: str | None) -> None:
+        if every_n_epochs < 1:
+            raise InputError(f"{type(self).__name__}(every_n_epochs={every_n_epochs}): must be at least 1")
+        self.every_n_epochs = every_n_epochs
+        self.before_training = before_training
+        self.animate = animate
+        self.dirpath = dirpath
+        self._folder: Path | None = None
+
+    @abstractmethod
+    def show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
+        """Make the pictures of an epoch; called on every rank."""
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        folder = Path(self.dirpath) if self.dirpath else _run_folder(trainer) / self.subfolder
+        # A trial run (fast_dev_run) leaves no files; it has no loggers either.
+        self._folder = None if getattr(trainer, "fast_dev_run", False) else folder
+        if self._folder is not None and trainer.is_global_zero:
+            check_writable(self._folder)
+            if trainer.loggers and not any(takes_images(logger) for logger in trainer.loggers):
+                names = ", ".join(type(logger).__name__ for logger in trainer.loggers)
+                rank_zero_warn(f"no logger takes images ({names}): the pictures are in {self._folder} only")
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.before_training and trainer.global_step == 0:
+            self.show(trainer, pl_module, 0)
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every_n_epochs == 0:
+            self.show(trainer, pl_module, epoch)
+
+    @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._animate(trainer)
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._animate(trainer)
+
+    def epoch_folder(self, epoch: int) -> Path | None:
+        """The folder of an epoch's files, or None in a trial run."""
+        return self._folder / f"epoch_{epoch:04d}" if self._folder else None
+
+    def publish(self, trainer: pl.Trainer, name: str, sheet: PILImage.Image, epoch: int) -> None:
+        """Write a sheet as a file and give it to the loggers. For rank zero.
+
+        Args:
+            trainer: The trainer.
+            name: Name of the layer that the sheet shows.
+            sheet: The sheet.
+            epoch: The epoch.
+        """
+        if (folder := self.epoch_folder(epoch)) is not None:
+            save_png(sheet, folder / f"{layer_name(name)}.png")
+        for logger in _image_loggers(trainer):
+            log_image(logger, f"{self.subfolder}/{name}", sheet, trainer.global_step)
+
+    def _animate(self, trainer: pl.Trainer) -> None:
+        if not self.animate or self._folder is None or not trainer.is_global_zero:
+            return
+        frames: dict[str, list[Path]] = {}
+        for sheet in sorted(self._folder.glob("epoch_*/*.png")):
+            frames.setdefault(sheet.stem, []).append(sheet)
+        for name, sheets in frames.items():
+            if len(sheets) > 1:
+                save_animation(sheets, self._folder / f"{name}.webp")
+
+
+def _image_loggers(trainer: pl.Trainer) -> Iterable[pl.loggers.Logger]:
+    return (logger for logger in trainer.loggers if not isinstance(logger, DummyLogger) and takes_images(logger))
+
+
+def _run_folder(trainer: pl.Trainer) -> Path:
+    """Return the run's own folder. Every rank has to call it: it is broadcast from rank zero."""
+    folder: str | None
+    if not trainer.loggers or isinstance(trainer.loggers[0], TensorBoardLogger | CSVLogger):
+        folder = trainer.log_dir
+    else:
+        logger = trainer.loggers[0]
+        folder = str(Path(logger.save_dir or trainer.default_root_dir, str(logger.name), str(logger.version)))
+        folder = trainer.strategy.broadcast(folder)
+    return Path(folder or trainer.default_root_dir)

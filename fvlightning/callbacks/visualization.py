@@ -1,0 +1,243 @@
+"""Pictures of what units look for, while a network trains."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from typing_extensions import override
+
+from fvlightning.callbacks.pictures import EpochPictures
+from fvlightning.callbacks.progress import step_progress
+from fvlightning.errors import InputError
+from fvlightning.features import Feature, Maximizer, Unit, resolve_units
+from fvlightning.output import (
+    contact_sheet,
+    feature_record,
+    log_scalars,
+    save_png,
+    to_pixels,
+    to_signed_pixels,
+    unit_file,
+    write_manifest,
+)
+
+_SHARDING_STRATEGIES = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
+
+
+class VisualizationCallback(EpochPictures):
+    """Runs activation maximisation on units of the network at the end of each epoch.
+
+    Each layer gets one contact sheet an epoch, and each unit a scalar, ``activation/LAYER/INDEX``: what the unit gives
+    for its picture. The pictures and ``features.json`` are written under the run's folder, in ``features/epoch_NNNN``.
+
+    Training does not notice: it ends with bit-identical weights, optimiser state and metrics as without the callback.
+    In distributed training every rank makes its part of the units.
+
+    Args:
+        units: Text forms, such as ``["conv2:0-15", "fc2:*"]`` (`fvlightning.Unit`). Layers are named as in the
+            LightningModule's ``net``, or in the LightningModule itself if it has none.
+        maximizer: How the pictures are made. Default: ``Maximizer()``.
+        every_n_epochs: Pictures are made after every so many epochs.
+        before_training: Whether there are pictures of the untrained network, as epoch 0.
+        warm_start: Go on from the pictures of the last time, so that their evolution is smooth and cheap, instead of
+            making them anew.
+        warm_steps: Steps of a picture that has a warm start. Default: a quarter of the maximizer's.
+        animate: Whether an animation of each sheet is made at the end, ``features/LAYER.webp``.
+        image_shape: ``(C, H, W)`` of the pictures. Default: the LightningModule's ``input_shape``, else the data
+            module's ``image_shape``, else that of the LightningModule's ``example_input_array``.
+        dirpath: Folder of the files. Default: ``features`` in the run's folder.
+
+    Raises:
+        InputError: A setting is out of its range; when training starts: a unit cannot be used, the folder cannot be
+            written, or the shape of the pictures is not known.
+        MisconfigurationException: The strategy shards the weights (FSDP, DeepSpeed stage 3).
+
+    Example:
+        >>> trainer = L.Trainer(callbacks=[VisualizationCallback(units=["conv2:0-15"], every_n_epochs=1)])
+    """
+
+    subfolder = "features"
+
+    def __init__(
+        self,
+        units: Sequence[str],
+        maximizer: Maximizer | None = None,
+        every_n_epochs: int = 1,
+        before_training: bool = True,
+        warm_start: bool = True,
+        warm_steps: int | None = None,
+        animate: bool = True,
+        image_shape: tuple[int, int, int] | None = None,
+        dirpath: str | None = None,
+    ) -> None:
+        super().__init__(every_n_epochs, before_training, animate, dirpath)
+        if warm_steps is not None and warm_steps < 1:
+            raise InputError(f"VisualizationCallback(warm_steps={warm_steps}): must be at least 1")
+        if warm_steps is not None and not warm_start:
+            rank_zero_warn("VisualizationCallback(warm_steps=...) has no effect with warm_start=False")
+        self.units = [units] if isinstance(units, str) else list(units)
+        self.maximizer = maximizer if maximizer is not None else Maximizer()
+        self.warm_start = warm_start
+        self.warm_steps = warm_steps if warm_steps is not None else math.ceil(self.maximizer.steps / 4)
+        self.image_shape = image_shape
+        self._resolved: list[Unit] = []
+        self._shape: tuple[int, ...] = ()
+        self._starts: dict[tuple[str, int], Tensor] = {}
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _refuse_sharded_weights(trainer)
+        super().on_fit_start(trainer, pl_module)
+        self._shape = self._picture_shape(trainer, pl_module)
+        # Every rank checks all units, so that a wrong one ends all ranks and none waits for the others.
+        self._resolved = resolve_units(pl_module, self.units, self._shape)
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step == 0:
+            self._starts.clear()
+        super().on_train_start(trainer, pl_module)
+
+    @override
+    def show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
+        features = self._make(trainer, pl_module, epoch)
+        if self.warm_start:
+            self._starts.update({(f.name, f.repeat): f.parameters for f in features if f.status != "non-finite"})
+        if trainer.is_global_zero:
+            self._publish(trainer, pl_module, features, epoch)
+
+    def _make(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> list[Feature]:
+        """Make this rank's part of the units; on rank zero, return all of them, in order."""
+        mine = self._resolved[trainer.global_rank :: trainer.world_size]
+        warm = [unit for unit in mine if (str(unit), 0) in self._starts]
+        fresh = [unit for unit in mine if unit not in warm]
+        plan = [(units, n) for units, n in ((warm, self.warm_steps), (fresh, self.maximizer.steps)) if units]
+        total = sum(len(units) * steps for units, steps in plan) * self.maximizer.repeats
+        features: list[Feature] = []
+        failure: Exception | None = None
+        try:
+            with step_progress(trainer, f"Pictures of epoch {epoch}", total) as advance:
+                for units, steps in plan:
+                    features += self.maximizer.maximize(
+                        pl_module, units, self._shape, start=self._starts, steps=steps, on_step=advance
+                    )
+        except Exception as error:
+            failure = error
+            if trainer.world_size == 1:
+                raise
+        if trainer.world_size > 1:
+            features = _gather(trainer, features, failure)
+        order = {str(unit): place for place, unit in enumerate(self._resolved)}
+        return sorted(features, key=lambda feature: (order[feature.name], feature.repeat))
+
+    def _publish(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, features: Sequence[Feature], epoch: int
+    ) -> None:
+        by_layer: dict[str, list[Feature]] = {}
+        for feature in features:
+            assert isinstance(feature.unit, Unit)
+            by_layer.setdefault(str(feature.unit.layer_call), []).append(feature)
+        for layer, of_layer in by_layer.items():
+            limit = None
+            if not self.maximizer.image.bounded:
+                limit = max(float(feature.image.abs().max()) for feature in of_layer) or 1.0
+            pixels = [to_pixels(f.image) if limit is None else to_signed_pixels(f.image, limit) for f in of_layer]
+            title = f"{layer}, " + (f"epoch {epoch}" if epoch else "untrained")
+            labels = [_label(feature) for feature in of_layer]
+            self.publish(trainer, layer, contact_sheet(pixels, labels, title, limit=limit), epoch)
+            if (folder := self.epoch_folder(epoch)) is not None:
+                for feature, picture in zip(of_layer, pixels, strict=True):
+                    assert isinstance(feature.unit, Unit)
+                    save_png(picture, folder / unit_file(feature.unit, feature.repeat))
+        log_scalars(trainer.loggers, _scalars(features), trainer.global_step)
+        if (folder := self.epoch_folder(epoch)) is not None:
+            records = [feature_record(f, unit_file(f.unit, f.repeat)) for f in features if isinstance(f.unit, Unit)]
+            net = getattr(pl_module, "net", pl_module)
+            write_manifest(records, folder / "features.json", model=type(net).__name__, epoch=epoch)
+        _warn_of(features, epoch)
+
+    def _picture_shape(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> tuple[int, ...]:
+        example = pl_module.example_input_array
+        for shape in (
+            self.image_shape,
+            getattr(pl_module, "input_shape", None),
+            getattr(getattr(trainer, "datamodule", None), "image_shape", None),
+            example.shape[1:] if isinstance(example, Tensor) else None,
+        ):
+            if shape is not None:
+                return tuple(shape)
+        name = type(pl_module).__name__
+        raise InputError(
+            f"the shape of {name}'s pictures is not known; give VisualizationCallback(image_shape=(C, H, W)), "
+            f"or {name} an attribute input_shape"
+        )
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        starts = [
+            {"unit": unit, "repeat": repeat, "parameters": parameters}
+            for (unit, repeat), parameters in self._starts.items()
+        ]
+        return {"starts": starts}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._starts = {(start["unit"], start["repeat"]): start["parameters"] for start in state_dict["starts"]}
+
+
+def _gather(trainer: pl.Trainer, features: list[Feature], failure: Exception | None) -> list[Feature]:
+    """Bring the features of all ranks to rank zero, or raise on every rank what went wrong on one."""
+    reasons: list[str | None] = [None] * trainer.world_size
+    reason = f"{type(failure).__name__}: {failure}" if failure else None
+    torch.distributed.all_gather_object(reasons, reason)
+    for rank, other in enumerate(reasons):
+        if other is not None:
+            raise RuntimeError(f"rank {rank} could not make its pictures: {other}") from failure
+    gathered: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
+    torch.distributed.gather_object(features, gathered)
+    return features if gathered is None else [feature for part in gathered for feature in part]
+
+
+def _label(feature: Feature) -> str:
+    assert isinstance(feature.unit, Unit)
+    label = unit_file(feature.unit).stem
+    if feature.repeat:
+        label += f" #{feature.repeat}"
+    return label if feature.status == "ok" else f"{label} ({feature.status})"
+
+
+def _scalars(features: Sequence[Feature]) -> Mapping[str, float]:
+    """Return the activation that each unit reaches with the best of its pictures."""
+    best: dict[Unit, float] = {}
+    for feature in features:
+        assert isinstance(feature.unit, Unit)
+        best[feature.unit] = max(best.get(feature.unit, -math.inf), feature.score)
+    return {
+        "activation/" + unit_file(unit).with_suffix("").as_posix(): -score if unit.minimize else score
+        for unit, score in best.items()
+    }
+
+
+def _warn_of(features: Sequence[Feature], epoch: int) -> None:
+    for status, meaning in (
+        ("non-finite", "gave values that are not finite; their pictures are the last ones before that"),
+        ("dead", "do not answer to any step (dead ReLUs?); choose the layer before the activation function"),
+    ):
+        names = [feature.name for feature in features if feature.status == status]
+        if names:
+            shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+            rank_zero_warn(f"epoch {epoch}: {len(names)} of {len(features)} units {meaning}: {shown}")
+
+
+def _refuse_sharded_weights(trainer: pl.Trainer) -> None:
+    strategy = trainer.strategy
+    if any(base.__name__ in _SHARDING_STRATEGIES for base in type(strategy).__mro__):
+        raise MisconfigurationException(
+            f"VisualizationCallback does not work with {type(strategy).__name__}, which shards the weights over "
+            "devices; use the strategy 'ddp', or leave the callback out"
+        )

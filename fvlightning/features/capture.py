@@ -1,0 +1,178 @@
+"""Run a network only as far as the layers that are needed, and take their activations."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from fvlightning.errors import InputError, did_you_mean
+from fvlightning.features.units import LayerCall
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What one call of a layer gave, in one layout for all kinds of layers.
+
+    Args:
+        values: ``(B, C, *positions)``: ``(B, C)`` of a linear layer, ``(B, C, H, W)`` of a convolution, ``(B, C, T)``
+            of a sequence of tokens.
+        prefix_tokens: How many of the T tokens, at the start, are class and register tokens and no part of the picture.
+    """
+
+    values: Tensor
+    prefix_tokens: int = 0
+
+    @classmethod
+    def of(cls, output: Any, prefix_tokens: int = 0) -> Self:
+        """Take the first tensor of a module's output and bring its channels to the second place.
+
+        Args:
+            output: A tensor ``(B,)``, ``(B, C)``, ``(B, T, C)`` or ``(B, C, *positions)``, or a tuple, list, mapping or
+                dataclass that holds one.
+            prefix_tokens: As in `Activation`; used for sequences only.
+
+        Raises:
+            InputError: The output holds no tensor with a batch dimension.
+        """
+        values = _first_tensor(output)
+        if values is None or values.ndim == 0:
+            raise InputError(f"a layer that gives {type(output).__name__} has no activations; choose one with a tensor")
+        if values.ndim == 1:
+            values = values[:, None]
+        if values.ndim == 3:
+            return cls(values.movedim(2, 1), prefix_tokens)
+        return cls(values)
+
+    @property
+    def n_units(self) -> int:
+        """The number of channels, C."""
+        return self.values.shape[1]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The size of the map, ``(H, W)``, ``(T,)`` or ``()``."""
+        return tuple(self.values.shape[2:])
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return the activations of some of the pictures, by their places ``(b,)`` in the batch."""
+        return type(self)(self.values[rows], self.prefix_tokens)
+
+
+Activations = Mapping[LayerCall, Activation]
+
+
+class _Reached(BaseException):
+    """Leaves the forward pass once all that is wanted was seen. No `Exception`, so that networks do not catch it."""
+
+
+class Capture:
+    """Runs a network up to the last layer that is wanted.
+
+    Args:
+        network: Any module that takes pictures ``(B, C, H, W)``.
+        layers: What to capture.
+
+    Raises:
+        InputError: A layer is not in the network.
+    """
+
+    def __init__(self, network: nn.Module, layers: Iterable[LayerCall]) -> None:
+        self.network = network
+        self.layers = frozenset(layers)
+        self._modules = {path: find_layer(network, path) for path in sorted({layer.layer for layer in self.layers})}
+        self._prefix_tokens = _prefix_tokens(network)
+
+    def __call__(self, pictures: Tensor) -> dict[LayerCall, Activation]:
+        """Return the activations, with their graph.
+
+        Args:
+            pictures: ``(B, C, H, W)`` in [0, 1].
+
+        Raises:
+            InputError: The forward pass ended without a layer, or without that call of it.
+        """
+        found: dict[LayerCall, Activation] = {}
+        calls = dict.fromkeys(self._modules, 0)
+
+        def take(path: str, output: Any) -> None:
+            layer_call = LayerCall(path, calls[path])
+            calls[path] += 1
+            if layer_call not in self.layers:
+                return
+            activation = Activation.of(output, self._prefix_tokens)
+            if len(found) + 1 == len(self.layers):
+                found[layer_call] = activation
+                raise _Reached
+            # An in-place operation behind this layer (ReLU(inplace=True)) would overwrite what it gave.
+            found[layer_call] = Activation(activation.values.clone(), activation.prefix_tokens)
+
+        handles = [
+            module.register_forward_hook(lambda _module, _inputs, output, path=path: take(path, output))
+            for path, module in self._modules.items()
+        ]
+        try:
+            self.network(pictures)
+        except _Reached:
+            return found
+        finally:
+            for handle in handles:
+                handle.remove()
+        raise InputError(self._unreached(next(iter(sorted(self.layers - set(found), key=str))), calls))
+
+    def _unreached(self, layer: LayerCall, calls: Mapping[str, int]) -> str:
+        name = type(self.network).__name__
+        if n_calls := calls[layer.layer]:
+            return f"no call {layer.call} of layer {layer.layer!r}: {name} calls it {n_calls} times, counted from 0"
+        return f"the forward pass of {name} never reaches layer {layer.layer!r}; choose a layer that it runs"
+
+
+def find_layer(network: nn.Module, path: str) -> nn.Module:
+    """Return the module at `path`; where `network` has a ``net`` (a LightningModule, say), a path in that will do.
+
+    Raises:
+        InputError: There is none; the message lists the layers and names the closest.
+    """
+    modules = dict(network.named_modules(remove_duplicate=False))
+    for candidate in (path, f"net.{path}"):
+        if path and candidate in modules:
+            found: nn.Module = modules[candidate]
+            return found
+    names = [name.removeprefix("net.") for name, child in modules.items() if name and not any(child.children())]
+    shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
+    name = type(_named_network(network)).__name__
+    every = [other.removeprefix("net.") for other in modules if other]
+    raise InputError(f"no layer {path!r} in {name}; layers: {shown}.{did_you_mean(path, every)}")
+
+
+def _named_network(network: nn.Module) -> nn.Module:
+    net = getattr(network, "net", None)
+    return net if isinstance(net, nn.Module) else network
+
+
+def _prefix_tokens(network: nn.Module) -> int:
+    """Return timm's count of class and register tokens."""
+    return int(getattr(_named_network(network), "num_prefix_tokens", 0) or 0)
+
+
+def _first_tensor(output: Any) -> Tensor | None:
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        parts: Iterable[Any] = output.values()
+    elif isinstance(output, tuple | list):
+        parts = output
+    elif is_dataclass(output):
+        parts = [getattr(output, field.name) for field in fields(output)]
+    else:
+        return None
+    return next((tensor for part in parts if (tensor := _first_tensor(part)) is not None), None)
+
+
+def device_and_dtype(network: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return where the network's weights are, and the type of number that it computes with."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.is_floating_point():
+            return tensor.device, tensor.dtype
+    return torch.device("cpu"), torch.float32

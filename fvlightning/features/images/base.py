@@ -1,0 +1,35 @@
+"""How a picture is parametrised."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Image(ABC):
+    """A parametrisation: parameters of a batch of pictures -> pictures.
+
+    It holds settings only. The parameters belong to the maximizer, so that one instance serves any number of pictures.
+
+    Attributes:
+        bounded: Whether the pictures lie in [0, 1]. Only inputs that are no pictures (`RawInput`) do not.
+    """
+
+    bounded: bool = True
+
+    @abstractmethod
+    def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Return the parameters that one picture starts from.
+
+        Args:
+            image_shape: ``(C, H, W)``.
+            generator: The picture's own source of random numbers, on the CPU.
+        """
+
+    @abstractmethod
+    def __call__(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
+        """Return the pictures ``(B, C, H, W)`` with their graph, each from its own row of the parameters ``(B, ...)``."""
+
+    def project(self, parameters: Tensor) -> None:  # noqa: B027 - most parametrisations have nothing to put back
+        """Put parameters back, in place and after each step, where they must not be. By default nothing."""

@@ -1,0 +1,22 @@
+"""Colour decorrelation."""
+
+import torch
+from torch import Tensor
+
+# Square root of the colour covariance of natural images, with its largest column norm, 0.461952, divided out: lucid's
+# optvis/param/color.py, https://github.com/tensorflow/lucid.
+COLOR_CORRELATION = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]]) / 0.461952
+
+
+def correlate_colors(colors: Tensor) -> Tensor:
+    """Turn decorrelated colours into correlated ones, whose steps are as likely as those of natural images.
+
+    A step on the first channel changes brightness, on the other two the hue; brightness then changes the fastest, as in
+    natural images (Olah et al. 2017, https://distill.pub/2017/feature-visualization/#d-footnote-8).
+
+    Args:
+        colors: ``(B, 3, H, W)``; with any other number of channels they are returned as they are.
+    """
+    if colors.shape[1] != 3:
+        return colors
+    return torch.einsum("ij,bjhw->bihw", COLOR_CORRELATION.to(colors), colors)

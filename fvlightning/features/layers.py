@@ -1,0 +1,94 @@
+"""Which layers a network has, how large they are, and which units a text names."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fvlightning.errors import InputError
+from fvlightning.features.capture import Capture, device_and_dtype
+from fvlightning.features.isolation import frozen, isolated_rng
+from fvlightning.features.units import LayerCall, Unit, UnitRange
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """The size of what one call of a layer gives for one picture.
+
+    Args:
+        n_units: Channels of a convolution, features of a linear layer or a token.
+        positions: ``(H, W)`` of a map, ``(T,)`` of a sequence, ``()`` of a linear layer.
+    """
+
+    n_units: int
+    positions: tuple[int, ...]
+
+
+def measure_layers(
+    network: nn.Module, layers: Iterable[LayerCall], image_shape: Sequence[int]
+) -> dict[LayerCall, LayerSize]:
+    """Run one grey picture through the network and return the sizes of the layers.
+
+    Args:
+        network: Any module that takes pictures.
+        layers: The layers to measure.
+        image_shape: ``(C, H, W)`` of the pictures that the network takes.
+
+    Raises:
+        InputError: A layer is unknown or not reached, or the network cannot take a picture of that size.
+    """
+    capture = Capture(network, layers)
+    device, dtype = device_and_dtype(network)
+    picture = torch.full((1, *image_shape), 0.5, device=device, dtype=dtype)
+    with isolated_rng(), frozen(network), torch.no_grad():
+        try:
+            activations = capture(picture)
+        except InputError:
+            raise
+        except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(
+                f"{type(network).__name__} cannot take a picture of shape {tuple(image_shape)}: {reason}; "
+                "give the image_shape (C, H, W) that the network was made for"
+            ) from error
+    return {layer: LayerSize(found.n_units, found.positions) for layer, found in activations.items()}
+
+
+def resolve_units(network: nn.Module, units: Sequence[str | Unit], image_shape: Sequence[int]) -> list[Unit]:
+    """Turn texts into units, each once, in the order given, and check each against the network.
+
+    Args:
+        network: Any module that takes pictures.
+        units: Text forms, such as ``"conv2:*"``, or units.
+        image_shape: ``(C, H, W)`` of the pictures that the network takes.
+
+    Raises:
+        InputError: No units are given, or one is malformed, outside of its layer, or in a layer that is unknown or not
+            reached.
+    """
+    if isinstance(units, str):
+        units = [units]
+    if not units:
+        raise InputError("no units are given; name at least one, for example 'conv2:0-15'")
+    ranges = [UnitRange.of(unit) if isinstance(unit, Unit) else UnitRange.parse(unit) for unit in units]
+    sizes = measure_layers(network, {r.layer_call for r in ranges}, image_shape)
+    resolved: dict[Unit, None] = {}
+    for units_of_layer in ranges:
+        size = sizes[units_of_layer.layer_call]
+        _check_position(units_of_layer, size)
+        resolved.update(dict.fromkeys(units_of_layer.expand(size.n_units)))
+    return list(resolved)
+
+
+def _check_position(units: UnitRange, size: LayerSize) -> None:
+    if not units.position:
+        return
+    inside = len(units.position) == len(size.positions) and all(
+        place < length for place, length in zip(units.position, size.positions, strict=True)
+    )
+    if not inside:
+        given = ",".join(map(str, units.position))
+        valid = ",".join(f"0-{length - 1}" for length in size.positions)
+        fix = f"its positions are {valid}" if valid else "it has no positions: leave '@' out"
+        raise InputError(f"no position @{given} in layer {str(units.layer_call)!r}; {fix}")

@@ -1,0 +1,92 @@
+"""One optimiser over the parameters of many pictures, with a state of its own for each."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fvlightning.errors import InputError
+
+OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+
+
+class OptimizedRows:
+    """The parameters of a batch of pictures, and an optimiser that treats each picture by itself.
+
+    An optimiser that works element by element (SGD, Adam and most others) is given the batch as one parameter, which is
+    fast. One whose step depends on the whole of a parameter (a norm, a factorised moment: Adafactor, say) is given
+    a parameter for each picture, so that pictures do not leak into each other. Which of the two it is, is tried out.
+
+    Args:
+        parameters: ``(B, ...)``, what the pictures start from.
+        optimizer: Makes the optimiser of a list of parameters.
+
+    Raises:
+        InputError: The optimiser cannot make a step by gradients alone (`torch.optim.LBFGS` needs a closure), or
+            refuses parameters of this kind.
+    """
+
+    def __init__(self, parameters: Tensor, optimizer: OptimizerCallable) -> None:
+        self.batch = parameters.detach().clone().requires_grad_()
+        memory = self.batch.detach()
+        # The slots share the memory of the batch, so that nothing is copied between the optimiser and the forward pass.
+        self._slots = [nn.Parameter(memory)] if _is_elementwise(optimizer) else [nn.Parameter(row) for row in memory]
+        self._optimizer = optimizer(self._slots)
+
+    def step(self, gradients: Tensor) -> None:
+        """Make one step of every picture.
+
+        Args:
+            gradients: ``(B, ...)`` of what is minimised to the parameters.
+        """
+        if len(self._slots) == 1:
+            self._slots[0].grad = gradients.reshape_as(self._slots[0])
+        else:
+            for slot, gradient in zip(self._slots, gradients.unbind(), strict=True):
+                slot.grad = gradient
+        self._optimizer.step()
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Leave out all pictures but those at `places`, with their part of the optimiser's state."""
+        by_row = self._slots[0].shape != self.batch.shape
+        rows = list(places)
+        self.batch = self.batch.detach()[rows].requires_grad_()
+        memory = self.batch.detach()
+        if by_row:
+            kept = [self._slots[place] for place in rows]
+            for slot in set(self._slots) - set(kept):
+                self._optimizer.state.pop(slot, None)
+            for slot, row in zip(kept, memory, strict=True):
+                slot.data = row
+            self._slots = kept
+            self._optimizer.param_groups[0]["params"] = list(kept)
+            return
+        (slot,) = self._slots
+        state = self._optimizer.state[slot]
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == slot.shape:
+                state[name] = value[rows]
+        slot.data = memory
+
+
+def _is_elementwise(optimizer: OptimizerCallable) -> bool:
+    """Whether rows that are optimised in one parameter move as they do in a parameter each."""
+    start, gradients = torch.linspace(-1, 1, 12).reshape(2, 2, 3), torch.linspace(3, -2, 12).reshape(2, 2, 3)
+    gradients[1] *= 7
+    together: list[Tensor] = [nn.Parameter(start.clone())]
+    apart: list[Tensor] = [nn.Parameter(row.clone()) for row in start]
+    for slots in (together, apart):
+        try:
+            tried = optimizer(slots)
+            for _ in range(2):
+                for slot, gradient in zip(slots, gradients[None] if slots is together else gradients, strict=True):
+                    slot.grad = gradient.clone()
+                tried.step()
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"this optimizer cannot optimise pictures by their gradients alone ({error}); use one such as "
+                "torch.optim.Adam"
+            ) from error
+    return torch.allclose(together[0], torch.stack(apart), rtol=1e-6, atol=1e-7)

@@ -1,0 +1,81 @@
+"""What is kept of each picture while a batch of them is optimised: the best so far, the history, when it stopped."""
+
+import torch
+from torch import Tensor
+
+
+class Tracker:
+    """Follows N pictures, of which fewer and fewer are still in the batch. All of it stays on the device.
+
+    Args:
+        parameters: ``(N, ...)``, what the pictures start from.
+        steps: How many steps are to be made at most.
+        patience: A picture stops after so many steps without an improvement. None: it never does.
+        min_delta: What counts as an improvement.
+    """
+
+    def __init__(self, parameters: Tensor, steps: int, patience: int | None, min_delta: float) -> None:
+        n_pictures, device = len(parameters), parameters.device
+        self.best_parameters = parameters.detach().clone()
+        self.best_step = torch.zeros(n_pictures, dtype=torch.long, device=device)
+        self.history = torch.full((steps, n_pictures), torch.nan, device=device)
+        self.steps_made = torch.zeros(n_pictures, dtype=torch.long, device=device)
+        self.moved = torch.zeros(n_pictures, dtype=torch.bool, device=device)
+        self.failed = torch.zeros(n_pictures, dtype=torch.bool, device=device)
+        self.stopped = torch.zeros(n_pictures, dtype=torch.bool, device=device)
+        self.active = torch.arange(n_pictures, device=device)
+        self._best = torch.full((n_pictures,), -torch.inf, device=device)
+        self._reference = self._best.clone()
+        self._waited = torch.zeros(n_pictures, dtype=torch.long, device=device)
+        self._patience = patience
+        self._min_delta = min_delta
+
+    def record(self, step: int, scores: Tensor, totals: Tensor, gradients: Tensor) -> None:
+        """Take in a step: the history, failures, and the patience.
+
+        Args:
+            step: Its number, from 0.
+            scores: ``(b,)`` of the pictures that are in the batch, on their views.
+            totals: ``(b,)``, the scores less the penalties.
+            gradients: ``(b, ...)`` of the totals to the parameters.
+        """
+        flat = gradients.flatten(1)
+        finite = totals.isfinite() & flat.isfinite().all(1)
+        running = ~self.stopped[self.active]
+        self.history[step, self.active] = scores
+        self.steps_made[self.active] += running
+        self.moved[self.active] |= (flat != 0).any(1)
+        self.failed[self.active] |= running & ~finite
+        self.stopped[self.active] |= ~finite
+        if self._patience is None:
+            return
+        improved = totals > self._reference[self.active] + self._min_delta
+        self._reference[self.active] = torch.where(improved, totals, self._reference[self.active])
+        self._waited[self.active] = torch.where(improved, 0, self._waited[self.active] + 1)
+        self.stopped |= self._waited >= self._patience
+
+    def offer(self, step: int, parameters: Tensor, totals: Tensor) -> None:
+        """Keep the parameters of the pictures that are better than before and have not stopped.
+
+        Args:
+            step: The number of steps that were made.
+            parameters: ``(b, ...)`` of the pictures that are in the batch.
+            totals: ``(b,)``, the clean scores less the penalties. NaN is never better.
+        """
+        better = (totals > self._best[self.active]) & ~self.stopped[self.active]
+        self._best[self.active] = torch.where(better, totals, self._best[self.active])
+        self.best_step[self.active] = torch.where(better, step, self.best_step[self.active])
+        chosen = better.reshape(-1, *[1] * (parameters.ndim - 1))
+        best = self.best_parameters[self.active]
+        self.best_parameters[self.active] = torch.where(chosen, parameters.detach(), best)
+
+    def drop_stopped(self) -> Tensor | None:
+        """Leave out the pictures that have stopped. Return the places in the batch that stay, or None if all do.
+
+        This is the one place that waits for the device.
+        """
+        stays = ~self.stopped[self.active]
+        if bool(stays.all()):
+            return None
+        self.active = self.active[stays]
+        return stays.nonzero()[:, 0]
