@@ -177,6 +177,12 @@ class VisualizationCallback(EpochPictures):
             f"or {name} an attribute input_shape"
         )
 
+    @property
+    @override
+    def state_key(self) -> str:
+        # Two of these callbacks, for other units, keep their states apart.
+        return self._generate_state_key(units=self.units, image=type(self.maximizer.image).__name__)
+
     @override
     def state_dict(self) -> dict[str, Any]:
         starts = [

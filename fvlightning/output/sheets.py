@@ -92,14 +92,17 @@ def save_animation(frames: Sequence[Path], path: Path, frame_ms: int = 500) -> N
     """Join pictures into one animated WebP that plays for ever and rests on the last.
 
     Args:
-        frames: PNG files in order, all of one size.
+        frames: PNG files in order. Smaller ones get a white margin, right and below.
         path: Where the animation goes.
         frame_ms: How long each is shown, in milliseconds; the last three times as long.
     """
+    opened = [PILImage.open(frame) for frame in frames]
+    size = max(image.width for image in opened), max(image.height for image in opened)
     images = []
-    for frame in frames:
-        with PILImage.open(frame) as image:
-            images.append(image.convert("RGB"))
+    for image in opened:
+        with image:
+            images.append(PILImage.new("RGB", size, _PAPER))
+            images[-1].paste(image, (0, 0))
     durations = [frame_ms] * (len(images) - 1) + [3 * frame_ms]
     options = {"save_all": True, "append_images": images[1:], "duration": durations, "loop": 0, "quality": 80}
     write_atomically(path, lambda file: images[0].save(file, format="WEBP", **options))

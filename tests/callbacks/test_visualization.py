@@ -1,0 +1,297 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from digits import Classifier, Digits
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from PIL import Image as PILImage
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from fvlightning.callbacks import VisualizationCallback
+from fvlightning.errors import InputError
+from fvlightning.features import L2, Feature, FourierImage, Maximizer, RawInput
+
+UNITS = ["conv:*", "fc:0-2", "-fc:3"]
+
+
+def make_trainer(folder: Path, *callbacks: Callback, logger: Logger | bool = False, **options: Any) -> pl.Trainer:
+    options = {"max_epochs": 2, "enable_checkpointing": False, **options}
+    return pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        logger=logger,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+def fit(folder: Path, *callbacks: Callback, seed: int = 0, **options: Any) -> tuple[Classifier, pl.Trainer]:
+    pl.seed_everything(seed)
+    module = Classifier()
+    trainer = make_trainer(folder, *callbacks, **options)
+    trainer.fit(module, Digits())
+    return module, trainer
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "features.json").read_text())
+
+
+class Metrics(Callback):
+    """Keeps what is logged at the end of each epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seen.append({name: value.item() for name, value in trainer.callback_metrics.items()})
+
+
+def test_training_ends_with_the_same_bits(tmp_path: Path) -> None:
+    results = []
+    for visualize in (False, True):
+        metrics = Metrics()
+        callbacks: list[Callback] = [metrics]
+        if visualize:
+            callbacks.append(VisualizationCallback(UNITS, Maximizer(steps=8), dirpath=str(tmp_path / "features")))
+        options = {"max_epochs": 3, "accumulate_grad_batches": 2}
+        module, trainer = fit(tmp_path, *callbacks, **options)
+        results.append((module.state_dict(), trainer.optimizers[0].state_dict(), metrics.seen, torch.get_rng_state()))
+    (weights, optimizer, metrics_without, rng), (weights_with, optimizer_with, metrics_with, rng_with) = results
+    assert weights.keys() == weights_with.keys()
+    assert all(torch.equal(weights[name], weights_with[name]) for name in weights)
+    for place, state in optimizer["state"].items():
+        assert all(torch.equal(value, optimizer_with["state"][place][name]) for name, value in state.items())
+    assert metrics_with == metrics_without
+    assert len(metrics_with) == 3
+    assert torch.equal(rng, rng_with)
+    assert len(list((tmp_path / "features").glob("epoch_*"))) == 4
+
+
+def test_network_is_left_as_it_was(tmp_path: Path) -> None:
+    class Checks(Callback):
+        checked = 0
+
+        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
+            assert all(module.training for module in pl_module.net.modules())
+            assert all(parameter.requires_grad for parameter in pl_module.parameters())
+            assert not any(module._forward_hooks for module in pl_module.modules())
+            self.checked += 1
+
+    checks = Checks()
+    fit(tmp_path, VisualizationCallback(UNITS, Maximizer(steps=4)), checks)
+    assert checks.checked == 12
+
+
+def test_files_of_every_epoch(tmp_path: Path) -> None:
+    fit(tmp_path, VisualizationCallback(UNITS, Maximizer(steps=8, repeats=2)))
+    for epoch in range(3):
+        folder = tmp_path / "features" / f"epoch_{epoch:04d}"
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+        pictures = {f"conv/{index}{repeat}.png" for index in range(6) for repeat in ("", "_1")}
+        pictures |= {f"fc/{name}{repeat}.png" for name in ("0", "1", "2", "-3") for repeat in ("", "_1")}
+        assert found == pictures | {"conv.png", "fc.png", "features.json"}
+        listed = records(folder)
+        assert {record["file"] for record in listed} == pictures
+        assert listed[0]["unit"] == "conv:0"
+        assert listed[0]["model"] == "Net"
+        assert listed[0]["epoch"] == epoch
+        # Warm starts take a quarter of the steps.
+        assert {record["steps"] for record in listed} == {8 if epoch == 0 else 2}
+    assert np.asarray(PILImage.open(tmp_path / "features/epoch_0002/conv/3.png")).shape == (8, 8, 3)
+
+
+def test_animation_shows_every_epoch(tmp_path: Path) -> None:
+    fit(tmp_path, VisualizationCallback(UNITS, Maximizer(steps=4)))
+    with PILImage.open(tmp_path / "features" / "conv.webp") as animation:
+        assert animation.n_frames == 3
+        with PILImage.open(tmp_path / "features/epoch_0000/conv.png") as sheet:
+            assert animation.size == sheet.size
+
+
+def test_reported_score_is_had_again_from_the_file(tmp_path: Path) -> None:
+    module, _ = fit(tmp_path, VisualizationCallback(UNITS, Maximizer(steps=16)), max_epochs=1)
+    folder = tmp_path / "features" / "epoch_0001"
+    module.eval()
+    for record in records(folder):
+        picture = torch.tensor(np.asarray(PILImage.open(folder / record["file"]).convert("L"))) / 255
+        with torch.no_grad():
+            maps = module.net.conv(picture[None, None])
+            logits = module(picture[None, None])[0]
+        layer, index = record["unit"].lstrip("-").split(":")
+        score = logits[int(index)] if layer == "fc" else maps[0, int(index)].mean()
+        score = -score if record["unit"].startswith("-") else score
+        assert score.item() == pytest.approx(record["score"], abs=1e-5)
+
+
+def test_tensorboard_gets_sheets_and_activations(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="run", version=0)
+    fit(tmp_path, VisualizationCallback(UNITS, Maximizer(steps=8)), logger=logger)
+    events = EventAccumulator(str(tmp_path / "run" / "version_0"), size_guidance={"images": 0, "scalars": 0}).Reload()
+    assert set(events.Tags()["images"]) == {"features/conv", "features/fc"}
+    images = events.Images("features/conv")
+    assert [image.step for image in images] == [0, 6, 12]
+    folder = tmp_path / "run" / "version_0" / "features"
+    with PILImage.open(folder / "epoch_0002" / "conv.png") as sheet:
+        assert (images[-1].width, images[-1].height) == sheet.size
+    scores = {record["unit"]: record["score"] for record in records(folder / "epoch_0002")}
+    assert events.Scalars("activation/conv/4")[-1].value == pytest.approx(scores["conv:4"])
+    # The activation itself, which is small where it was minimised.
+    assert events.Scalars("activation/fc/-3")[-1].value == pytest.approx(-scores["-fc:3"])
+
+
+def test_logger_without_images_warns_once_and_files_are_written(tmp_path: Path) -> None:
+    callback = VisualizationCallback(["conv:0"], Maximizer(steps=4))
+    with pytest.warns(UserWarning, match="no logger takes images \\(CSVLogger\\): the pictures are in") as caught:
+        fit(tmp_path, callback, logger=CSVLogger(tmp_path, name="run", version=0), max_epochs=1)
+    assert len([warning for warning in caught if "takes images" in str(warning.message)]) == 1
+    assert (tmp_path / "run/version_0/features/epoch_0001/conv/0.png").exists()
+    assert "activation/conv/0" in (tmp_path / "run/version_0/metrics.csv").read_text()
+
+
+def test_every_n_epochs_and_not_before_training(tmp_path: Path) -> None:
+    callback = VisualizationCallback(
+        ["conv:0"], Maximizer(steps=2), every_n_epochs=2, before_training=False, animate=False
+    )
+    fit(tmp_path, callback, max_epochs=5)
+    assert sorted(path.name for path in (tmp_path / "features").iterdir()) == ["epoch_0002", "epoch_0004"]
+
+
+def test_trial_run_leaves_no_files(tmp_path: Path) -> None:
+    fit(tmp_path, VisualizationCallback(["conv:0"], Maximizer(steps=2)), fast_dev_run=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cold_start_makes_pictures_anew(tmp_path: Path) -> None:
+    fit(tmp_path, VisualizationCallback(["conv:0"], Maximizer(steps=4), warm_start=False))
+    assert [record["steps"] for record in records(tmp_path / "features/epoch_0002")] == [4]
+
+
+def test_warm_starts_are_kept_in_checkpoints(tmp_path: Path) -> None:
+    def callback(name: str) -> VisualizationCallback:
+        return VisualizationCallback(["conv:*"], Maximizer(steps=8), dirpath=str(tmp_path / name))
+
+    def checkpoint(name: str) -> ModelCheckpoint:
+        return ModelCheckpoint(tmp_path / name / "checkpoints", save_last=True, save_on_train_epoch_end=True)
+
+    pl.seed_everything(0)
+    module = Classifier()
+    module.net.drop = nn.Identity()  # Lightning does not save the random state that dropout draws from
+    make_trainer(tmp_path, callback("whole"), max_epochs=2).fit(module, Digits())
+    pl.seed_everything(0)
+    module = Classifier()
+    module.net.drop = nn.Identity()
+    options: dict[str, Any] = {"enable_checkpointing": True}
+    make_trainer(tmp_path, callback("first"), checkpoint("first"), max_epochs=1, **options).fit(module, Digits())
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    module = Classifier()
+    module.net.drop = nn.Identity()
+    trainer = make_trainer(tmp_path, callback("second"), checkpoint("second"), max_epochs=2, **options)
+    trainer.fit(module, Digits(), ckpt_path=last, weights_only=True)
+    whole, second = (records(tmp_path / name / "epoch_0002") for name in ("whole", "second"))
+    assert [record["score"] for record in second] == [record["score"] for record in whole]
+    assert not (tmp_path / "second" / "epoch_0000").exists()
+
+
+def test_raw_inputs_are_shown_with_signed_colours(tmp_path: Path) -> None:
+    maximizer = Maximizer(steps=4, image=RawInput(), robustness=[], penalties=[L2(squared=True)])
+    fit(tmp_path, VisualizationCallback(["conv:0"], maximizer), max_epochs=1)
+    pixels = np.asarray(PILImage.open(tmp_path / "features/epoch_0001/conv/0.png")).astype(int)
+    red, blue = pixels[..., 0], pixels[..., 2]
+    assert (red > blue + 20).any()
+    assert (blue > red + 20).any()
+
+
+@pytest.mark.parametrize(
+    ("units", "message"),
+    [
+        (["conf:0"], r"no layer 'conf' in Net; layers: conv, norm, drop, fc\. Did you mean 'conv'\?"),
+        (["fc:10"], r"no unit 10 in layer 'fc', which has 10 units: 0 to 9"),
+        ([], "no units are given"),
+        ([""], "malformed unit ''"),
+    ],
+)
+def test_wrong_units_end_before_training(tmp_path: Path, units: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fit(tmp_path, VisualizationCallback(units), logger=False)
+
+
+def test_picture_size_that_the_network_cannot_take(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Classifier cannot take a picture of shape \(1, 9, 9\)"):
+        fit(tmp_path, VisualizationCallback(["fc:0"], image_shape=(1, 9, 9)))
+
+
+def test_unknown_picture_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Classifier, "input_shape")
+    with pytest.raises(InputError, match="the shape of Classifier's pictures is not known; give"):
+        fit(tmp_path, VisualizationCallback(["fc:0"]))
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to the folder .*file/features"):
+        fit(tmp_path, VisualizationCallback(["fc:0"], dirpath=str(tmp_path / "file" / "features")))
+
+
+def test_settings_out_of_range() -> None:
+    with pytest.raises(InputError, match=r"every_n_epochs=0\): must be at least 1"):
+        VisualizationCallback(["fc:0"], every_n_epochs=0)
+    with pytest.raises(InputError, match=r"warm_steps=0\): must be at least 1"):
+        VisualizationCallback(["fc:0"], warm_steps=0)
+    with pytest.warns(UserWarning, match="no effect with warm_start=False"):
+        VisualizationCallback(["fc:0"], warm_steps=5, warm_start=False)
+
+
+def test_unit_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    class Poisoned(Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            with torch.no_grad():
+                pl_module.net.fc.bias[1] = torch.nan
+
+    callback = VisualizationCallback(["fc:0-2"], Maximizer(steps=4), before_training=False)
+    with pytest.warns(UserWarning, match="epoch 1: 1 of 3 units gave values that are not finite; .*: fc:1"):
+        fit(tmp_path, Poisoned(), callback, max_epochs=1)
+    status = {record["unit"]: record["status"] for record in records(tmp_path / "features/epoch_0001")}
+    assert status == {"fc:0": "ok", "fc:1": "non-finite", "fc:2": "ok"}
+
+
+def test_two_processes_make_the_pictures_of_one(tmp_path: Path) -> None:
+    program = Path(__file__).with_name("fit_on_ranks.py")
+    path = os.pathsep.join([str(program.parents[1]), *sys.path])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "PL_DISABLE_FORK": "1"}
+    for count in (1, 2):
+        command = [sys.executable, str(program), str(count), str(tmp_path / str(count))]
+        (tmp_path / str(count)).mkdir()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stderr
+    for epoch in ("epoch_0000", "epoch_0001"):
+        one, two = (records(tmp_path / count / epoch) for count in ("1", "2"))
+        assert [record["unit"] for record in two] == [f"conv:{i}" for i in range(6)] + [f"fc:{i}" for i in range(5)]
+        assert [record["unit"] for record in one] == [record["unit"] for record in two]
+        for layer in ("conv", "fc"):
+            sheets = [np.asarray(PILImage.open(tmp_path / n / epoch / f"{layer}.png")) / 255 for n in ("1", "2")]
+            # A difference of a rounding is one level of 8 bits.
+            assert np.abs(sheets[0] - sheets[1]).mean() < 1e-3
+            assert np.abs(sheets[0] - sheets[1]).max() <= 1.01 / 255
+
+
+def test_failure_of_one_rank_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **kwargs: object) -> list[Feature]:
+        raise RuntimeError("the device is gone")
+
+    callback = VisualizationCallback(["fc:0"], Maximizer(steps=4, image=FourierImage()))
+    monkeypatch.setattr(callback.maximizer, "maximize", fails)
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        fit(tmp_path, callback)

@@ -1,0 +1,69 @@
+"""A small classifier with dropout and batch norm, and data for it: what the tests of the callbacks train."""
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from fvlightning.data.tensors import ShuffledBatchSampler, TensorImages, batch_loader
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 6, 5)
+        self.norm = nn.BatchNorm2d(6)
+        self.drop = nn.Dropout(0.3)
+        self.fc = nn.Linear(6 * 4 * 4, 10)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        maps = F.relu(self.norm(self.conv(pictures)), inplace=True)
+        return self.fc(self.drop(maps).flatten(1))
+
+
+class Classifier(pl.LightningModule):
+    input_shape = (1, 8, 8)
+
+    def __init__(self, lr: float = 0.05) -> None:
+        super().__init__()
+        self.net = Net()
+        self.lr = lr
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.net(pictures)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = F.cross_entropy(self(batch[0]), batch[1])
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val/loss", F.cross_entropy(self(batch[0]), batch[1]))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), self.lr)
+
+
+class Digits(pl.LightningDataModule):
+    """Pictures of 8 x 8 pixels whose brightest row is the class."""
+
+    def __init__(self, size: int = 48, batch_size: int = 8) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.arange(size) % 8
+        images = torch.randint(0, 80, (size, 1, 8, 8), generator=generator, dtype=torch.uint8)
+        images[torch.arange(size), 0, labels] = 230
+        self.images = TensorImages(images, labels)
+        self.batch_size = batch_size
+
+    def train_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
+        world_size, rank = self.trainer.world_size, self.trainer.global_rank
+        return batch_loader(self.images, ShuffledBatchSampler(self.images, self.batch_size, world_size, rank))
+
+    def val_dataloader(self) -> DataLoader:
+        return self.train_dataloader()
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        return batch[0] / 255, batch[1]
