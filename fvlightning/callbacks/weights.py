@@ -88,5 +88,5 @@ class WeightImagesCallback(EpochPictures):
 def _first_layer(pl_module: pl.LightningModule) -> str:
     for name, module in pl_module.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
-            return name.removeprefix("net.")
+            return str(name).removeprefix("net.")
     raise InputError(f"{type(pl_module).__name__} has no Linear or Conv2d layer whose weights could be shown")

@@ -52,7 +52,8 @@ class Maximizer:
         optimizer: Makes a torch optimiser of a list of parameters. Default: Adam with a learning rate of 0.05.
         robustness: Random views that are applied in turn at each step. Default: one `RandomAffine`. Empty: none.
         penalties: Priors that are subtracted from the score.
-        patience: A picture stops after so many steps in which its score less penalties has not improved. Default: never.
+        patience: A picture stops after so many steps in which its score less penalties has not improved. Default:
+            never.
         min_delta: What counts as an improvement, in units of the score.
         repeats: How many pictures a unit gets, from different starts.
         seed: Seed of all pictures.

@@ -113,12 +113,11 @@ class UnitActivation(Objective):
             maps = values[on_device(values.device)]
             if maps.ndim == 2:
                 maps = maps[:, activations[layer].prefix_tokens :]
-            if maps.ndim == 1:
-                return maps
-            if pooling == "rms":
-                norms: Tensor = torch.linalg.vector_norm(maps.flatten(1), dim=1)
-                return norms / maps[0].numel() ** 0.5
-            return maps.flatten(1).mean(1)
+            if maps.ndim > 1:
+                maps = maps.flatten(1)
+                maps = _root_mean_square(maps) if pooling == "rms" else maps.mean(1)
+            scores: Tensor = maps
+            return scores
 
         return score
 
@@ -264,6 +263,12 @@ class _MovedOnce:
         if self._tensors[0].device != device:
             self._tensors = tuple(tensor.to(device) for tensor in self._tensors)
         return self._tensors
+
+
+def _root_mean_square(rows: Tensor) -> Tensor:
+    # By the norm, whose gradient is 0 where all of a row is 0: that of a square root would be infinite.
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return norms / rows.shape[1] ** 0.5
 
 
 def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:

@@ -243,7 +243,7 @@ def test_unknown_picture_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write to the folder .*file/features"):
+    with pytest.raises(InputError, match=r"cannot write to the folder .*file/features"):
         fit(tmp_path, VisualizationCallback(["fc:0"], dirpath=str(tmp_path / "file" / "features")))
 
 

@@ -29,7 +29,7 @@ class Image(ABC):
 
     @abstractmethod
     def __call__(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
-        """Return the pictures ``(B, C, H, W)`` with their graph, each from its own row of the parameters ``(B, ...)``."""
+        """Return the pictures ``(B, C, H, W)`` of parameters ``(B, ...)``, row by row, with their graph."""
 
     def project(self, parameters: Tensor) -> None:  # noqa: B027 - most parametrisations have nothing to put back
         """Put parameters back, in place and after each step, where they must not be. By default nothing."""

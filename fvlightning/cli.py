@@ -1,0 +1,83 @@
+"""The command line: ``fvlightning SUBCOMMAND ...``, the same as ``python -m fvlightning SUBCOMMAND ...``.
+
+Nothing heavy is imported before `main` has answered ``--version``; what the subcommands do is in
+`fvlightning.commands`, and how an error becomes one line in `fvlightning.usage`.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from fvlightning import __version__
+from fvlightning.errors import InputError
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+# The shells' convention for a process that a signal has ended: 128 + the signal's number.
+EXIT_SIGINT = 130
+EXIT_SIGTERM = 143
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return the exit status.
+
+    What the user gave wrongly is told in one line on stderr; any other exception is a defect and passes through with
+    its traceback.
+
+    Args:
+        args: What follows the program's name, ``sys.argv[1:]`` by default.
+
+    Returns:
+        0 for success, 2 for a command line or config file that cannot be understood, 1 for any other bad input,
+        130 after Ctrl+C, 143 after SIGTERM.
+    """
+    arguments = sys.argv[1:] if args is None else list(args)
+    if arguments[:1] == ["--version"]:
+        print(f"fvlightning {__version__}")
+        return 0
+    try:
+        # Seconds of imports: inside the try, so that Ctrl+C is answered quietly from the first moment.
+        from fvlightning.commands import VisionCLI
+
+        VisionCLI(arguments)
+    except KeyboardInterrupt:
+        return EXIT_SIGINT
+    except SystemExit as exit_request:
+        return _status(exit_request)
+    except Exception as error:
+        message = _one_line(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return _failure(error)
+    return 0
+
+
+def _status(exit_request: SystemExit) -> int:
+    """Return the exit status that `exit_request` stands for."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    if isinstance(exit_request, SIGTERMException):  # Lightning raises it without a code, which would be a success
+        return EXIT_SIGTERM
+    if isinstance(exit_request.__context__, KeyboardInterrupt):  # Lightning turns Ctrl+C into sys.exit(1)
+        return EXIT_SIGINT
+    if exit_request.code is None or isinstance(exit_request.code, int):
+        return exit_request.code or 0
+    print(exit_request.code, file=sys.stderr)
+    return EXIT_FAILURE
+
+
+def _failure(error: Exception) -> int:
+    from fvlightning.usage import UsageError
+
+    return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILURE
+
+
+def _one_line(error: Exception) -> str | None:
+    """Return the line that tells the user about `error`, or None if `error` is a defect and no bad input."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    if isinstance(error, InputError | MisconfigurationException):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use '{error.filename}': {error.strerror}"
+    return None

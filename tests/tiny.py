@@ -1,0 +1,79 @@
+"""The smallest model and data that train: importable by name, as a user's own are."""
+
+import os
+import signal
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from fvlightning.errors import InputError
+
+
+class TinyModel(pl.LightningModule):
+    def __init__(self, lr: float = 0.1, width: int = 4) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = nn.Linear(4, width)
+        self.lr = lr
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self.net(batch[0]).square().mean()
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("val/loss", self.net(batch[0]).square().mean())
+
+    def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self.net(batch[0])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), self.lr)
+
+
+class TestableModel(TinyModel):
+    __test__ = False  # no test class
+
+    def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("test/accuracy", 0.75)
+
+
+class TinyData(pl.LightningDataModule):
+    def __init__(self, size: int = 8) -> None:
+        super().__init__()
+        self.size = size
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(TensorDataset(torch.linspace(0, 1, 4 * self.size).reshape(self.size, 4)), batch_size=4)
+
+    val_dataloader = test_dataloader = predict_dataloader = train_dataloader
+
+
+class RefusedModel(TinyModel):
+    def __init__(self) -> None:
+        raise InputError("the constructor\nrefuses this")
+
+
+class RefusedLater(TinyModel):
+    def on_fit_start(self) -> None:
+        raise InputError("the hook refuses this")
+
+
+class BuggyModel(TinyModel):
+    def on_fit_start(self) -> None:
+        raise ZeroDivisionError("a defect")
+
+
+class PressesCtrlC(pl.Callback):
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        raise KeyboardInterrupt
+
+
+class Terminates(pl.Callback):
+    def on_train_batch_start(self, *args: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class RefusedCallback(pl.Callback):
+    def __init__(self) -> None:
+        raise InputError("the callback refuses this")
