@@ -4,6 +4,7 @@ Objectives compose by ``+``, ``-`` and multiplication by a number. An operation 
 operands as they are, and the weights of a sum are what they say: ``1 * a + 3 * b - 5 * c`` has the weights 1, 3 and -5.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -267,8 +268,8 @@ class _MovedOnce:
 
 def _root_mean_square(rows: Tensor) -> Tensor:
     # By the norm, whose gradient is 0 where all of a row is 0: that of a square root would be infinite.
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
-    return norms / rows.shape[1] ** 0.5
+    root: Tensor = torch.linalg.vector_norm(rows, dim=1) / math.sqrt(rows.shape[1])
+    return root
 
 
 def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:
