@@ -39,7 +39,7 @@ def contact_sheet(
     height, width = pictures[0].shape[:2]
     factor = max(1, math.ceil(_SMALLEST_TILE / min(height, width)))
     height, width = height * factor, width * factor
-    columns = columns or min(len(pictures), math.ceil(math.sqrt(1.6 * len(pictures) * height / width)))
+    columns = columns or _columns(len(pictures), height / width)
     font_size = max(12, min(height // 8, 28))
     font, title_font = ImageFont.load_default(font_size), ImageFont.load_default(font_size + 4)
     line = round(1.5 * font_size)
@@ -60,6 +60,12 @@ def contact_sheet(
     if limit is not None:
         _draw_legend(sheet, limit, line, font)
     return sheet
+
+
+def _columns(count: int, aspect: float) -> int:
+    """Return a number of columns that makes the sheet a little wider than high and its last row as full as can be."""
+    fewest = min(count, math.ceil(math.sqrt(1.6 * count * aspect)))
+    return min(range(fewest, min(count, fewest + 2) + 1), key=lambda columns: -count % columns)
 
 
 def _draw_legend(
