@@ -1,7 +1,8 @@
 """Run a network only as far as the layers that are needed, and take their activations."""
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -82,7 +83,6 @@ class Capture:
         self.network = network
         self.layers = frozenset(layers)
         self._modules = {path: find_layer(network, path) for path in sorted({layer.layer for layer in self.layers})}
-        self._prefix_tokens = _prefix_tokens(network)
 
     def __call__(self, pictures: Tensor) -> dict[LayerCall, Activation]:
         """Return the activations, with their graph.
@@ -93,15 +93,23 @@ class Capture:
         Raises:
             InputError: The forward pass ended without a layer, or without that call of it.
         """
+        n_pictures = len(pictures)
         found: dict[LayerCall, Activation] = {}
         calls = dict.fromkeys(self._modules, 0)
+        problem: InputError | None = None
 
         def take(path: str, output: Any) -> None:
+            nonlocal problem
             layer_call = LayerCall(path, calls[path])
             calls[path] += 1
             if layer_call not in self.layers:
                 return
-            activation = Activation.of(output, self._prefix_tokens)
+            try:
+                activation = self._activation(path, output, n_pictures)
+            except InputError as error:
+                # Raised behind the forward pass, which may catch exceptions.
+                problem = error
+                raise _Reached from error
             if len(found) + 1 == len(self.layers):
                 found[layer_call] = activation
                 raise _Reached
@@ -115,11 +123,26 @@ class Capture:
         try:
             self.network(pictures)
         except _Reached:
-            return found
+            pass
         finally:
             for handle in handles:
                 handle.remove()
-        raise InputError(self._unreached(next(iter(sorted(self.layers - set(found), key=str))), calls))
+        if problem is not None:
+            raise problem
+        if missing := self.layers - found.keys():
+            raise InputError(self._unreached(min(missing, key=str), calls))
+        return found
+
+    def _activation(self, path: str, output: Any, n_pictures: int) -> Activation:
+        activation = Activation.of(output)
+        if len(activation.values) != n_pictures:
+            raise InputError(
+                f"layer {path!r} gives {len(activation.values)} rows for {n_pictures} pictures (windows, perhaps); "
+                "choose a layer that gives one row a picture"
+            )
+        if len(activation.positions) == 1:
+            return replace(activation, prefix_tokens=_prefix_tokens(self.network, *activation.positions))
+        return activation
 
     def _unreached(self, layer: LayerCall, calls: Mapping[str, int]) -> str:
         name = type(self.network).__name__
@@ -151,9 +174,22 @@ def _named_network(network: nn.Module) -> nn.Module:
     return net if isinstance(net, nn.Module) else network
 
 
-def _prefix_tokens(network: nn.Module) -> int:
-    """Return timm's count of class and register tokens."""
-    return int(getattr(_named_network(network), "num_prefix_tokens", 0) or 0)
+def _prefix_tokens(network: nn.Module, n_tokens: int) -> int:
+    """Return how many of `n_tokens` are class and register tokens, by timm's count of them.
+
+    The patches' embedding comes before these tokens are added: it has as many tokens as there are patches, a number
+    that timm's models tell and that is a square in others.
+    """
+    network = _named_network(network)
+    prefix = int(getattr(network, "num_prefix_tokens", 0) or 0)
+    n_patches = getattr(getattr(network, "patch_embed", None), "num_patches", None)
+    if n_patches is None:
+        return 0 if _is_square(n_tokens) and not _is_square(n_tokens - prefix) else prefix
+    return 0 if n_tokens == n_patches else prefix
+
+
+def _is_square(number: int) -> bool:
+    return number >= 0 and math.isqrt(number) ** 2 == number
 
 
 def _first_tensor(output: Any) -> Tensor | None:

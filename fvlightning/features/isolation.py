@@ -2,6 +2,7 @@
 
 import random
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
@@ -65,6 +66,18 @@ def frozen(network: nn.Module) -> Iterator[None]:
 def _is_compiled(module: nn.Module) -> bool:
     """Whether `torch.compile` was applied. Asked first: setting a stance imports the compiler, which takes seconds."""
     return getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
+
+
+def warn_of_batch_statistics(network: nn.Module) -> None:
+    """Warn if a batch norm without running statistics makes each picture depend on those that share its batch."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            warnings.warn(
+                f"batch norm {name!r} has no running statistics: pictures that share a batch depend on each other; "
+                "set batch_size=1 for pictures that stand alone",
+                stacklevel=4,
+            )
+            return
 
 
 def picture_generator(seed: int, unit: str, repeat: int) -> torch.Generator:

@@ -39,6 +39,12 @@ def measure_layers(
         InputError: A layer is unknown or not reached, or the network cannot take a picture of that size.
     """
     capture = Capture(network, layers)
+    if not capture.layers:
+        return {}
+    if not image_shape or any(side < 1 for side in image_shape):
+        raise InputError(
+            f"{type(network).__name__} cannot take a picture of shape {tuple(image_shape)}; give (C, H, W)"
+        )
     device, dtype = device_and_dtype(network)
     picture = torch.full((1, *image_shape), 0.5, device=device, dtype=dtype)
     with isolated_rng(), frozen(network), torch.no_grad():
@@ -71,14 +77,26 @@ def resolve_units(network: nn.Module, units: Sequence[str | Unit], image_shape: 
         units = [units]
     if not units:
         raise InputError("no units are given; name at least one, for example 'conv2:0-15'")
+    expanded = expand_units(network, units, image_shape)
+    return list(dict.fromkeys(unit for units_of_text in expanded for unit in units_of_text))
+
+
+def expand_units(network: nn.Module, units: Sequence[str | Unit], image_shape: Sequence[int]) -> list[list[Unit]]:
+    """Turn each text into the units that it names, and check them against the network, as `resolve_units` does.
+
+    Args:
+        network: As in `resolve_units`.
+        units: As in `resolve_units`; may be empty.
+        image_shape: As in `resolve_units`.
+
+    Raises:
+        InputError: As in `resolve_units`.
+    """
     ranges = [UnitRange.of(unit) if isinstance(unit, Unit) else UnitRange.parse(unit) for unit in units]
     sizes = measure_layers(network, {r.layer_call for r in ranges}, image_shape)
-    resolved: dict[Unit, None] = {}
-    for units_of_layer in ranges:
-        size = sizes[units_of_layer.layer_call]
-        _check_position(units_of_layer, size)
-        resolved.update(dict.fromkeys(units_of_layer.expand(size.n_units)))
-    return list(resolved)
+    for units_of_text in ranges:
+        _check_position(units_of_text, sizes[units_of_text.layer_call])
+    return [units_of_text.expand(sizes[units_of_text.layer_call].n_units) for units_of_text in ranges]
 
 
 def _check_position(units: UnitRange, size: LayerSize) -> None:

@@ -1,8 +1,7 @@
-"""Activation maximisation: the loop and its settings."""
+"""Activation maximisation: its settings, and the pictures of many units."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -11,32 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
-from fvlightning.features.capture import Capture, device_and_dtype
 from fvlightning.features.feature import Feature
 from fvlightning.features.images import FourierImage, Image
-from fvlightning.features.isolation import frozen, isolated_rng, picture_generator
-from fvlightning.features.layers import resolve_units
-from fvlightning.features.objectives import Objective, Pooling, objective_of, stack_objectives
+from fvlightning.features.isolation import frozen, isolated_rng, warn_of_batch_statistics
+from fvlightning.features.layers import expand_units, measure_layers
+from fvlightning.features.objectives import Objective, Pooling, objective_of
+from fvlightning.features.optimization import Job, Optimization
 from fvlightning.features.penalties import Penalty
-from fvlightning.features.robustness import Draws, RandomAffine, View, random_views
-from fvlightning.features.rows import OptimizedRows, OptimizerCallable
-from fvlightning.features.tracking import Tracker
-from fvlightning.features.units import Unit
-
-# How often clean pictures are judged when the steps see random views, and how often stopped pictures are looked for. A
-# clean forward pass costs about a third of a step, so this adds two per cent.
-_CHECK_EVERY = 16
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One picture to be made."""
-
-    place: int
-    unit: Unit | Objective
-    objective: Objective
-    repeat: int
-    start: Tensor | None
+from fvlightning.features.robustness import RandomAffine, View
+from fvlightning.features.rows import OptimizerCallable
+from fvlightning.features.units import LayerCall, Unit
 
 
 class Maximizer:
@@ -49,7 +32,8 @@ class Maximizer:
     Args:
         steps: How many steps each picture is optimised.
         image: The parametrisation. Default: `FourierImage`.
-        optimizer: Makes a torch optimiser of a list of parameters. Default: Adam with a learning rate of 0.05.
+        optimizer: Makes a torch optimiser of a list of parameters. Default: Adam with a learning rate of 0.05 and an
+            ``eps`` of 1e-3.
         robustness: Random views that are applied in turn at each step. Default: one `RandomAffine`. Empty: none.
         penalties: Priors that are subtracted from the score.
         patience: A picture stops after so many steps in which its score less penalties has not improved. Default:
@@ -60,6 +44,10 @@ class Maximizer:
         batch_size: How many pictures are optimised at once. It changes the memory that is needed, not the pictures.
         pooling: What is maximised of a channel: the ``"mean"`` over its positions, or the root mean square, ``"rms"``
             (`UnitActivation`). A unit with a position, and one of a layer without positions, has no use for it.
+        normalize_gradients: Whether each picture's gradient is divided by the largest root mean square that it has had
+            so far. Scores of any scale then take the same steps, and with the default Adam, whose ``eps`` is 1e-3,
+            rounding errors of the gradient, which differ between batches and devices, do not become full steps.
+            Default: with the default optimiser, but not with a given one.
 
     Raises:
         InputError: A setting is out of its range.
@@ -82,17 +70,21 @@ class Maximizer:
         seed: int = 0,
         batch_size: int = 64,
         pooling: Pooling = "mean",
+        normalize_gradients: bool | None = None,
     ) -> None:
         for name, value in {"steps": steps, "repeats": repeats, "batch_size": batch_size, "patience": patience}.items():
             if value is not None and value < 1:
                 raise InputError(f"Maximizer({name}={value}): must be at least 1")
         if pooling not in ("mean", "rms"):
             raise InputError(f"Maximizer(pooling={pooling!r}): valid are 'mean' and 'rms'")
-        if min_delta < 0:
+        if not min_delta >= 0:
             raise InputError(f"Maximizer(min_delta={min_delta}): must be at least 0")
         self.steps = steps
         self.image = image if image is not None else FourierImage()
-        self.optimizer = optimizer if optimizer is not None else partial(torch.optim.Adam, lr=0.05, fused=True)
+        self.optimizer = (
+            optimizer if optimizer is not None else partial(torch.optim.Adam, lr=0.05, eps=1e-3, fused=True)
+        )
+        self.normalize_gradients = optimizer is None if normalize_gradients is None else normalize_gradients
         self.robustness = [RandomAffine()] if robustness is None else list(robustness)
         self.penalties = list(penalties)
         self.patience = patience
@@ -117,6 +109,7 @@ class Maximizer:
             "patience": self.patience,
             "min_delta": self.min_delta,
             "pooling": self.pooling,
+            "normalize_gradients": self.normalize_gradients,
             "seed": self.seed,
         }
 
@@ -174,16 +167,21 @@ class Maximizer:
             InputError: As in `maximize`.
         """
         steps = self.steps if steps is None else steps
+        if steps < 1:
+            raise InputError(f"steps={steps}: must be at least 1")
         jobs = self._jobs(network, units, image_shape, start or {})
-        by_layers: dict[frozenset[Any], list[_Job]] = defaultdict(list)
-        for job in jobs:
-            by_layers[job.objective.layers].append(job)
+        if self.batch_size > 1:
+            warn_of_batch_statistics(network)
+        by_layers: dict[frozenset[LayerCall], list[int]] = defaultdict(list)
+        for place, job in enumerate(jobs):
+            by_layers[job.objective.layers].append(place)
         for group in by_layers.values():
             for first in range(0, len(group), self.batch_size):
-                batch = group[first : first + self.batch_size]
+                places = group[first : first + self.batch_size]
                 with isolated_rng(), frozen(network):
-                    features = self._optimize(network, batch, image_shape, steps, on_step or (lambda _: None))
-                yield from zip((job.place for job in batch), features, strict=True)
+                    optimization = Optimization(self, network, [jobs[place] for place in places], image_shape)
+                    features = optimization.run(steps, on_step or (lambda _: None))
+                yield from zip(places, features, strict=True)
 
     def _jobs(
         self,
@@ -191,126 +189,35 @@ class Maximizer:
         units: Sequence[str | Unit | Objective],
         image_shape: Sequence[int],
         starts: Mapping[tuple[str, int], Tensor],
-    ) -> list[_Job]:
+    ) -> list[Job]:
         listed = [units] if isinstance(units, str | Unit | Objective) else list(units)
-        named = [unit for unit in listed if not isinstance(unit, Objective)]
+        if not listed:
+            raise InputError("no units are given; name at least one, for example 'conv2:0-15'")
+        if self.image.bounded and (len(image_shape) != 3 or min(image_shape) < 1):
+            raise InputError(
+                f"{type(self.image).__name__} cannot take a picture of shape {tuple(image_shape)}: give (C, H, W)"
+            )
+        if self.robustness and len(image_shape) != 3:
+            raise InputError(
+                f"inputs of shape {tuple(image_shape)} are no pictures: robustness=[] leaves out the views"
+            )
+        objectives = [unit for unit in listed if isinstance(unit, Objective)]
+        expand_units(network, [unit for objective in objectives for unit in objective.units], image_shape)
+        measure_layers(network, {layer for objective in objectives for layer in objective.layers}, image_shape)
+        named = iter(expand_units(network, [u for u in listed if not isinstance(u, Objective)], image_shape))
         resolved: list[Unit | Objective] = []
-        if named or not listed:
-            resolved.extend(resolve_units(network, named, image_shape))
-        resolved.extend(unit for unit in listed if isinstance(unit, Objective))
+        for given in listed:
+            found = [given] if isinstance(given, Objective) else next(named)
+            resolved += [unit for unit in found if isinstance(unit, Objective) or unit not in resolved]
         return [
-            _Job(
-                place=place,
+            Job(
                 unit=unit,
                 objective=objective_of(unit, self.pooling) if isinstance(unit, Unit) else unit,
                 repeat=repeat,
                 start=starts.get((str(unit), repeat)),
             )
-            for place, (unit, repeat) in enumerate(product(resolved, range(self.repeats)))
+            for unit, repeat in product(resolved, range(self.repeats))
         ]
-
-    def _optimize(
-        self,
-        network: nn.Module,
-        jobs: Sequence[_Job],
-        image_shape: Sequence[int],
-        steps: int,
-        on_step: Callable[[int], None],
-    ) -> list[Feature]:
-        device, dtype = device_and_dtype(network)
-        capture = Capture(network, jobs[0].objective.layers)
-        generators = [picture_generator(self.seed, str(job.unit), job.repeat) for job in jobs]
-        started = [self._start(job, image_shape, g) for job, g in zip(jobs, generators, strict=True)]
-        rows = OptimizedRows(torch.stack(started).to(device), self.optimizer)
-        draws = Draws(generators, sum(view.n_draws for view in self.robustness), device)
-        tracker = Tracker(rows.batch, steps, self.patience, self.min_delta)
-        scorer = stack_objectives([job.objective for job in jobs])
-
-        def totals_of(pictures: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-            scores = scorer(capture(views.to(dtype))).float()
-            return scores, scores - sum((penalty(pictures) for penalty in self.penalties), scores.new_zeros(()))
-
-        def judge(step: int) -> None:
-            with torch.no_grad():
-                pictures = self.image(rows.batch, image_shape)
-                tracker.offer(step, rows.batch, totals_of(pictures, pictures)[1])
-
-        for step in range(steps):
-            if step % _CHECK_EVERY == 0:
-                if (stays := tracker.drop_stopped()) is not None:
-                    places = stays.tolist()
-                    on_step((len(rows.batch) - len(places)) * (steps - step))
-                    if not places:
-                        break
-                    rows.keep(places)
-                    draws.keep(places)
-                    scorer = stack_objectives([jobs[place].objective for place in tracker.active.tolist()])
-                if self.robustness:
-                    judge(step)
-            pictures = self.image(rows.batch, image_shape)
-            views = random_views(pictures, self.robustness, draws.step()) if self.robustness else pictures
-            scores, totals = totals_of(pictures, views)
-            (gradients,) = torch.autograd.grad(-totals.sum(), rows.batch)
-            if not self.robustness:
-                tracker.offer(step, rows.batch, totals.detach())
-            tracker.record(step, scores.detach(), totals.detach(), gradients)
-            rows.step(gradients)
-            with torch.no_grad():
-                self.image.project(rows.batch)
-            on_step(len(rows.batch))
-        else:
-            judge(steps)
-        return self._features(capture, jobs, tracker, image_shape, dtype)
-
-    def _start(self, job: _Job, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
-        fresh = self.image.start(image_shape, generator)
-        if job.start is None:
-            return fresh
-        if job.start.shape != fresh.shape:
-            raise InputError(
-                f"cannot go on from the picture of {job.unit}: its parameters have the shape {tuple(job.start.shape)}, "
-                f"{type(self.image).__name__} of {tuple(image_shape)} has {tuple(fresh.shape)}; start anew"
-            )
-        return job.start
-
-    def _features(
-        self,
-        capture: Capture,
-        jobs: Sequence[_Job],
-        tracker: Tracker,
-        image_shape: Sequence[int],
-        dtype: torch.dtype,
-    ) -> list[Feature]:
-        scorer = stack_objectives([job.objective for job in jobs])
-        with torch.no_grad():
-            pictures = self.image(tracker.best_parameters, image_shape)
-            if self.image.bounded:
-                pictures = (pictures * 255).round() / 255
-            scores = scorer(capture(pictures.to(dtype))).float()
-        columns = (pictures, tracker.best_parameters, scores, tracker.history.T, tracker.steps_made, tracker.best_step)
-        flags = torch.stack([tracker.failed | ~scores.isfinite(), tracker.moved], dim=1)
-        settings = self.settings
-        return [
-            Feature(
-                unit=job.unit,
-                repeat=job.repeat,
-                image=picture.clone(),
-                score=score.item(),
-                history=history[:made].clone(),
-                best_step=int(best),
-                seed=self.seed,
-                status="non-finite" if failed else "ok" if moved and not self._is_flat(history[:made]) else "dead",
-                parameters=parameters.clone(),
-                settings=settings,
-            )
-            for job, picture, parameters, score, history, made, best, (failed, moved) in zip(
-                jobs, *(column.cpu() for column in columns), flags.tolist(), strict=True
-            )
-        ]
-
-    def _is_flat(self, history: Tensor) -> bool:
-        """Whether a unit did not answer at all, while penalties moved its picture."""
-        return bool(self.penalties) and len(history) > 1 and bool((history == history[0]).all())
 
 
 def _describe(setting: object) -> dict[str, Any]:

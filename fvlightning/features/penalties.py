@@ -20,7 +20,7 @@ class Penalty(ABC):
     """
 
     def __init__(self, weight: float = 1.0) -> None:
-        if weight < 0:
+        if not weight >= 0:
             raise InputError(f"{type(self).__name__}(weight={weight}): the weight of a penalty must be at least 0")
         self.weight = weight
 

@@ -61,6 +61,8 @@ class RandomAffine(View):
             raise InputError(f"RandomAffine(shift={shift}): a share of the side, at least 0 and less than 1")
         if not 0 < scale[0] <= scale[1]:
             raise InputError(f"RandomAffine(scale={scale}): smallest and largest factor, greater than 0")
+        if not math.isfinite(degrees):
+            raise InputError(f"RandomAffine(degrees={degrees}): the largest rotation must be a number of degrees")
         if border not in ("reflection", "border", "grey"):
             raise InputError(f"RandomAffine(border={border!r}): valid are 'reflection', 'border' and 'grey'")
         self.shift = shift
@@ -107,7 +109,7 @@ class Draws:
         self._n_draws = n_draws
         self._device = device
         self._block = block
-        self._drawn = torch.empty(0)
+        self._drawn = torch.empty(0, len(self._generators), n_draws)
         self._next = block
 
     def step(self) -> Tensor:
@@ -134,6 +136,7 @@ def random_views(pictures: Tensor, views: Sequence[View], draws: Tensor) -> Tens
         views: The transformations.
         draws: ``(B, n)``, with n the sum of the views' ``n_draws``.
     """
+    draws = draws.to(pictures.dtype)
     first = 0
     for view in views:
         pictures = view(pictures, draws[:, first : first + view.n_draws])

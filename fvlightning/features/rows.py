@@ -22,36 +22,48 @@ class OptimizedRows:
     Args:
         parameters: ``(B, ...)``, what the pictures start from.
         optimizer: Makes the optimiser of a list of parameters.
+        normalize: Whether each picture's gradient is divided by the largest root mean square that it has had so far.
 
     Raises:
         InputError: The optimiser cannot make a step by gradients alone (`torch.optim.LBFGS` needs a closure), or
             refuses parameters of this kind.
     """
 
-    def __init__(self, parameters: Tensor, optimizer: OptimizerCallable) -> None:
+    def __init__(self, parameters: Tensor, optimizer: OptimizerCallable, normalize: bool = False) -> None:
         self.batch = parameters.detach().clone().requires_grad_()
         memory = self.batch.detach()
         # The slots share the memory of the batch, so that nothing is copied between the optimiser and the forward pass.
         self._slots = [nn.Parameter(memory)] if _is_elementwise(optimizer) else [nn.Parameter(row) for row in memory]
         self._optimizer = optimizer(self._slots)
+        self._scales = torch.zeros(len(memory), device=memory.device) if normalize else None
 
-    def step(self, gradients: Tensor) -> None:
+    def step(self, gradients: Tensor, hold: Tensor | None = None) -> None:
         """Make one step of every picture.
 
         Args:
             gradients: ``(B, ...)`` of what is minimised to the parameters.
+            hold: ``(B,)``, the pictures that stay as they are.
         """
+        before = self.batch.detach().clone() if hold is not None else None
+        if self._scales is not None:
+            rms = gradients.flatten(1).square().mean(1).sqrt()
+            self._scales = torch.maximum(self._scales, rms)
+            gradients = gradients / self._scales.clamp(min=1e-30).reshape(-1, *[1] * (gradients.ndim - 1))
         if len(self._slots) == 1:
             self._slots[0].grad = gradients.reshape_as(self._slots[0])
         else:
             for slot, gradient in zip(self._slots, gradients.unbind(), strict=True):
                 slot.grad = gradient
         self._optimizer.step()
+        if before is not None and hold is not None:
+            batch = self.batch.detach()
+            batch.copy_(torch.where(hold.reshape(-1, *[1] * (batch.ndim - 1)), before, batch))
 
     def keep(self, places: Sequence[int]) -> None:
         """Leave out all pictures but those at `places`, with their part of the optimiser's state."""
         by_row = self._slots[0].shape != self.batch.shape
         rows = list(places)
+        self._scales = self._scales[rows] if self._scales is not None else None
         self.batch = self.batch.detach()[rows].requires_grad_()
         memory = self.batch.detach()
         if by_row:
@@ -84,7 +96,7 @@ def _is_elementwise(optimizer: OptimizerCallable) -> bool:
                 for slot, gradient in zip(slots, gradients[None] if slots is together else gradients, strict=True):
                     slot.grad = gradient.clone()
                 tried.step()
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"this optimizer cannot optimise pictures by their gradients alone ({error}); use one such as "
                 "torch.optim.Adam"

@@ -1,5 +1,7 @@
 """What is kept of each picture while a batch of them is optimised: the best so far, the history, when it stopped."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,13 +20,13 @@ class Tracker:
         n_pictures, device = len(parameters), parameters.device
         self.best_parameters = parameters.detach().clone()
         self.best_step = torch.zeros(n_pictures, dtype=torch.long, device=device)
-        self.history = torch.full((steps, n_pictures), torch.nan, device=device)
+        self.history = torch.full((steps, n_pictures), torch.nan, device=device, dtype=parameters.dtype)
         self.steps_made = torch.zeros(n_pictures, dtype=torch.long, device=device)
         self.moved = torch.zeros(n_pictures, dtype=torch.bool, device=device)
         self.failed = torch.zeros(n_pictures, dtype=torch.bool, device=device)
         self.stopped = torch.zeros(n_pictures, dtype=torch.bool, device=device)
         self.active = torch.arange(n_pictures, device=device)
-        self._best = torch.full((n_pictures,), -torch.inf, device=device)
+        self._best = torch.full((n_pictures,), -torch.inf, device=device, dtype=parameters.dtype)
         self._reference = self._best.clone()
         self._waited = torch.zeros(n_pictures, dtype=torch.long, device=device)
         self._patience = patience
@@ -43,10 +45,10 @@ class Tracker:
         finite = totals.isfinite() & flat.isfinite().all(1)
         running = ~self.stopped[self.active]
         self.history[step, self.active] = scores
-        self.steps_made[self.active] += running
         self.moved[self.active] |= (flat != 0).any(1)
         self.failed[self.active] |= running & ~finite
         self.stopped[self.active] |= ~finite
+        self.steps_made[self.active] += running
         if self._patience is None:
             return
         improved = totals > self._reference[self.active] + self._min_delta
@@ -54,28 +56,30 @@ class Tracker:
         self._waited[self.active] = torch.where(improved, 0, self._waited[self.active] + 1)
         self.stopped |= self._waited >= self._patience
 
-    def offer(self, step: int, parameters: Tensor, totals: Tensor) -> None:
-        """Keep the parameters of the pictures that are better than before and have not stopped.
+    def offer(self, parameters: Tensor, totals: Tensor) -> None:
+        """Keep the parameters of the pictures that are as good as before, or better.
+
+        Of totals that are equal up to rounding the later is kept: near an optimum the total is flat, and rounding would
+        choose any of many pictures.
 
         Args:
-            step: The number of steps that were made.
-            parameters: ``(b, ...)`` of the pictures that are in the batch.
-            totals: ``(b,)``, the clean scores less the penalties. NaN is never better.
+            parameters: ``(b, ...)`` of the pictures that are in the batch, after the steps that were recorded.
+            totals: ``(b,)``, the clean scores less the penalties. What is not finite is never better.
         """
-        better = (totals > self._best[self.active]) & ~self.stopped[self.active]
-        self._best[self.active] = torch.where(better, totals, self._best[self.active])
-        self.best_step[self.active] = torch.where(better, step, self.best_step[self.active])
+        best = self._best[self.active]
+        rounding = 4 * torch.finfo(totals.dtype).eps * best.abs()
+        better = totals.isfinite() & (totals >= best - rounding) & ~self.failed[self.active]
+        self._best[self.active] = torch.where(better, torch.maximum(totals, best), best)
+        self.best_step[self.active] = torch.where(better, self.steps_made[self.active], self.best_step[self.active])
         chosen = better.reshape(-1, *[1] * (parameters.ndim - 1))
-        best = self.best_parameters[self.active]
-        self.best_parameters[self.active] = torch.where(chosen, parameters.detach(), best)
+        kept = self.best_parameters[self.active]
+        self.best_parameters[self.active] = torch.where(chosen, parameters.detach(), kept)
 
-    def drop_stopped(self) -> Tensor | None:
-        """Leave out the pictures that have stopped. Return the places in the batch that stay, or None if all do.
+    def running(self) -> list[int]:
+        """Return the places in the batch of the pictures that have not stopped. This waits for the device."""
+        places: list[int] = (~self.stopped[self.active]).nonzero()[:, 0].tolist()
+        return places
 
-        This is the one place that waits for the device.
-        """
-        stays = ~self.stopped[self.active]
-        if bool(stays.all()):
-            return None
-        self.active = self.active[stays]
-        return stays.nonzero()[:, 0]
+    def keep(self, places: Sequence[int]) -> None:
+        """Leave out all pictures but those at `places`."""
+        self.active = self.active[list(places)]

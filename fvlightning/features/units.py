@@ -12,8 +12,8 @@ _GRAMMAR = (
 )
 _TEXT = re.compile(
     r"(?P<minus>-?)(?P<layer>[^\s:#@,-][^\s:#@]*)"
-    r"(?:#(?P<call>\d+))?"
-    r"(?::(?P<index>\*|\d+(?:-\d+)?)(?:@(?P<position>\d+(?:,\d+)?))?)?"
+    r"(?:#(?P<call>\d{1,18}))?"
+    r"(?::(?P<index>\*|\d{1,18}(?:-\d{1,18})?)(?:@(?P<position>\d{1,18}(?:,\d{1,18})?))?)?"
 )
 
 
@@ -58,6 +58,20 @@ class Unit:
     position: tuple[int, ...] = ()
     call: int = 0
     minimize: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no text form could name.
+
+        Raises:
+            InputError: An index, position or call is negative, or a whole layer has a position.
+        """
+        numbers = (self.call, *self.position) if self.index is None else (self.index, self.call, *self.position)
+        if any(number < 0 for number in numbers):
+            raise InputError(
+                f"unit of layer {self.layer!r}: index, position and call are counted from 0, not {numbers}"
+            )
+        if self.index is None and self.position:
+            raise InputError(f"unit of layer {self.layer!r}: a position needs an index")
 
     @property
     def layer_call(self) -> LayerCall:

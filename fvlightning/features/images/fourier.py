@@ -33,7 +33,7 @@ class FourierImage(Image):
     def __init__(
         self, decay: float = 1.0, std: float = 0.01, decorrelate: bool = True, max_rms: float | None = None
     ) -> None:
-        if std < 0:
+        if not std >= 0:
             raise InputError(f"FourierImage(std={std}): the standard deviation of the start must be at least 0")
         self.decay = decay
         self.std = std

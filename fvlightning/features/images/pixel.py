@@ -38,7 +38,7 @@ class PixelImage(Image):
     ) -> None:
         if bound not in ("sigmoid", "clip"):
             raise InputError(f"PixelImage(bound={bound!r}): valid are 'sigmoid' and 'clip'")
-        if std < 0:
+        if not std >= 0:
             raise InputError(f"PixelImage(std={std}): the standard deviation of the starting noise must be at least 0")
         if decorrelate and bound == "clip":
             raise InputError("PixelImage(bound='clip', decorrelate=True): use bound='sigmoid' to decorrelate colours")

@@ -27,9 +27,9 @@ class RawInput(Image):
     bounded = False
 
     def __init__(self, max_norm: float | None = None, std: float = 0.01) -> None:
-        if max_norm is not None and max_norm <= 0:
+        if max_norm is not None and not max_norm > 0:
             raise InputError(f"RawInput(max_norm={max_norm}): the bound must be greater than 0, or None for no bound")
-        if std < 0:
+        if not std >= 0:
             raise InputError(f"RawInput(std={std}): the standard deviation of the start must be at least 0")
         self.max_norm = max_norm
         self.std = std

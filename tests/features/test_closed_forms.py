@@ -1,0 +1,92 @@
+"""Units whose best picture is known: a linear unit's optimum follows from its weights."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fvlightning.features import Feature, FourierImage, Image, Maximizer, PixelImage, RawInput
+
+SHAPE = (1, 28, 28)
+UNITS = "hidden:0-7"
+
+
+@pytest.fixture
+def mlp() -> nn.Module:
+    """784-128-10, as it is initialised."""
+    network = nn.Sequential()
+    network.add_module("flatten", nn.Flatten())
+    network.add_module("hidden", nn.Linear(784, 128))
+    network.add_module("relu", nn.ReLU())
+    network.add_module("logits", nn.Linear(128, 10))
+    return network
+
+
+def weights_of(network: nn.Module, feature: Feature) -> tuple[Tensor, float]:
+    return network.hidden.weight[feature.unit.index].detach(), network.hidden.bias[feature.unit.index].item()
+
+
+def cosine(first: Tensor, second: Tensor) -> float:
+    return torch.cosine_similarity(first.flatten(), second.flatten(), dim=0).item()
+
+
+# Where the sigmoid saturates its gradient is small, and Adam's steps are all of one size: 0.1 gets there in time.
+IN_THE_BOX = [
+    Maximizer(500, image=PixelImage(), robustness=[], optimizer=partial(torch.optim.Adam, lr=0.1)),
+    Maximizer(500, image=PixelImage(bound="clip"), robustness=[]),
+]
+
+
+@pytest.mark.parametrize("maximizer", IN_THE_BOX)
+def test_in_the_unit_box_a_unit_reaches_the_sum_of_its_positive_weights(mlp: nn.Module, maximizer: Maximizer):
+    for feature in maximizer.maximize(mlp, [UNITS], SHAPE):
+        weights, bias = weights_of(mlp, feature)
+        assert feature.score == pytest.approx(bias + weights.clamp(min=0).sum().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("maximizer", IN_THE_BOX)
+def test_minimised_it_reaches_the_sum_of_its_negative_weights(mlp: nn.Module, maximizer: Maximizer):
+    (feature,) = maximizer.maximize(mlp, ["-hidden:3"], SHAPE)
+    weights, bias = weights_of(mlp, feature)
+    assert -feature.score == pytest.approx(bias + weights.clamp(max=0).sum().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 10.0])
+def test_with_a_bounded_norm_the_input_is_parallel_to_the_weights(mlp: nn.Module, max_norm: float):
+    image = RawInput(max_norm=max_norm)
+    for feature in Maximizer(500, image=image, robustness=[]).maximize(mlp, [UNITS], SHAPE):
+        weights, bias = weights_of(mlp, feature)
+        assert cosine(feature.image, weights) >= 0.999
+        assert feature.image.norm() == pytest.approx(max_norm, rel=1e-5)
+        assert feature.score == pytest.approx(bias + max_norm * weights.norm().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("image", [PixelImage(max_rms=0.3), PixelImage(bound="clip", max_rms=0.3)])
+def test_with_bounded_light_the_picture_is_parallel_to_the_positive_weights(mlp: nn.Module, image: Image):
+    for feature in Maximizer(500, image=image, robustness=[]).maximize(mlp, [UNITS], SHAPE):
+        weights, _ = weights_of(mlp, feature)
+        assert cosine(feature.image, weights.clamp(min=0)) >= 0.99
+        assert feature.image.square().mean().sqrt() <= 0.3 + 1 / 255
+
+
+def test_fourier_pictures_come_near_it_where_the_weights_are_smooth(mlp: nn.Module):
+    smooth = nn.functional.interpolate(torch.randn(8, 1, 7, 7), size=(28, 28), mode="bilinear").flatten(1)
+    with torch.no_grad():
+        mlp.hidden.weight[:8] = smooth / 28
+    for feature in Maximizer(300, image=FourierImage(), robustness=[]).maximize(mlp, [UNITS], SHAPE):
+        weights, bias = weights_of(mlp, feature)
+        assert feature.score == pytest.approx(bias + weights.clamp(min=0).sum().item(), rel=0.1)
+
+
+def test_root_mean_square_of_a_first_convolution_shows_its_kernel():
+    """The mean of a map over a picture is, apart from the borders, blind to the kernel; the root mean square is not."""
+    network = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False))
+    stripes = torch.tensor([[-1.0, 2.0, -1.0]]).expand(3, 3)
+    with torch.no_grad():
+        network[0].weight[:] = stripes
+    maximizer = Maximizer(200, image=FourierImage(), robustness=[], pooling="rms")
+    (feature,) = maximizer.maximize(network, ["0:0"], (1, 12, 12))
+    along, across = feature.image.diff(dim=1).abs().mean(), feature.image.diff(dim=2).abs().mean()
+    assert across > 2 * along
+    assert feature.score > 0.5 * 6, "stripes of a pixel's width would reach 6"
