@@ -1,6 +1,7 @@
 """Reads checkpoints for the command line: without running code, and with one clear line for whatever is wrong."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -44,7 +45,10 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         InputError: If the file is no Lightning checkpoint, or holds code: that is refused, not run.
     """
     try:
-        checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            # Of a plain pickle torch warns before it refuses it.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except UnpicklingError as error:
         if _NAMES_CODE.search(str(error)):
             raise InputError(

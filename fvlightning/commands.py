@@ -1,12 +1,14 @@
 """The subcommands and their options: LightningCLI with this project's defaults."""
 
 import argparse
+import warnings
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -164,13 +166,25 @@ class VisionCLI(LightningCLI):
             raise InputError(str(error)) from error
 
     def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand != "fit":
+            # Only a training that goes on needs the callbacks of the one before.
+            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
+            if not self._get(self.config, "ckpt_path"):
+                rank_zero_warn(f"{subcommand} without --ckpt_path uses the weights that the model is made with")
         try:
             super()._run_subcommand(subcommand)
+        except (KeyboardInterrupt, SystemExit):
+            if subcommand == "fit":
+                self._tell_results(stopped=True)
+            raise
         except RuntimeError as error:
             if not str(error).startswith("Error(s) in loading state_dict"):
                 raise
             ckpt_path = self._get(self.config, "ckpt_path")
             raise InputError(f"'{ckpt_path}' does not fit {type(self.model).__name__}: {error}") from error
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # Lightning leaves the group to the interpreter's end, where its threads may abort a finished program.
+            torch.distributed.destroy_process_group()
 
     def before_fit(self) -> None:
         """Refuse ``--test_after_fit`` before the training rather than after it, if there is nothing to test."""
@@ -181,13 +195,19 @@ class VisionCLI(LightningCLI):
         """Test if asked to, and say where the results lie."""
         if self._get(self.config, "test_after_fit"):
             self.trainer.test(self.model, datamodule=self.datamodule)
-        log_dir = self.trainer.log_dir  # every rank asks: it is broadcast
+        self._tell_results()
+
+    def _tell_results(self, stopped: bool = False) -> None:
         rehearsal = self._get(self.config, "trainer").fast_dev_run
         if not self.trainer.is_global_zero or not self.trainer.loggers or rehearsal:
             return
-        print(f"Results:     {log_dir}")
+        # By the logger of rank zero: the trainer would broadcast it, and after an interruption others may be gone.
+        logger = self.trainer.loggers[0]
+        print(f"Results:     {getattr(logger, 'log_dir', None) or logger.save_dir}")
         if checkpoint := getattr(self.trainer.checkpoint_callback, "last_model_path", ""):
             print(f"Checkpoint:  {_relative(checkpoint)}")
+            if stopped:
+                print(f"To go on:    the same command with --ckpt_path {_relative(checkpoint)}")
         for logger in self.trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 # TensorBoard keeps a sample of ten pictures a tag by default: the evolution would have gaps.

@@ -14,7 +14,7 @@ class InputError(ValueError):
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest of `choices`, or ``""`` if none is close."""
-    close = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.6)
+    close = difflib.get_close_matches(name, list(choices), n=2, cutoff=0.65)
     if not close:
         return ""
     return f" Did you mean {' or '.join(repr(match) for match in close)}?"

@@ -11,6 +11,8 @@ def without_noise() -> Iterator[None]:
     """Silence Lightning's advertisements and the warnings that this project's own defaults would cause."""
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(_is_no_advertisement)
+    formatting = warnings.formatwarning
+    warnings.formatwarning = _one_line
     try:
         with warnings.catch_warnings():
             # Lightning's own use of torch's pytrees: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
@@ -19,7 +21,13 @@ def without_noise() -> Iterator[None]:
             warnings.filterwarnings("ignore", message="The dirpath has changed from")
             yield
     finally:
+        warnings.formatwarning = formatting
         logger.removeFilter(_is_no_advertisement)
+
+
+def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:
+    """Return what is warned of, without the line of code that the user has not written."""
+    return f"warning: {message}\n"
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

@@ -40,9 +40,11 @@ def _unknown_option(match: re.Match[str], message: str, options: list[str]) -> s
     else:
         return f"unexpected argument '{key}': an option starts with '--'"
     name = key.lstrip("-")
+    dashes = "--" if key.startswith("-") else ""
     # 'modell.class_path': only the group is misspelt.
     groups = {option.split(".")[0] for option in options}
-    return f"no {kind}'{key}'.{did_you_mean(name, options) or did_you_mean(name.split('.')[0], groups)}"
+    suggestion = did_you_mean(name, options) or did_you_mean(name.split(".")[0], groups)
+    return f"no {kind}'{key}'." + suggestion.replace(" '", f" '{dashes}")
 
 
 def _misplaced_option(match: re.Match[str], message: str, options: list[str]) -> str:

@@ -138,8 +138,15 @@ def test_test_after_fit_is_refused_before_training(refused):
 
 def test_each_subcommand_takes_the_config_that_fit_saves():
     assert main(["fit", *TINY, "--test_after_fit", "true"]) == 0
+    saved = ["--config", "runs/default/version_0/config.yaml", "--trainer.logger", "false"]
     for subcommand in VisionCLI.subcommands():
-        assert main([subcommand, "--config", "runs/default/version_0/config.yaml", "--trainer.logger", "false"]) == 0
+        weights = [] if subcommand == "fit" else ["--ckpt_path", "runs/default/version_0/checkpoints/last.ckpt"]
+        assert main([subcommand, *saved, *weights]) == 0
+
+
+def test_weights_that_nobody_trained_are_warned_of():
+    with pytest.warns(UserWarning, match="test without --ckpt_path uses the weights that the model is made with"):
+        assert main(["test", *TINY]) == 0
 
 
 def test_same_seed_by_default():
@@ -288,8 +295,11 @@ def test_checkpoint_with_other_hyperparameters(hyperparameters, message, refused
         ([], "no subcommand given; subcommands: fit, validate, test, predict"),
         (["fti"], "no subcommand 'fti'; first comes one of: fit, validate, test, predict. Did you mean 'fit'?"),
         (["fit"], "fit needs --model, or a --config file that has 'model'"),
-        (["fit", *TINY, "--trainer.max_epohcs", "3"], "no option '--trainer.max_epohcs'. Did you mean 'trainer.max_"),
-        (["fit", *TINY, "--trainer.max_epoch=3"], "no option '--trainer.max_epoch'. Did you mean 'trainer.max_epochs'"),
+        (["fit", *TINY, "--trainer.max_epohcs", "3"], "no option '--trainer.max_epohcs'. Did you mean '--trainer.max_"),
+        (
+            ["fit", *TINY, "--trainer.max_epoch=3"],
+            "no option '--trainer.max_epoch'. Did you mean '--trainer.max_epochs'",
+        ),
         (["fit", *TINY, "stray"], "unexpected argument 'stray'"),
         (["fit", *TINY, "--trainer.max_epochs", "many"], "trainer.max_epochs: expected int, got many"),
         (["fit", *TINY, "--model.lr", "fast"], "model: tiny.TestableModel: lr: expected float, got fast"),
@@ -367,12 +377,13 @@ def test_defect_keeps_its_traceback():
 
 
 @pytest.mark.parametrize(("callback", "status"), [("tiny.PressesCtrlC", 130), ("tiny.Terminates", 143)])
-def test_status_after_a_signal(callback, status):
+def test_status_after_a_signal(callback, status, capsys):
     handler = signal.getsignal(signal.SIGINT)
     try:
         assert main(["fit", *TINY, f"--trainer.callbacks+={callback}"]) == status
     finally:
         signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
+    assert "Results:     runs/default/version_0" in capsys.readouterr().out
 
 
 def test_module_is_the_command_line():

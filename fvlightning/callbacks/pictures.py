@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from PIL import Image as PILImage
 from typing_extensions import override
 
@@ -54,7 +54,9 @@ class EpochPictures(pl.Callback):
         self._folder = None if getattr(trainer, "fast_dev_run", False) else folder
         if self._folder is not None and trainer.is_global_zero:
             check_writable(self._folder)
-            if trainer.loggers and not any(takes_images(logger) for logger in trainer.loggers):
+            if not trainer.loggers:
+                rank_zero_info(f"The pictures are in {self._folder}.")
+            elif not any(takes_images(logger) for logger in trainer.loggers):
                 names = ", ".join(type(logger).__name__ for logger in trainer.loggers)
                 rank_zero_warn(f"no logger takes images ({names}): the pictures are in {self._folder} only")
 

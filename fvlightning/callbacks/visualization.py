@@ -14,7 +14,8 @@ from typing_extensions import override
 from fvlightning.callbacks.pictures import EpochPictures
 from fvlightning.callbacks.progress import step_progress
 from fvlightning.errors import InputError
-from fvlightning.features import Feature, Maximizer, Unit, resolve_units
+from fvlightning.features import Feature, Maximizer, Unit, UnitRange, resolve_units
+from fvlightning.features.capture import find_layer
 from fvlightning.output import (
     contact_sheet,
     feature_record,
@@ -32,8 +33,9 @@ _SHARDING_STRATEGIES = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrat
 class VisualizationCallback(EpochPictures):
     """Runs activation maximisation on units of the network at the end of each epoch.
 
-    Each layer gets one contact sheet an epoch, and each unit a scalar, ``activation/LAYER/INDEX``: what the unit gives
-    for its picture. The pictures and ``features.json`` are written under the run's folder, in ``features/epoch_NNNN``.
+    Each layer gets one contact sheet an epoch, and each unit a scalar, ``visualization/LAYER/INDEX``: what the unit
+    gives for its picture. The pictures and ``features.json`` are written under the run's folder, in
+    ``features/epoch_NNNN``.
 
     Training does not notice: it ends with bit-identical weights, optimiser state and metrics as without the callback.
     In distributed training every rank makes its part of the units.
@@ -81,6 +83,9 @@ class VisualizationCallback(EpochPictures):
         if warm_steps is not None and not warm_start:
             rank_zero_warn("VisualizationCallback(warm_steps=...) has no effect with warm_start=False")
         self.units = [units] if isinstance(units, str) else list(units)
+        if not self.units:
+            raise InputError("VisualizationCallback: no units are given; name at least one, for example 'conv2:0-15'")
+        self._ranges = [UnitRange.parse(unit) for unit in self.units]
         self.maximizer = maximizer if maximizer is not None else Maximizer()
         self.warm_start = warm_start
         self.warm_steps = warm_steps if warm_steps is not None else math.ceil(self.maximizer.steps / 4)
@@ -90,12 +95,19 @@ class VisualizationCallback(EpochPictures):
         self._starts: dict[tuple[str, int], Tensor] = {}
 
     @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # As early as can be, before the run has a folder. The sizes of the layers are known only when it starts.
+        if stage == "fit":
+            _refuse_sharded_weights(trainer)
+            for units in self._ranges:
+                find_layer(pl_module, units.layer)
+
+    @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        _refuse_sharded_weights(trainer)
-        super().on_fit_start(trainer, pl_module)
         self._shape = self._picture_shape(trainer, pl_module)
         # Every rank checks all units, so that a wrong one ends all ranks and none waits for the others.
         self._resolved = resolve_units(pl_module, self.units, self._shape)
+        super().on_fit_start(trainer, pl_module)
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -224,7 +236,7 @@ def _scalars(features: Sequence[Feature]) -> Mapping[str, float]:
         assert isinstance(feature.unit, Unit)
         best[feature.unit] = max(best.get(feature.unit, -math.inf), feature.score)
     return {
-        "activation/" + unit_file(unit).with_suffix("").as_posix(): -score if unit.minimize else score
+        "visualization/" + unit_file(unit).with_suffix("").as_posix(): -score if unit.minimize else score
         for unit, score in best.items()
     }
 

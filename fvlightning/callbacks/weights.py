@@ -50,8 +50,8 @@ class WeightImagesCallback(EpochPictures):
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_fit_start(trainer, pl_module)
         self._weights(pl_module)
+        super().on_fit_start(trainer, pl_module)
 
     @override
     def show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:

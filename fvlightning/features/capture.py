@@ -162,11 +162,12 @@ def find_layer(network: nn.Module, path: str) -> nn.Module:
         if path and candidate in modules:
             found: nn.Module = modules[candidate]
             return found
-    names = [name.removeprefix("net.") for name, child in modules.items() if name and not any(child.children())]
+    # Of a LightningModule with a net, that is what units name; its metrics and losses are modules, too.
+    named = dict(_named_network(network).named_modules())
+    names = [name for name, child in named.items() if name and not any(child.children())]
     shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
     name = type(_named_network(network)).__name__
-    every = [other.removeprefix("net.") for other in modules if other]
-    raise InputError(f"no layer {path!r} in {name}; layers: {shown}.{did_you_mean(path, every)}")
+    raise InputError(f"no layer {path!r} in {name}; layers: {shown}.{did_you_mean(path, filter(None, named))}")
 
 
 def _named_network(network: nn.Module) -> nn.Module:

@@ -55,7 +55,16 @@ class Normalize(nn.Module):
         self.is_set = True
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Normalise `(B, C, H, W)`; the result has the layer's dtype, that of the weights in true half precision."""
+        """Normalise `(B, C, H, W)`; the result has the layer's dtype, that of the weights in true half precision.
+
+        Raises:
+            InputError: If the pictures have another number of channels than the statistics.
+        """
+        if len(self.mean) not in (1, pictures.shape[1]):
+            raise InputError(
+                f"the pictures have {pictures.shape[1]} channels, the normalisation {len(self.mean)}; "
+                "give pictures with as many, or a mean and a std for each."
+            )
         return (pictures.to(self.mean.dtype) - self.mean[:, None, None]) / self.std[:, None, None]
 
     def extra_repr(self) -> str:

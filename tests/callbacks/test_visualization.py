@@ -147,9 +147,9 @@ def test_tensorboard_gets_sheets_and_activations(tmp_path: Path) -> None:
     with PILImage.open(folder / "epoch_0002" / "conv.png") as sheet:
         assert (images[-1].width, images[-1].height) == sheet.size
     scores = {record["unit"]: record["score"] for record in records(folder / "epoch_0002")}
-    assert events.Scalars("activation/conv/4")[-1].value == pytest.approx(scores["conv:4"])
+    assert events.Scalars("visualization/conv/4")[-1].value == pytest.approx(scores["conv:4"])
     # The activation itself, which is small where it was minimised.
-    assert events.Scalars("activation/fc/-3")[-1].value == pytest.approx(-scores["-fc:3"])
+    assert events.Scalars("visualization/fc/-3")[-1].value == pytest.approx(-scores["-fc:3"])
 
 
 def test_logger_without_images_warns_once_and_files_are_written(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_logger_without_images_warns_once_and_files_are_written(tmp_path: Path) 
         fit(tmp_path, callback, logger=CSVLogger(tmp_path, name="run", version=0), max_epochs=1)
     assert len([warning for warning in caught if "takes images" in str(warning.message)]) == 1
     assert (tmp_path / "run/version_0/features/epoch_0001/conv/0.png").exists()
-    assert "activation/conv/0" in (tmp_path / "run/version_0/metrics.csv").read_text()
+    assert "visualization/conv/0" in (tmp_path / "run/version_0/metrics.csv").read_text()
 
 
 def test_every_n_epochs_and_not_before_training(tmp_path: Path) -> None:
@@ -221,13 +221,12 @@ def test_raw_inputs_are_shown_with_signed_colours(tmp_path: Path) -> None:
     [
         (["conf:0"], r"no layer 'conf' in Net; layers: conv, norm, drop, fc\. Did you mean 'conv'\?"),
         (["fc:10"], r"no unit 10 in layer 'fc', which has 10 units: 0 to 9"),
-        ([], "no units are given"),
-        ([""], "malformed unit ''"),
     ],
 )
 def test_wrong_units_end_before_training(tmp_path: Path, units: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         fit(tmp_path, VisualizationCallback(units), logger=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_picture_size_that_the_network_cannot_take(tmp_path: Path) -> None:
@@ -248,6 +247,10 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_settings_out_of_range() -> None:
+    with pytest.raises(InputError, match="no units are given"):
+        VisualizationCallback([])
+    with pytest.raises(InputError, match="malformed unit ''"):
+        VisualizationCallback(["fc:0", ""])
     with pytest.raises(InputError, match=r"every_n_epochs=0\): must be at least 1"):
         VisualizationCallback(["fc:0"], every_n_epochs=0)
     with pytest.raises(InputError, match=r"warm_steps=0\): must be at least 1"):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fvlightning.errors import InputError
 from fvlightning.features import LayerCall, LayerSize, Unit, measure_layers, resolve_units
+from fvlightning.features.capture import find_layer
 
 SHAPE = (1, 8, 8)
 
@@ -94,3 +95,10 @@ def test_a_picture_that_the_network_cannot_take_is_refused(cnn: nn.Module, shape
 
 def test_a_network_in_double_precision_is_measured_in_it(cnn: nn.Module):
     assert measure_layers(cnn.double(), [LayerCall("fc")], SHAPE)[LayerCall("fc")].n_units == 5
+
+
+def test_of_a_module_with_a_net_only_the_layers_of_the_net_are_named(cnn: nn.Module):
+    module = nn.Module()
+    module.net, module.accuracy = cnn, nn.Identity()
+    with pytest.raises(InputError, match=r"no layer 'accuracy1' in Sequential; layers: conv, relu, flatten, fc\.$"):
+        find_layer(module, "accuracy1")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fvlightning.errors import InputError
 from fvlightning.features import (
     Activation,
     LayerCall,
@@ -191,3 +192,9 @@ def test_text_forms():
 def test_the_text_form_of_an_objective_of_the_users_own_is_the_same_in_every_run():
     """It seeds the picture: the address of the object in it would make another picture in every run."""
     assert str(FirstMinusLast()) == str(FirstMinusLast())
+
+
+def test_a_unit_may_be_given_as_text():
+    assert UnitActivation("conv:3@1,2") == UnitActivation(Unit("conv", 3, (1, 2)))
+    with pytest.raises(InputError, match=r"'conv'.* needs a unit with an index; a whole layer is LayerEnergy"):
+        UnitActivation("conv")

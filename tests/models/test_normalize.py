@@ -62,3 +62,8 @@ def test_gradients_reach_the_pictures():
 def test_values_that_do_not_fit(mean, std, message):
     with pytest.raises(InputError, match=message):
         Normalize(mean, std)
+
+
+def test_pictures_with_another_number_of_channels_are_refused():
+    with pytest.raises(InputError, match="the pictures have 1 channels, the normalisation 3"):
+        Normalize((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))(torch.zeros(2, 1, 4, 4))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from fvlightning.errors import InputError
 from fvlightning.features.capture import Activations
 from fvlightning.features.objectives.base import MovedOnce, Objective, Scorer
 from fvlightning.features.units import LayerCall, Unit
@@ -23,14 +24,26 @@ class UnitActivation(Objective):
     Of a vision transformer's tokens the pooling leaves out the class and register tokens.
 
     Args:
-        unit: A unit with an index. Its ``minimize`` is not looked at: see `objective_of`.
+        unit: A unit with an index, or its text form. Its ``minimize`` is not looked at: see `objective_of`.
         pooling: How the positions become one number: ``"mean"``, or ``"rms"``, the root of the mean square. A layer
             with nothing but linear layers before it needs the second: the mean of a convolution over a picture is
             (apart from the borders) the picture's mean times a constant, and shows nothing of the kernel.
+
+    Raises:
+        InputError: The unit is malformed, or a whole layer.
     """
 
     unit: Unit
-    pooling: Pooling = "mean"
+    pooling: Pooling
+
+    def __init__(self, unit: Unit | str, pooling: Pooling = "mean") -> None:
+        parsed = Unit.parse(unit) if isinstance(unit, str) else unit
+        if parsed.index is None:
+            raise InputError(
+                f"UnitActivation({str(parsed)!r}) needs a unit with an index; a whole layer is LayerEnergy"
+            )
+        object.__setattr__(self, "unit", parsed)
+        object.__setattr__(self, "pooling", pooling)
 
     @property
     def layers(self) -> frozenset[LayerCall]:
