@@ -21,6 +21,7 @@ import fvlightning
 from fvlightning.checkpoints import flatten, read_checkpoint, require_checkpoint
 from fvlightning.errors import InputError
 from fvlightning.quiet import without_noise
+from fvlightning.trainer import Trainer
 from fvlightning.usage import UsageError, explain
 
 RUNS = "runs"
@@ -34,7 +35,7 @@ class VisionCLI(LightningCLI):
         trainer_class: The trainer whose methods are the subcommands.
     """
 
-    def __init__(self, args: Sequence[str], trainer_class: type[pl.Trainer] = pl.Trainer) -> None:
+    def __init__(self, args: Sequence[str], trainer_class: type[pl.Trainer] = Trainer) -> None:
         self._args = list(args)
         self.run_name = _run_name(args)
         logger = {"save_dir": RUNS, "name": self.run_name, "default_hp_metric": False}
@@ -74,10 +75,17 @@ class VisionCLI(LightningCLI):
             help="After fit, test the last weights on the data module's test set.",
         )
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the subcommands, methods of the trainer, and which of their arguments are no options."""
+        return {**LightningCLI.subcommands(), "visualize": {"model", "datamodule"}}
+
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if "weights_only" in self._subcommand_method_arguments[subcommand]:
             parser.set_defaults(weights_only=True)
+        if subcommand == "visualize":  # pictures are files; a logger gets them, too, if there is one
+            parser.set_defaults({"trainer.logger": False})
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

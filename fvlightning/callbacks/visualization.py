@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from fvlightning.callbacks.pictures import EpochPictures
 from fvlightning.callbacks.progress import step_progress
+from fvlightning.callbacks.shape import picture_shape
 from fvlightning.errors import InputError
 from fvlightning.features import Feature, Maximizer, Unit, UnitRange, resolve_units
 from fvlightning.features.capture import find_layer
@@ -104,7 +105,7 @@ class VisualizationCallback(EpochPictures):
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._shape = self._picture_shape(trainer, pl_module)
+        self._shape = picture_shape(pl_module, getattr(trainer, "datamodule", None), self.image_shape)
         # Every rank checks all units, so that a wrong one ends all ranks and none waits for the others.
         self._resolved = resolve_units(pl_module, self.units, self._shape)
         super().on_fit_start(trainer, pl_module)
@@ -172,22 +173,6 @@ class VisualizationCallback(EpochPictures):
             net = getattr(pl_module, "net", pl_module)
             write_manifest(records, folder / "features.json", model=type(net).__name__, epoch=epoch)
         _warn_of(features, epoch)
-
-    def _picture_shape(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> tuple[int, ...]:
-        example = pl_module.example_input_array
-        for shape in (
-            self.image_shape,
-            getattr(pl_module, "input_shape", None),
-            getattr(getattr(trainer, "datamodule", None), "image_shape", None),
-            example.shape[1:] if isinstance(example, Tensor) else None,
-        ):
-            if shape is not None:
-                return tuple(shape)
-        name = type(pl_module).__name__
-        raise InputError(
-            f"the shape of {name}'s pictures is not known; give VisualizationCallback(image_shape=(C, H, W)), "
-            f"or {name} an attribute input_shape"
-        )
 
     @property
     @override

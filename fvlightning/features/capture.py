@@ -1,7 +1,7 @@
 """Run a network only as far as the layers that are needed, and take their activations."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Self
 
@@ -26,13 +26,15 @@ class Activation:
     prefix_tokens: int = 0
 
     @classmethod
-    def of(cls, output: Any, prefix_tokens: int = 0) -> Self:
+    def of(cls, output: Any, prefix_tokens: int = 0, picture_size: Sequence[int] = ()) -> Self:
         """Take the first tensor of a module's output and bring its channels to the second place.
 
         Args:
-            output: A tensor ``(B,)``, ``(B, C)``, ``(B, T, C)`` or ``(B, C, *positions)``, or a tuple, list, mapping or
-                dataclass that holds one.
+            output: A tensor ``(B,)``, ``(B, C)``, ``(B, T, C)``, ``(B, H, W, C)`` or ``(B, C, *positions)``, or a
+                tuple, list, mapping or dataclass that holds one.
             prefix_tokens: As in `Activation`; used for sequences only.
+            picture_size: ``(H, W)`` of the pictures, by whose proportions a map with its channels last is told from one
+                with its channels first: a map keeps them. If it is not given, channels come first.
 
         Raises:
             InputError: The output holds no tensor with a batch dimension.
@@ -44,6 +46,8 @@ class Activation:
             values = values[:, None]
         if values.ndim == 3:
             return cls(values.movedim(2, 1), prefix_tokens)
+        if values.ndim == 4 and len(picture_size) == 2 and _channels_are_last(values.shape[1:], picture_size):
+            return cls(values.movedim(3, 1))
         return cls(values)
 
     @property
@@ -93,7 +97,6 @@ class Capture:
         Raises:
             InputError: The forward pass ended without a layer, or without that call of it.
         """
-        n_pictures = len(pictures)
         found: dict[LayerCall, Activation] = {}
         calls = dict.fromkeys(self._modules, 0)
         problem: InputError | None = None
@@ -105,7 +108,7 @@ class Capture:
             if layer_call not in self.layers:
                 return
             try:
-                activation = self._activation(path, output, n_pictures)
+                activation = self._activation(path, output, pictures.shape)
             except InputError as error:
                 # Raised behind the forward pass, which may catch exceptions.
                 problem = error
@@ -133,11 +136,11 @@ class Capture:
             raise InputError(self._unreached(min(missing, key=str), calls))
         return found
 
-    def _activation(self, path: str, output: Any, n_pictures: int) -> Activation:
-        activation = Activation.of(output)
-        if len(activation.values) != n_pictures:
+    def _activation(self, path: str, output: Any, shape: Sequence[int]) -> Activation:
+        activation = Activation.of(output, picture_size=shape[2:])
+        if len(activation.values) != shape[0]:
             raise InputError(
-                f"layer {path!r} gives {len(activation.values)} rows for {n_pictures} pictures (windows, perhaps); "
+                f"layer {path!r} gives {len(activation.values)} rows for {shape[0]} pictures (windows, perhaps); "
                 "choose a layer that gives one row a picture"
             )
         if len(activation.positions) == 1:
@@ -163,14 +166,15 @@ def find_layer(network: nn.Module, path: str) -> nn.Module:
             found: nn.Module = modules[candidate]
             return found
     # Of a LightningModule with a net, that is what units name; its metrics and losses are modules, too.
-    named = dict(_named_network(network).named_modules())
+    named = dict(named_network(network).named_modules())
     names = [name for name, child in named.items() if name and not any(child.children())]
     shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
-    name = type(_named_network(network)).__name__
+    name = type(named_network(network)).__name__
     raise InputError(f"no layer {path!r} in {name}; layers: {shown}.{did_you_mean(path, filter(None, named))}")
 
 
-def _named_network(network: nn.Module) -> nn.Module:
+def named_network(network: nn.Module) -> nn.Module:
+    """Return the module whose paths the units name: the ``net`` of a LightningModule, or the network itself."""
     net = getattr(network, "net", None)
     return net if isinstance(net, nn.Module) else network
 
@@ -181,12 +185,26 @@ def _prefix_tokens(network: nn.Module, n_tokens: int) -> int:
     The patches' embedding comes before these tokens are added: it has as many tokens as there are patches, a number
     that timm's models tell and that is a square in others.
     """
-    network = _named_network(network)
+    network = named_network(network)
     prefix = int(getattr(network, "num_prefix_tokens", 0) or 0)
     n_patches = getattr(getattr(network, "patch_embed", None), "num_patches", None)
     if n_patches is None:
         return 0 if _is_square(n_tokens) and not _is_square(n_tokens - prefix) else prefix
     return 0 if n_tokens == n_patches else prefix
+
+
+def _channels_are_last(shape: Sequence[int], picture_size: Sequence[int]) -> bool:
+    """Whether the first two of three sizes have the pictures' proportions, and the last two have not."""
+    first, second, third = shape
+    return _is_in_proportion(first, second, picture_size) and not _is_in_proportion(second, third, picture_size)
+
+
+def _is_in_proportion(height: int, width: int, picture_size: Sequence[int]) -> bool:
+    # Up to one row or column more or less, by which a convolution without padding cuts a map off.
+    rows, columns = picture_size
+    if rows == columns:
+        return height == width
+    return abs(height * columns - width * rows) <= max(rows, columns)
 
 
 def _is_square(number: int) -> bool:

@@ -1,10 +1,11 @@
 """Which layers a network has, how large they are, and which units a text names."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fvlightning.errors import InputError
 from fvlightning.features.capture import Capture, device_and_dtype
@@ -41,15 +42,35 @@ def measure_layers(
     capture = Capture(network, layers)
     if not capture.layers:
         return {}
+    with measuring(network, image_shape):
+        activations = capture(grey_picture(network, image_shape))
+    return {layer: LayerSize(found.n_units, found.positions) for layer, found in activations.items()}
+
+
+def grey_picture(network: nn.Module, image_shape: Sequence[int]) -> Tensor:
+    """Return a batch of one grey picture, ``(1, C, H, W)``, where the network is and of its type of number.
+
+    Raises:
+        InputError: A side is less than 1.
+    """
     if not image_shape or any(side < 1 for side in image_shape):
         raise InputError(
             f"{type(network).__name__} cannot take a picture of shape {tuple(image_shape)}; give (C, H, W)"
         )
     device, dtype = device_and_dtype(network)
-    picture = torch.full((1, *image_shape), 0.5, device=device, dtype=dtype)
+    return torch.full((1, *image_shape), 0.5, device=device, dtype=dtype)
+
+
+@contextmanager
+def measuring(network: nn.Module, image_shape: Sequence[int]) -> Iterator[None]:
+    """Run the network for sizes alone, and say so where it cannot take pictures of this shape.
+
+    Raises:
+        InputError: The network cannot take them.
+    """
     with isolated_rng(), frozen(network), torch.no_grad():
         try:
-            activations = capture(picture)
+            yield
         except InputError:
             raise
         except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
@@ -58,7 +79,6 @@ def measure_layers(
                 f"{type(network).__name__} cannot take a picture of shape {tuple(image_shape)}: {reason}; "
                 "give the image_shape (C, H, W) that the network was made for"
             ) from error
-    return {layer: LayerSize(found.n_units, found.positions) for layer, found in activations.items()}
 
 
 def resolve_units(network: nn.Module, units: Sequence[str | Unit], image_shape: Sequence[int]) -> list[Unit]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from fvlightning.output.colors import Pixels, to_signed_pixels
 from fvlightning.output.files import write_atomically
@@ -83,15 +84,16 @@ def _draw_legend(
         draw.text((_GAP + x, y + 0.75 * line), text, fill=_INK, font=font, anchor=anchor)
 
 
-def save_png(image: PILImage.Image | Pixels, path: Path) -> None:
+def save_png(image: PILImage.Image | Pixels, path: Path, info: PngInfo | None = None) -> None:
     """Write an image as PNG, whole or not at all.
 
     Args:
         image: An image, or pixels ``(H, W, 3)``.
         path: Where it goes; missing folders are made.
+        info: Texts that are kept in the file.
     """
     picture = image if isinstance(image, PILImage.Image) else PILImage.fromarray(image)
-    write_atomically(path, lambda file: picture.save(file, format="PNG"))
+    write_atomically(path, lambda file: picture.save(file, format="PNG", pnginfo=info))
 
 
 def save_animation(frames: Sequence[Path], path: Path, frame_ms: int = 500) -> None:

@@ -1,0 +1,68 @@
+"""A survey of a network's layers: what `visualize --list_layers` prints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from fvlightning.errors import InputError
+from fvlightning.features.capture import Activation, named_network
+from fvlightning.features.layers import grey_picture, measuring
+from fvlightning.features.units import LayerCall
+
+
+@dataclass(frozen=True)
+class LayerSurvey:
+    """What a layer gives for one picture.
+
+    Args:
+        layer: The call of the module.
+        kind: The module's class.
+        shape: The shape of its output without the batch, in the layer's own order.
+        n_units: How many units it has.
+    """
+
+    layer: LayerCall
+    kind: str
+    shape: tuple[int, ...]
+    n_units: int
+
+
+def survey_layers(network: nn.Module, image_shape: Sequence[int]) -> list[LayerSurvey]:
+    """Run one grey picture through the network and describe every call of a module in it, in the order of their ends.
+
+    Args:
+        network: Any module that takes pictures; of one with a ``net``, the layers of that.
+        image_shape: ``(C, H, W)`` of the pictures that the network takes.
+
+    Raises:
+        InputError: The network cannot take a picture of that size.
+    """
+    found: list[LayerSurvey] = []
+    calls: dict[str, int] = {}
+
+    def note(path: str, module: nn.Module, _inputs: Any, output: Any) -> None:
+        call = calls.get(path, 0)
+        calls[path] = call + 1
+        try:
+            activation = Activation.of(output, picture_size=image_shape[1:])
+        except InputError:
+            return  # a module that gives no tensor has no units
+        sequence = len(activation.positions) == 1
+        shape = (*activation.positions, activation.n_units) if sequence else (activation.n_units, *activation.positions)
+        found.append(LayerSurvey(LayerCall(path, call), type(module).__name__, shape, activation.n_units))
+
+    handles = [
+        module.register_forward_hook(partial(note, path))
+        for path, module in named_network(network).named_modules()
+        if path
+    ]
+    try:
+        with measuring(network, image_shape):
+            network(grey_picture(network, image_shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

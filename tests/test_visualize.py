@@ -1,0 +1,180 @@
+"""`visualize`, by the command line, in this process or in real ones."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from digits import Classifier
+from PIL import Image as PILImage
+
+from fvlightning.cli import main
+
+STEPS = "--maximizer=fvlightning.Maximizer", "--maximizer.steps=8"
+COMMON = ["visualize", "--model", "digits.Classifier", "--trainer.accelerator", "cpu", *STEPS]
+# The weights that the model is made with are looked at on purpose.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:visualize without --ckpt_path"),
+    pytest.mark.filterwarnings("ignore:.*Consider setting `trainer.devices`"),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def records(folder: str = "out") -> list[dict[str, Any]]:
+    return json.loads(Path(folder, "features.json").read_text())
+
+
+def test_pictures_sheets_and_records():
+    assert main([*COMMON, "--units", '["conv:*", "-fc:2"]', "--maximizer.repeats=2"]) == 0
+    found = {path.relative_to("out").as_posix() for path in Path("out").rglob("*.*")}
+    pictures = [f"conv/{index}{repeat}.png" for index in range(6) for repeat in ("", "_1")]
+    pictures += ["fc/-2.png", "fc/-2_1.png"]
+    assert found == {*pictures, "conv.png", "fc.png", "features.json"}
+    assert [record["file"] for record in records()] == pictures
+    pl.seed_everything(0)
+    module = Classifier().eval()
+    for record in records()[:-2]:
+        picture = torch.tensor(np.asarray(PILImage.open(Path("out", record["file"])).convert("L"))) / 255
+        activation = module.net.conv(picture[None, None])[0, int(record["unit"].split(":")[1])].mean()
+        assert activation.item() == pytest.approx(record["score"], abs=1e-5)
+    assert not Path("runs").exists()
+
+
+def test_a_second_run_makes_only_what_is_missing(caplog):
+    caplog.set_level("INFO")
+    assert main([*COMMON, "--units", '["conv:0-2"]']) == 0
+    first = {path: path.stat().st_mtime_ns for path in Path("out/conv").iterdir()}
+    assert main([*COMMON, "--units", '["conv:0-3"]']) == 0
+    assert "3 of 4 units are in out already, and kept" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in first} == first
+    assert [record["unit"] for record in records()] == [f"conv:{index}" for index in range(4)]
+    # Other settings, and other weights, make other pictures.
+    for change in (["--maximizer.seed=1"], ["--seed_everything=5"], ["--overwrite=true"]):
+        before = Path("out/conv/0.png").stat().st_mtime_ns
+        assert main([*COMMON, "--units", '["conv:0"]', *change]) == 0
+        assert Path("out/conv/0.png").stat().st_mtime_ns > before
+
+
+def test_broken_files_are_made_again():
+    assert main([*COMMON, "--units", '["conv:0-1"]']) == 0
+    expected = records()
+    Path("out/conv/0.png").write_bytes(Path("out/conv/0.png").read_bytes()[:40])
+    assert main([*COMMON, "--units", '["conv:0-1"]']) == 0
+    assert records() == expected
+
+
+def test_checkpoint_gives_the_weights():
+    pl.seed_everything(3)
+    module = Classifier()
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint("trained.ckpt")
+    assert main([*COMMON, "--units", '["fc:1"]', "--ckpt_path", "trained.ckpt"]) == 0
+    picture = torch.tensor(np.asarray(PILImage.open("out/fc/1.png").convert("L"))) / 255
+    score = module.eval()(picture[None, None])[0, 1].item()
+    assert records()[0]["score"] == pytest.approx(score, abs=1e-5)
+
+
+def test_layers_are_listed(capsys):
+    assert main([*COMMON, "--list_layers", "true"]) == 0
+    rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["conv", "Conv2d", "6 x 4 x 4", "6"],
+        ["norm", "BatchNorm2d", "6 x 4 x 4", "6"],
+        ["drop", "Dropout", "6 x 4 x 4", "6"],
+        ["fc", "Linear", "10", "10"],
+    ]
+    assert not Path("out").exists()
+
+
+class Poisoned(Classifier):
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.net.fc.bias[1] = torch.nan
+
+
+def test_units_that_are_not_finite_are_named_and_the_others_are_made(capsys, monkeypatch):
+    monkeypatch.setattr("digits.Poisoned", Poisoned, raising=False)
+    Poisoned.__module__ = "digits"
+    command = ["visualize", "--model", "digits.Poisoned", "--trainer.accelerator", "cpu", *STEPS]
+    for _ in range(2):
+        assert main([*command, "--units", '["fc:0-2"]']) == 1
+        error = capsys.readouterr().err
+        assert "error: 1 of 3 pictures gave values that are not finite: fc:1; the others are there" in error
+    assert [record["status"] for record in records()] == ["ok", "non-finite", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ([], "error: no units are given"),
+        (
+            ["--units", '["conf:0"]'],
+            "error: no layer 'conf' in Net; layers: conv, norm, drop, fc. Did you mean 'conv'?",
+        ),
+        (["--units", '["fc:0-10"]'], "error: no unit 10 in layer 'fc', which has 10 units: 0 to 9"),
+        (["--units", '["fc:0"]', "--image_shape", "[1, 9, 9]"], "error: Classifier cannot take a picture of shape"),
+        (["--units", '["fc:0"]', "--output_dir", "file/out"], "error: cannot write to the folder file/out"),
+        (["--units", '["fc:0"]', "--ckpt_path", "none.ckpt"], "error: no checkpoint 'none.ckpt'"),
+        (["--units", '["fc:0"]', "--batch_size", "0"], "error: batch_size=0: must be at least 1"),
+    ],
+)
+def test_bad_input_ends_in_one_line(options, line, capsys):
+    Path("file").write_text("")
+    assert main([*COMMON, *options]) == 1
+    errors = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error:")]
+    assert len(errors) == 1
+    assert errors[0].startswith(line)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[1]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests"), *sys.path]),
+    }
+    command = [sys.executable, "-m", "fvlightning", *COMMON, *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_killed_and_run_again_it_is_as_if_it_had_not_been():
+    arguments = ["--units", '["conv:*", "fc:*"]', "--maximizer.steps=200", "--batch_size=1"]
+    with start(*arguments) as process:
+        deadline = time.monotonic() + 60
+        while len(list(Path("out").glob("*/*.png"))) < 3 and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    done = {path: path.stat().st_mtime_ns for path in Path("out").glob("*/*.png")}
+    assert 3 <= len(done) < 16
+    assert not Path("out/features.json").exists()
+    assert main([*COMMON, *arguments]) == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert main([*COMMON, *arguments, "--output_dir", "whole"]) == 0
+    assert records() == records("whole")
+
+
+def test_two_processes_make_each_unit_once_and_the_same():
+    arguments = ["--units", '["conv:*", "fc:0-2"]']
+    with start(*arguments, "--trainer.devices=2", "--output_dir=two") as process:
+        output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+    assert main([*COMMON, *arguments, "--output_dir", "one"]) == 0
+    one, two = records("one"), records("two")
+    assert [record["unit"] for record in two] == [record["unit"] for record in one]
+    for first, second in zip(one, two, strict=True):
+        assert second["score"] == pytest.approx(first["score"], abs=1e-3)
