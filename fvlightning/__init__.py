@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from fvlightning.data import MNISTDataModule
     from fvlightning.errors import InputError
     from fvlightning.features import Feature, FourierImage, Maximizer, PixelImage, RawInput, Unit
-    from fvlightning.models import ClassifierModule, MnistCNN, MnistMLP, Normalize
+    from fvlightning.models import BackboneModule, ClassifierModule, MnistCNN, MnistMLP, Normalize
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BackboneModule",
     "ClassifierModule",
     "Feature",
     "FourierImage",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BackboneModule": "models",
     "ClassifierModule": "models",
     "Feature": "features",
     "FourierImage": "features",

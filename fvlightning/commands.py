@@ -126,7 +126,8 @@ class VisionCLI(LightningCLI):
         given = self.parser.parse_args(self._args, defaults=False)[subcommand].get("model")
         kept = dict(_flat_model(self.config[subcommand].model))
         for key, value in _flat_model(given):
-            if key in kept and kept[key] != value:
+            # A checkpoint needs no other weights, and says so by None.
+            if key in kept and kept[key] != value and not key.endswith(".weights"):
                 rank_zero_warn(
                     f"--{key} {value} has no effect: the checkpoint '{ckpt_path}' was made with {kept[key]}, and its "
                     "hyperparameters are kept.",
@@ -177,7 +178,8 @@ class VisionCLI(LightningCLI):
         if subcommand != "fit":
             # Only a training that goes on needs the callbacks of the one before.
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
-            if not self._get(self.config, "ckpt_path"):
+            pretrained = self._get(self.config, "model").get("init_args", {}).get("weights") is not None
+            if not self._get(self.config, "ckpt_path") and not pretrained:
                 rank_zero_warn(f"{subcommand} without --ckpt_path uses the weights that the model is made with")
         try:
             super()._run_subcommand(subcommand)

@@ -420,6 +420,16 @@ def test_config_trains(config, mnist_dir):
 
 
 @pytest.mark.filterwarnings("ignore:visualize without --ckpt_path")
+@pytest.mark.parametrize("config", [path for path in CONFIGS if "imagenet_" in path.stem], ids=lambda path: path.stem)
+def test_config_of_a_backbone_makes_pictures(config):
+    unit = re.search(r"--units '\[\"(.+?)\"\]'", config.read_text())[1]
+    small = ["--model.weights", "null", "--model.input_shape", "[3, 64, 64]", "--trainer.accelerator", "cpu"]
+    maximizer = ["--maximizer", "fvlightning.Maximizer", "--maximizer.steps", "2"]
+    assert main(["visualize", "--config", str(config), *small, *maximizer, "--units", f'["{unit}"]']) == 0
+    assert list(Path("out").glob("*/*.png"))
+
+
+@pytest.mark.filterwarnings("ignore:visualize without --ckpt_path")
 @pytest.mark.parametrize("config", [path for path in CONFIGS if "maximizer_" in path.stem], ids=lambda path: path.stem)
 def test_config_of_pictures_makes_some(config):
     quickstart = next(path for path in CONFIGS if path.stem == "quickstart")

@@ -1,7 +1,7 @@
 """Run a network only as far as the layers that are needed, and take their activations."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Self
 
@@ -26,15 +26,17 @@ class Activation:
     prefix_tokens: int = 0
 
     @classmethod
-    def of(cls, output: Any, prefix_tokens: int = 0, picture_size: Sequence[int] = ()) -> Self:
+    def of(
+        cls, output: Any, prefix_tokens: int = 0, channels_last: Callable[[Sequence[int]], bool] | None = None
+    ) -> Self:
         """Take the first tensor of a module's output and bring its channels to the second place.
 
         Args:
             output: A tensor ``(B,)``, ``(B, C)``, ``(B, T, C)``, ``(B, H, W, C)`` or ``(B, C, *positions)``, or a
                 tuple, list, mapping or dataclass that holds one.
             prefix_tokens: As in `Activation`; used for sequences only.
-            picture_size: ``(H, W)`` of the pictures, by whose proportions a map with its channels last is told from one
-                with its channels first: a map keeps them. If it is not given, channels come first.
+            channels_last: Tells of the three sizes behind the batch whether the channels are the last of them. Default:
+                they are the first.
 
         Raises:
             InputError: The output holds no tensor with a batch dimension.
@@ -46,7 +48,7 @@ class Activation:
             values = values[:, None]
         if values.ndim == 3:
             return cls(values.movedim(2, 1), prefix_tokens)
-        if values.ndim == 4 and len(picture_size) == 2 and _channels_are_last(values.shape[1:], picture_size):
+        if values.ndim == 4 and channels_last is not None and channels_last(values.shape[1:]):
             return cls(values.movedim(3, 1))
         return cls(values)
 
@@ -137,7 +139,7 @@ class Capture:
         return found
 
     def _activation(self, path: str, output: Any, shape: Sequence[int]) -> Activation:
-        activation = Activation.of(output, picture_size=shape[2:])
+        activation = Activation.of(output, channels_last=layout(self._modules[path], shape[2:]))
         if len(activation.values) != shape[0]:
             raise InputError(
                 f"layer {path!r} gives {len(activation.values)} rows for {shape[0]} pictures (windows, perhaps); "
@@ -193,18 +195,27 @@ def _prefix_tokens(network: nn.Module, n_tokens: int) -> int:
     return 0 if n_tokens == n_patches else prefix
 
 
-def _channels_are_last(shape: Sequence[int], picture_size: Sequence[int]) -> bool:
-    """Whether the first two of three sizes have the pictures' proportions, and the last two have not."""
-    first, second, third = shape
-    return _is_in_proportion(first, second, picture_size) and not _is_in_proportion(second, third, picture_size)
+def layout(module: nn.Module, picture_size: Sequence[int]) -> Callable[[Sequence[int]], bool]:
+    """Return a function that tells whether a map ``(?, ?, ?)`` that `module` gave has its channels last.
 
+    Convolutions and their kin have them first, linear layers last. Of others (a block, an activation function) the
+    proportions tell, which a map has of the pictures: Swin's ``(7, 7, 768)`` of square ones has its channels last.
 
-def _is_in_proportion(height: int, width: int, picture_size: Sequence[int]) -> bool:
-    # Up to one row or column more or less, by which a convolution without padding cuts a map off.
+    Args:
+        module: The module.
+        picture_size: ``(H, W)`` of the pictures.
+    """
+    if isinstance(module, nn.Linear):
+        return lambda _: True
+    if type(module).__name__.lower().endswith("2d") or len(picture_size) != 2:
+        return lambda _: False
     rows, columns = picture_size
-    if rows == columns:
-        return height == width
-    return abs(height * columns - width * rows) <= max(rows, columns)
+
+    def distortion(height: int, width: int) -> float:
+        return abs(math.log(height / width) - math.log(rows / columns))
+
+    # Not by a hair: a convolution without padding changes the proportions of a small map.
+    return lambda sizes: distortion(sizes[0], sizes[1]) < 0.5 * distortion(sizes[1], sizes[2])
 
 
 def _is_square(number: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from fvlightning.errors import InputError
-from fvlightning.features.capture import Activation, named_network
+from fvlightning.features.capture import Activation, layout, named_network
 from fvlightning.features.layers import grey_picture, measuring
 from fvlightning.features.units import LayerCall
 
@@ -47,7 +47,7 @@ def survey_layers(network: nn.Module, image_shape: Sequence[int]) -> list[LayerS
         call = calls.get(path, 0)
         calls[path] = call + 1
         try:
-            activation = Activation.of(output, picture_size=image_shape[1:])
+            activation = Activation.of(output, channels_last=layout(module, image_shape[1:]))
         except InputError:
             return  # a module that gives no tensor has no units
         sequence = len(activation.positions) == 1

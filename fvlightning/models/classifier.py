@@ -19,6 +19,9 @@ from fvlightning.models.confusion import class_scores, confusion_figure
 from fvlightning.models.hyperparameters import save_plain_hyperparameters
 from fvlightning.models.normalize import Normalize
 
+# A confusion matrix of all 21,841 classes of ImageNet would take 3.8 GB.
+_MOST_CLASSES_REPORTED = 2048
+
 
 class ClassifierModule(L.LightningModule):
     """Train a network to tell classes apart by cross-entropy.
@@ -29,7 +32,8 @@ class ClassifierModule(L.LightningModule):
     - `val/loss`, `val/accuracy`, `test/loss`, `test/accuracy`;
     - on `Trainer.validate` and `Trainer.test`, also the unweighted means over classes `test/precision`, `test/recall`
       and `test/f1`, and, to the loggers only, those of each class, `test/f1/CLASS`, and a figure of the confusion
-      matrix, `test/confusion_matrix`, where a logger takes matplotlib figures (TensorBoard).
+      matrix, `test/confusion_matrix`, where a logger takes matplotlib figures (TensorBoard). With more than 2,048
+      classes these are left out.
 
     Attributes:
         net: The network, whose module paths name the units.
@@ -99,7 +103,9 @@ class ClassifierModule(L.LightningModule):
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
+        self.confusion: MulticlassConfusionMatrix | None = None
+        if num_classes <= _MOST_CLASSES_REPORTED:
+            self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
 
     def setup(self, stage: str) -> None:
         """Take from the data module what it knows, and check that it fits.
@@ -187,7 +193,7 @@ class ClassifierModule(L.LightningModule):
         pictures, labels = batch
         logits = self._classify(pictures)
         accuracy.update(logits, labels)
-        if self._reports_classes:
+        if self.confusion is not None and self._reports_classes:
             self.confusion.update(logits, labels)
         self.log(f"{stage}/loss", F.cross_entropy(logits, labels), batch_size=len(labels), sync_dist=True)
         self.log(f"{stage}/accuracy", accuracy, batch_size=len(labels), prog_bar=True)
@@ -197,7 +203,7 @@ class ClassifierModule(L.LightningModule):
         return self.trainer.state.fn in (TrainerFn.VALIDATING, TrainerFn.TESTING)
 
     def _log_class_scores(self, stage: str) -> None:
-        if not self._reports_classes:
+        if self.confusion is None or not self._reports_classes:
             return
         confusion = self.confusion.compute()  # on every rank: it sums over them
         self.confusion.reset()

@@ -1,5 +1,6 @@
 """Hyperparameters as plain values, so that checkpoints can be read without running code."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,13 +28,15 @@ def save_plain_hyperparameters(module: L.LightningModule, arguments: Mapping[str
 
     Args:
         module: The module, in its `__init__`.
-        arguments: The arguments of its `__init__` by name.
+        arguments: The arguments of its `__init__` by name. Those that a subclass does not take are left out.
     """
     # `save_hyperparameters` cannot tell the two cases apart when it is told what to ignore: it would drop the
     # configuration's plain entry for the network along with the object. The context variable is how the CLI tells it.
     if _given_hyperparameters.get() is not None:
         module.save_hyperparameters()
         return
-    plain = {name: value for name, value in arguments.items() if is_plain(value)}
+    parameters = inspect.signature(type(module)).parameters
+    passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    plain = {name: value for name, value in arguments.items() if is_plain(value) and (passes_on or name in parameters)}
     if plain:
         module.save_hyperparameters(plain)
