@@ -11,18 +11,31 @@ if TYPE_CHECKING:
     from fvlightning.callbacks import VisualizationCallback, WeightImagesCallback
     from fvlightning.data import MNISTDataModule
     from fvlightning.errors import InputError
-    from fvlightning.features import Feature, FourierImage, Maximizer, PixelImage, RawInput, Unit
+    from fvlightning.features import (
+        CPPNImage,
+        Feature,
+        FourierImage,
+        LaplacianImage,
+        MagnitudeConstrainedImage,
+        Maximizer,
+        PixelImage,
+        RawInput,
+        Unit,
+    )
     from fvlightning.models import BackboneModule, ClassifierModule, MnistCNN, MnistMLP, Normalize
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackboneModule",
+    "CPPNImage",
     "ClassifierModule",
     "Feature",
     "FourierImage",
     "InputError",
+    "LaplacianImage",
     "MNISTDataModule",
+    "MagnitudeConstrainedImage",
     "Maximizer",
     "MnistCNN",
     "MnistMLP",
@@ -36,11 +49,14 @@ __all__ = [
 
 _HOMES = {
     "BackboneModule": "models",
+    "CPPNImage": "features",
     "ClassifierModule": "models",
     "Feature": "features",
     "FourierImage": "features",
     "InputError": "errors",
+    "LaplacianImage": "features",
     "MNISTDataModule": "data",
+    "MagnitudeConstrainedImage": "features",
     "Maximizer": "features",
     "MnistCNN": "models",
     "MnistMLP": "models",

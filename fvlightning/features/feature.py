@@ -29,6 +29,8 @@ class Feature:
             from before that.
         parameters: The parameters of `image`, before rounding, to go on from.
         settings: The maximizer's settings, plain values.
+        snapshots: ``(C, H, W)`` each, the picture as it was after so many steps, for the steps that the maximizer was
+            asked for and that were made. Of a picture that had stopped: what it stopped at.
     """
 
     unit: Unit | Objective
@@ -41,6 +43,7 @@ class Feature:
     status: Status
     parameters: Tensor = field(repr=False)
     settings: dict[str, Any] = field(repr=False)
+    snapshots: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def steps(self) -> int:

@@ -3,22 +3,24 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from fvlightning.errors import InputError
 from fvlightning.features.feature import Feature
 from fvlightning.features.images import FourierImage, Image
 from fvlightning.features.isolation import frozen, isolated_rng, warn_of_batch_statistics
-from fvlightning.features.layers import expand_units, measure_layers
-from fvlightning.features.objectives import Objective, Pooling, objective_of
-from fvlightning.features.optimization import Job, Optimization
+from fvlightning.features.jobs import list_jobs
+from fvlightning.features.memory import in_batches
+from fvlightning.features.objectives import Objective, Pooling
+from fvlightning.features.optimization import Optimization
 from fvlightning.features.penalties import Penalty
 from fvlightning.features.robustness import RandomAffine, View
 from fvlightning.features.rows import OptimizerCallable
+from fvlightning.features.schedules import SchedulerCallable, start_schedule
 from fvlightning.features.units import LayerCall, Unit
 
 
@@ -42,12 +44,21 @@ class Maximizer:
         repeats: How many pictures a unit gets, from different starts.
         seed: Seed of all pictures.
         batch_size: How many pictures are optimised at once. It changes the memory that is needed, not the pictures.
+            Where the memory does not suffice, it is halved, with a warning, down to one picture.
         pooling: What is maximised of a channel: the ``"mean"`` over its positions, or the root mean square, ``"rms"``
             (`UnitActivation`). A unit with a position, and one of a layer without positions, has no use for it.
         normalize_gradients: Whether each picture's gradient is divided by the largest root mean square that it has had
             so far. Scores of any scale then take the same steps, and with the default Adam, whose ``eps`` is 1e-3,
             rounding errors of the gradient, which differ between batches and devices, do not become full steps.
             Default: with the default optimiser, but not with a given one.
+        scheduler: Makes a learning-rate schedule of the optimiser, any of `torch.optim.lr_scheduler` that needs no
+            metric, or `CosineWithWarmup`, which knows the number of steps. Default: a constant rate.
+        views: How many views of each picture a step takes the mean score of. Each costs as much as a picture of its
+            own. It needs `robustness`, without which all would be the same.
+        open_relu_steps: In so many of the first steps a picture whose whole gradient is blocked by ReLUs, because its
+            unit is off everywhere, gets some of it through (`open_relus`); lucid has 16. A unit that stays off is
+            reported as dead.
+        snapshots: After which steps the picture is kept in the feature's ``snapshots``, beside the best one.
 
     Raises:
         InputError: A setting is out of its range.
@@ -71,10 +82,21 @@ class Maximizer:
         batch_size: int = 64,
         pooling: Pooling = "mean",
         normalize_gradients: bool | None = None,
+        scheduler: SchedulerCallable | None = None,
+        views: int = 1,
+        open_relu_steps: int = 0,
+        snapshots: Sequence[int] = (),
     ) -> None:
-        for name, value in {"steps": steps, "repeats": repeats, "batch_size": batch_size, "patience": patience}.items():
+        counts = {"steps": steps, "repeats": repeats, "batch_size": batch_size, "patience": patience, "views": views}
+        for name, value in counts.items():
             if value is not None and value < 1:
                 raise InputError(f"Maximizer({name}={value}): must be at least 1")
+        if views > 1 and robustness is not None and not robustness:
+            raise InputError(f"Maximizer(views={views}): without robustness all views are the same; leave it out")
+        if open_relu_steps < 0:
+            raise InputError(f"Maximizer(open_relu_steps={open_relu_steps}): must be at least 0")
+        if any(step < 1 for step in snapshots):
+            raise InputError(f"Maximizer(snapshots={list(snapshots)}): numbers of steps, each at least 1")
         if pooling not in ("mean", "rms"):
             raise InputError(f"Maximizer(pooling={pooling!r}): valid are 'mean' and 'rms'")
         if not min_delta >= 0:
@@ -93,6 +115,10 @@ class Maximizer:
         self.seed = seed
         self.batch_size = batch_size
         self.pooling: Pooling = pooling
+        self.scheduler = scheduler
+        self.views = views
+        self.open_relu_steps = open_relu_steps
+        self.snapshots = tuple(snapshots)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -110,6 +136,9 @@ class Maximizer:
             "min_delta": self.min_delta,
             "pooling": self.pooling,
             "normalize_gradients": self.normalize_gradients,
+            "scheduler": _describe_schedule(self.scheduler, optimizer, self.steps),
+            "views": self.views,
+            "open_relu_steps": self.open_relu_steps,
             "seed": self.seed,
         }
 
@@ -169,57 +198,34 @@ class Maximizer:
         steps = self.steps if steps is None else steps
         if steps < 1:
             raise InputError(f"steps={steps}: must be at least 1")
-        jobs = self._jobs(network, units, image_shape, start or {})
+        jobs = list_jobs(self, network, units, image_shape, start or {})
         if self.batch_size > 1:
             warn_of_batch_statistics(network)
         by_layers: dict[frozenset[LayerCall], list[int]] = defaultdict(list)
         for place, job in enumerate(jobs):
             by_layers[job.objective.layers].append(place)
-        for group in by_layers.values():
-            for first in range(0, len(group), self.batch_size):
-                places = group[first : first + self.batch_size]
-                with isolated_rng(), frozen(network):
-                    optimization = Optimization(self, network, [jobs[place] for place in places], image_shape)
-                    features = optimization.run(steps, on_step or (lambda _: None))
-                yield from zip(places, features, strict=True)
 
-    def _jobs(
-        self,
-        network: nn.Module,
-        units: Sequence[str | Unit | Objective],
-        image_shape: Sequence[int],
-        starts: Mapping[tuple[str, int], Tensor],
-    ) -> list[Job]:
-        listed = [units] if isinstance(units, str | Unit | Objective) else list(units)
-        if not listed:
-            raise InputError("no units are given; name at least one, for example 'conv2:0-15'")
-        if self.image.bounded and (len(image_shape) != 3 or min(image_shape) < 1):
-            raise InputError(
-                f"{type(self.image).__name__} cannot take a picture of shape {tuple(image_shape)}: give (C, H, W)"
-            )
-        if self.robustness and len(image_shape) != 3:
-            raise InputError(
-                f"inputs of shape {tuple(image_shape)} are no pictures: robustness=[] leaves out the views"
-            )
-        objectives = [unit for unit in listed if isinstance(unit, Objective)]
-        expand_units(network, [unit for objective in objectives for unit in objective.units], image_shape)
-        measure_layers(network, {layer for objective in objectives for layer in objective.layers}, image_shape)
-        named = iter(expand_units(network, [u for u in listed if not isinstance(u, Objective)], image_shape))
-        resolved: list[Unit | Objective] = []
-        for given in listed:
-            found = [given] if isinstance(given, Objective) else next(named)
-            resolved += [unit for unit in found if isinstance(unit, Objective) or unit not in resolved]
-        return [
-            Job(
-                unit=unit,
-                objective=objective_of(unit, self.pooling) if isinstance(unit, Unit) else unit,
-                repeat=repeat,
-                start=starts.get((str(unit), repeat)),
-            )
-            for unit, repeat in product(resolved, range(self.repeats))
-        ]
+        def make(places: Sequence[int], on_step: Callable[[int], None]) -> list[Feature]:
+            with isolated_rng(), frozen(network):
+                return Optimization(self, network, [jobs[place] for place in places], image_shape, steps).run(on_step)
+
+        yield from in_batches(by_layers.values(), self.batch_size, make, on_step or (lambda _: None))
 
 
 def _describe(setting: object) -> dict[str, Any]:
     values: Mapping[str, Any] = vars(setting)
     return {"class": type(setting).__name__, **values}
+
+
+def _describe_schedule(scheduler: SchedulerCallable | None, optimizer: Optimizer, steps: int) -> dict[str, Any] | None:
+    if scheduler is None:
+        return None
+    schedule = start_schedule(scheduler, optimizer, steps)
+    plain = (bool, int, float, str, tuple, list)
+    hidden = {"base_lrs", "last_epoch"}
+    own = {
+        key: value
+        for key, value in vars(schedule).items()
+        if isinstance(value, plain) and not key.startswith("_") and key not in hidden
+    }
+    return {"class": type(schedule).__name__, **own}

@@ -1,7 +1,7 @@
 """The loop: a batch of pictures, from their start to what is reported of them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,11 +11,13 @@ from fvlightning.errors import InputError
 from fvlightning.features.capture import Capture, device_and_dtype
 from fvlightning.features.feature import Feature, Status
 from fvlightning.features.isolation import picture_generator
-from fvlightning.features.objectives import Objective, stack_objectives
+from fvlightning.features.jobs import Job
+from fvlightning.features.objectives import Scorer, stack_objectives
+from fvlightning.features.relus import open_relus
 from fvlightning.features.robustness import Draws, random_views
 from fvlightning.features.rows import OptimizedRows
+from fvlightning.features.snapshots import Snapshots
 from fvlightning.features.tracking import Tracker
-from fvlightning.features.units import Unit
 
 if TYPE_CHECKING:
     from fvlightning.features.maximizer import Maximizer
@@ -23,23 +25,6 @@ if TYPE_CHECKING:
 # How often clean pictures are judged when the steps see random views, and how often stopped pictures are looked for. A
 # clean forward pass costs about a third of a step, so this adds two per cent.
 _CHECK_EVERY = 16
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to be made.
-
-    Args:
-        unit: What is maximised, as it was given.
-        objective: The score.
-        repeat: Which picture of the unit it is.
-        start: Parameters to go on from, or None to start anew.
-    """
-
-    unit: Unit | Objective
-    objective: Objective
-    repeat: int
-    start: Tensor | None = None
 
 
 class Optimization:
@@ -52,13 +37,14 @@ class Optimization:
         network: Any module that takes pictures.
         jobs: The pictures.
         image_shape: ``(C, H, W)`` of the pictures.
+        steps: How many steps are made at most.
 
     Raises:
         InputError: A job's start does not fit the parametrisation.
     """
 
     def __init__(
-        self, settings: "Maximizer", network: nn.Module, jobs: Sequence[Job], image_shape: Sequence[int]
+        self, settings: "Maximizer", network: nn.Module, jobs: Sequence[Job], image_shape: Sequence[int], steps: int
     ) -> None:
         device, self._network_dtype = device_and_dtype(network)
         precision = torch.float64 if self._network_dtype == torch.float64 else torch.float32
@@ -66,20 +52,23 @@ class Optimization:
         self._jobs = jobs
         self._shape = tuple(image_shape)
         self._capture = Capture(network, jobs[0].objective.layers)
-        self._scorer = stack_objectives([job.objective for job in jobs])
+        self._steps = steps
+        self._score_jobs(range(len(jobs)))
         generators = [picture_generator(settings.seed, str(job.unit), job.repeat) for job in jobs]
         starts = torch.stack([self._start(job, generator) for job, generator in zip(jobs, generators, strict=True)])
-        self._rows = OptimizedRows(starts.to(device, precision), settings.optimizer, settings.normalize_gradients)
-        self._draws = Draws(generators, sum(view.n_draws for view in settings.robustness), device)
+        self._rows = OptimizedRows(
+            starts.to(device, precision), settings.optimizer, settings.normalize_gradients, settings.scheduler, steps
+        )
+        self._draws = Draws(generators, settings.views * sum(view.n_draws for view in settings.robustness), device)
+        self._snapshots = Snapshots(settings.snapshots, len(jobs))
 
-    def run(self, steps: int, on_step: Callable[[int], None]) -> list[Feature]:
+    def run(self, on_step: Callable[[int], None]) -> list[Feature]:
         """Make the steps, and return the features in the order of the jobs.
 
         Args:
-            steps: How many steps are made at most.
             on_step: Called with the number of pictures that made a step, or need not make it any more.
         """
-        settings = self._settings
+        settings, steps = self._settings, self._steps
         tracker = Tracker(self._rows.batch, steps, settings.patience, settings.min_delta)
         for step in range(steps):
             if step % _CHECK_EVERY == 0:
@@ -88,8 +77,8 @@ class Optimization:
                 if not len(tracker.active):
                     return self._features(tracker)
             pictures = settings.image(self._rows.batch, self._shape)
-            views = random_views(pictures, settings.robustness, self._draws.step()) if settings.robustness else pictures
-            scores, totals = self._judge(pictures, views)
+            with open_relus() if step < settings.open_relu_steps else nullcontext():
+                scores, totals = self._judge(pictures, self._views(pictures), self._view_scorer)
             gradients = _gradients(-totals.sum(), self._rows.batch)
             if not settings.robustness:
                 tracker.offer(self._rows.batch, totals.detach())
@@ -98,6 +87,8 @@ class Optimization:
             self._rows.step(gradients, hold=stopped)
             with torch.no_grad():
                 settings.image.project(self._rows.batch)
+                if self._snapshots.is_due(step + 1):
+                    self._snapshots.take(step + 1, tracker.active.tolist(), self._now(tracker))
             on_step(len(self._rows.batch))
         self._offer_clean(tracker)
         return self._features(tracker)
@@ -114,16 +105,43 @@ class Optimization:
             )
         return job.start
 
-    def _judge(self, pictures: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores ``(B,)`` of the views, and these less the penalties on the pictures."""
-        scores = self._scorer(self._capture(views.to(self._network_dtype))).to(pictures.dtype)
+    def _score_jobs(self, places: Sequence[int]) -> None:
+        """Make the functions that score the pictures of these jobs, and all the views of each."""
+        objectives = [self._jobs[place].objective for place in places]
+        self._scorer = self._view_scorer = stack_objectives(objectives)
+        if (n_views := self._settings.views) > 1:
+            self._view_scorer = stack_objectives([objective for objective in objectives for _ in range(n_views)])
+
+    def _views(self, pictures: Tensor) -> Tensor:
+        """Return the views of a step, ``(B * views, C, H, W)``, those of a picture together."""
+        settings = self._settings
+        if not settings.robustness:
+            return pictures
+        draws = self._draws.step().reshape(len(pictures) * settings.views, -1)
+        return random_views(pictures.repeat_interleave(settings.views, 0), settings.robustness, draws)
+
+    def _displayed(self, parameters: Tensor) -> Tensor:
+        """Return pictures as a file holds them, in 8 bits."""
+        pictures = self._settings.image(parameters, self._shape)
+        return (pictures * 255).round() / 255 if self._settings.image.bounded else pictures
+
+    def _now(self, tracker: Tracker) -> Tensor:
+        """Return the pictures that are in the batch as they are shown; those that have failed as they were at best."""
+        batch = self._rows.batch.detach()
+        failed = tracker.failed[tracker.active].reshape(-1, *[1] * (batch.ndim - 1))
+        return self._displayed(torch.where(failed, tracker.best_parameters[tracker.active], batch))
+
+    def _judge(self, pictures: Tensor, views: Tensor, scorer: Scorer) -> tuple[Tensor, Tensor]:
+        """Return the pictures' scores ``(B,)``, each the mean of its views', and these less the penalties."""
+        scores = scorer(self._capture(views.to(self._network_dtype))).to(pictures.dtype)
+        scores = scores.reshape(len(pictures), -1).mean(1)
         penalties = (penalty(pictures) for penalty in self._settings.penalties)
         return scores, scores - sum(penalties, scores.new_zeros(()))
 
     def _offer_clean(self, tracker: Tracker) -> None:
         with torch.no_grad():
             pictures = self._settings.image(self._rows.batch, self._shape)
-            tracker.offer(self._rows.batch, self._judge(pictures, pictures)[1])
+            tracker.offer(self._rows.batch, self._judge(pictures, pictures, self._scorer)[1])
 
     def _drop_stopped(self, tracker: Tracker) -> int:
         """Judge the clean pictures where that is due, and leave out those that have stopped. Return their number."""
@@ -132,20 +150,21 @@ class Optimization:
         if self._settings.robustness or n_stopped:
             self._offer_clean(tracker)
         if n_stopped:
+            gone = sorted(set(range(len(self._rows.batch))) - set(running))
+            with torch.no_grad():
+                self._snapshots.hold(tracker.active[gone].tolist(), self._now(tracker)[gone])
             tracker.keep(running)
         if n_stopped and running:
             self._rows.keep(running)
             self._draws.keep(running)
-            self._scorer = stack_objectives([self._jobs[place].objective for place in tracker.active.tolist()])
+            self._score_jobs(tracker.active.tolist())
         return n_stopped
 
     def _features(self, tracker: Tracker) -> list[Feature]:
-        image, settings = self._settings.image, {**self._settings.settings, "steps": len(tracker.history)}
+        settings = {**self._settings.settings, "steps": len(tracker.history)}
         scorer = stack_objectives([job.objective for job in self._jobs])
         with torch.no_grad():
-            pictures = image(tracker.best_parameters, self._shape)
-            if image.bounded:
-                pictures = (pictures * 255).round() / 255
+            pictures = self._displayed(tracker.best_parameters)
             scores = scorer(self._capture(pictures.to(self._network_dtype))).to(pictures.dtype)
         failed = (tracker.failed | ~scores.isfinite()).tolist()
         best_steps, steps_made = tracker.best_step.tolist(), tracker.steps_made.tolist()
@@ -166,6 +185,7 @@ class Optimization:
                     status=self._status(failed[row], moved[row], history),
                     parameters=parameters[row].clone(),
                     settings=settings,
+                    snapshots=self._snapshots.of(row, self._steps),
                 )
             )
         return features
@@ -173,8 +193,9 @@ class Optimization:
     def _status(self, failed: bool, moved: bool, history: Tensor) -> Status:
         if failed:
             return "non-finite"
-        # Penalties move the picture of a unit that does not answer at all.
-        unanswered = bool(self._settings.penalties) and len(history) > 1 and bool((history == history[0]).all())
+        # Penalties and open ReLUs move the picture of a unit that does not answer at all.
+        moved_anyway = bool(self._settings.penalties) or self._settings.open_relu_steps > 0
+        unanswered = moved_anyway and len(history) > 1 and bool((history == history[0]).all())
         return "ok" if moved and not unanswered else "dead"
 
 

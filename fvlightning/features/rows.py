@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fvlightning.errors import InputError
+from fvlightning.features.schedules import SchedulerCallable, start_schedule
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 
@@ -23,18 +24,28 @@ class OptimizedRows:
         parameters: ``(B, ...)``, what the pictures start from.
         optimizer: Makes the optimiser of a list of parameters.
         normalize: Whether each picture's gradient is divided by the largest root mean square that it has had so far.
+        scheduler: Makes the schedule of the optimiser's learning rate, which goes on after each step. Default: none.
+        steps: How many steps there will be, for schedules that want to know.
 
     Raises:
         InputError: The optimiser cannot make a step by gradients alone (`torch.optim.LBFGS` needs a closure), or
-            refuses parameters of this kind.
+            refuses parameters of this kind; or the scheduler needs a metric.
     """
 
-    def __init__(self, parameters: Tensor, optimizer: OptimizerCallable, normalize: bool = False) -> None:
+    def __init__(
+        self,
+        parameters: Tensor,
+        optimizer: OptimizerCallable,
+        normalize: bool = False,
+        scheduler: SchedulerCallable | None = None,
+        steps: int = 1,
+    ) -> None:
         self.batch = parameters.detach().clone().requires_grad_()
         memory = self.batch.detach()
         # The slots share the memory of the batch, so that nothing is copied between the optimiser and the forward pass.
         self._slots = [nn.Parameter(memory)] if _is_elementwise(optimizer) else [nn.Parameter(row) for row in memory]
         self._optimizer = optimizer(self._slots)
+        self._schedule = start_schedule(scheduler, self._optimizer, steps) if scheduler is not None else None
         self._scales = torch.zeros(len(memory), device=memory.device) if normalize else None
 
     def step(self, gradients: Tensor, hold: Tensor | None = None) -> None:
@@ -55,6 +66,8 @@ class OptimizedRows:
             for slot, gradient in zip(self._slots, gradients.unbind(), strict=True):
                 slot.grad = gradient
         self._optimizer.step()
+        if self._schedule is not None:
+            self._schedule.step()
         if before is not None and hold is not None:
             batch = self.batch.detach()
             batch.copy_(torch.where(hold.reshape(-1, *[1] * (batch.ndim - 1)), before, batch))

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fvlightning.errors import InputError
+
 
 class Image(ABC):
     """A parametrisation: parameters of a batch of pictures -> pictures.
@@ -30,6 +32,23 @@ class Image(ABC):
     @abstractmethod
     def __call__(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
         """Return the pictures ``(B, C, H, W)`` of parameters ``(B, ...)``, row by row, with their graph."""
+
+    def invert(self, pictures: Tensor) -> Tensor:
+        """Return the parameters of given pictures, to start from them.
+
+        Where a parametrisation can make any picture, `__call__` of the result gives the pictures, clamped to what the
+        parametrisation can show.
+
+        Args:
+            pictures: ``(B, C, H, W)`` in [0, 1].
+
+        Returns:
+            ``(B, ...)``; each row has the shape that `start` gives for ``(C, H, W)``.
+
+        Raises:
+            InputError: The parametrisation cannot be started from a picture.
+        """
+        raise InputError(f"{type(self).__name__} cannot start from a picture; use FourierImage, PixelImage or noise")
 
     def project(self, parameters: Tensor) -> None:  # noqa: B027 - most parametrisations have nothing to put back
         """Put parameters back, in place and after each step, where they must not be. By default nothing."""

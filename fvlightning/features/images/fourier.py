@@ -8,8 +8,8 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
-from fvlightning.features.images.color import correlate_colors
-from fvlightning.features.images.contrast import check_max_rms, limit_rms
+from fvlightning.features.images.contrast import check_max_rms
+from fvlightning.features.images.display import from_display, to_display
 
 
 class FourierImage(Image):
@@ -50,8 +50,13 @@ class FourierImage(Image):
         height, width = image_shape[-2:]
         spectra = torch.view_as_complex(parameters * self._scale(height, width, parameters.device))
         colors = torch.fft.irfft2(spectra, s=(height, width)) / 4
-        pictures = (correlate_colors(colors) if self.decorrelate else colors).sigmoid()
-        return limit_rms(pictures, self.max_rms)
+        return to_display(colors, self.decorrelate, self.max_rms)
+
+    @override
+    def invert(self, pictures: Tensor) -> Tensor:
+        height, width = pictures.shape[-2:]
+        spectra = torch.fft.rfft2(4 * from_display(pictures, self.decorrelate))
+        return torch.view_as_real(spectra) / self._scale(height, width, pictures.device)
 
     def _scale(self, height: int, width: int, device: torch.device) -> Tensor:
         rows = torch.fft.fftfreq(height, device=device)[:, None]

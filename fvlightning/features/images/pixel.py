@@ -9,8 +9,8 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
-from fvlightning.features.images.color import correlate_colors
 from fvlightning.features.images.contrast import check_max_rms, limit_rms
+from fvlightning.features.images.display import from_display, to_display
 
 
 class PixelImage(Image):
@@ -56,8 +56,11 @@ class PixelImage(Image):
     def __call__(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
         if self.bound == "clip":
             return limit_rms(parameters, self.max_rms)
-        pictures = (correlate_colors(parameters) if self.decorrelate else parameters).sigmoid()
-        return limit_rms(pictures, self.max_rms)
+        return to_display(parameters, self.decorrelate, self.max_rms)
+
+    @override
+    def invert(self, pictures: Tensor) -> Tensor:
+        return pictures.clamp(0, 1) if self.bound == "clip" else from_display(pictures, self.decorrelate)
 
     @override
     def project(self, parameters: Tensor) -> None:

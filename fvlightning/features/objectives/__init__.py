@@ -6,8 +6,11 @@ operands as they are, and the weights of a sum are what they say: ``1 * a + 3 * 
 
 from fvlightning.features.objectives.activations import LayerEnergy, Pooling, Target, UnitActivation, objective_of
 from fvlightning.features.objectives.base import Objective, Scorer, WeightedSum, stack_objectives
+from fvlightning.features.objectives.direction import Direction
+from fvlightning.features.objectives.interpolation import interpolate
 
 __all__ = [
+    "Direction",
     "LayerEnergy",
     "Objective",
     "Pooling",
@@ -15,6 +18,7 @@ __all__ = [
     "Target",
     "UnitActivation",
     "WeightedSum",
+    "interpolate",
     "objective_of",
     "stack_objectives",
 ]

@@ -1,0 +1,80 @@
+"""The pictures that are to be made: each unit with each repeat."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from fvlightning.errors import InputError
+from fvlightning.features.layers import expand_units, measure_layers
+from fvlightning.features.objectives import Objective, objective_of
+from fvlightning.features.units import Unit
+
+if TYPE_CHECKING:
+    from fvlightning.features.maximizer import Maximizer
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to be made.
+
+    Args:
+        unit: What is maximised, as it was given.
+        objective: The score.
+        repeat: Which picture of the unit it is.
+        start: Parameters to go on from, or None to start anew.
+    """
+
+    unit: Unit | Objective
+    objective: Objective
+    repeat: int
+    start: Tensor | None = None
+
+
+def list_jobs(
+    settings: "Maximizer",
+    network: nn.Module,
+    units: Sequence[str | Unit | Objective],
+    image_shape: Sequence[int],
+    starts: Mapping[tuple[str, int], Tensor],
+) -> list[Job]:
+    """Return the pictures to be made, in the order of the units, the repeats of a unit together.
+
+    Args:
+        settings: How the pictures are made.
+        network: Any module that takes pictures.
+        units: Text forms, units, or objectives; a unit that is named twice gets one picture.
+        image_shape: ``(C, H, W)`` of the pictures.
+        starts: Parameters to go on from, by the text form of the unit and the repeat.
+
+    Raises:
+        InputError: There are no units, one cannot be used, or the network or a setting has no use for such pictures.
+    """
+    listed = [units] if isinstance(units, str | Unit | Objective) else list(units)
+    if not listed:
+        raise InputError("no units are given; name at least one, for example 'conv2:0-15'")
+    if settings.image.bounded and (len(image_shape) != 3 or min(image_shape) < 1):
+        raise InputError(
+            f"{type(settings.image).__name__} cannot take a picture of shape {tuple(image_shape)}: give (C, H, W)"
+        )
+    if settings.robustness and len(image_shape) != 3:
+        raise InputError(f"inputs of shape {tuple(image_shape)} are no pictures: robustness=[] leaves out the views")
+    objectives = [unit for unit in listed if isinstance(unit, Objective)]
+    expand_units(network, [unit for objective in objectives for unit in objective.units], image_shape)
+    measure_layers(network, {layer for objective in objectives for layer in objective.layers}, image_shape)
+    named = iter(expand_units(network, [u for u in listed if not isinstance(u, Objective)], image_shape))
+    resolved: list[Unit | Objective] = []
+    for given in listed:
+        found = [given] if isinstance(given, Objective) else next(named)
+        resolved += [unit for unit in found if isinstance(unit, Objective) or unit not in resolved]
+    return [
+        Job(
+            unit=unit,
+            objective=objective_of(unit, settings.pooling) if isinstance(unit, Unit) else unit,
+            repeat=repeat,
+            start=starts.get((str(unit), repeat)),
+        )
+        for unit, repeat in product(resolved, range(settings.repeats))
+    ]

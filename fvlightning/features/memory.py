@@ -1,0 +1,97 @@
+"""Batches that shrink where the memory does not suffice."""
+
+import gc
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+Made = TypeVar("Made")
+
+# What allocators that have no exception of their own say: the CPU's, that of MPS, and cuDNN.
+_MESSAGES = re.compile(r"DefaultCPUAllocator|not enough memory|out of memory|CUDNN_STATUS_ALLOC_FAILED", re.IGNORECASE)
+
+
+def in_batches(
+    groups: Iterable[Sequence[int]],
+    batch_size: int,
+    make: Callable[[Sequence[int], Callable[[int], None]], Sequence[Made]],
+    on_step: Callable[[int], None],
+) -> Iterator[tuple[int, Made]]:
+    """Make things batch by batch; where the memory does not suffice, in batches of half the size from there on.
+
+    Args:
+        groups: What is to be made, by places; no batch has places of two groups.
+        batch_size: How many are made at once, at first.
+        make: Makes those at the places that it is given, and calls its second argument with the steps made.
+        on_step: Gets these numbers; of steps that were lost and are made again, only once.
+
+    Yields:
+        Pairs of a place and what was made for it, in the order of the groups.
+
+    Raises:
+        RuntimeError: The memory does not suffice for one at a time.
+    """
+    lost = 0
+    for group in groups:
+        left = group
+        while left:
+            batch = left[:batch_size]
+            counter = _Counter(on_step, lost)
+            made = _attempt(make, batch, counter)
+            if made is not None:
+                lost = counter.owed
+                yield from zip(batch, made, strict=True)
+                left = left[len(batch) :]
+                continue
+            lost = max(lost, counter.total)
+            batch_size = (len(batch) + 1) // 2
+            _release()
+            warnings.warn(
+                f"out of memory with {len(batch)} pictures at once: going on with {batch_size}; "
+                f"batch_size={batch_size} saves the attempt",
+                stacklevel=2,
+            )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, of a device or of the CPU, did not suffice."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _MESSAGES.search(str(error)) is not None
+
+
+class _Counter:
+    """Passes numbers of steps on, but for the first `owed`, which were passed on before."""
+
+    def __init__(self, on_step: Callable[[int], None], owed: int) -> None:
+        self._on_step = on_step
+        self.owed = owed
+        self.total = 0
+
+    def __call__(self, steps: int) -> None:
+        self.total += steps
+        repeated = min(steps, self.owed)
+        self.owed -= repeated
+        if steps > repeated:
+            self._on_step(steps - repeated)
+
+
+def _attempt(
+    make: Callable[[Sequence[int], Callable[[int], None]], Sequence[Made]], batch: Sequence[int], counter: _Counter
+) -> Sequence[Made] | None:
+    try:
+        return make(batch, counter)
+    except (RuntimeError, MemoryError) as error:
+        # Its traceback holds the tensors of the attempt: it must be gone before the next.
+        if len(batch) == 1 or not is_out_of_memory(error):
+            raise
+        return None
+
+
+def _release() -> None:
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.memory.empty_cache()

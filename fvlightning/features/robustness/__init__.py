@@ -1,0 +1,24 @@
+"""Robustness: random views of the pictures, so that a picture excites its unit however one looks at it."""
+
+from fvlightning.features.robustness.affine import RandomAffine, RandomFlip
+from fvlightning.features.robustness.base import View, random_views
+from fvlightning.features.robustness.blur import Blur
+from fvlightning.features.robustness.color import ColorJitter
+from fvlightning.features.robustness.crop import RandomResizedCrop
+from fvlightning.features.robustness.draws import Draws
+from fvlightning.features.robustness.noise import GaussianNoise, UniformNoise
+from fvlightning.features.robustness.perspective import Perspective
+
+__all__ = [
+    "Blur",
+    "ColorJitter",
+    "Draws",
+    "GaussianNoise",
+    "Perspective",
+    "RandomAffine",
+    "RandomFlip",
+    "RandomResizedCrop",
+    "UniformNoise",
+    "View",
+    "random_views",
+]

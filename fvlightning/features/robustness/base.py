@@ -1,0 +1,99 @@
+"""What a view is, and how views are applied in turn."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from fvlightning.errors import InputError
+
+
+class View(ABC):
+    """A random transformation. Each picture has its own draw.
+
+    Attributes:
+        n_draws: How many random numbers one view of one picture takes.
+    """
+
+    @property
+    @abstractmethod
+    def n_draws(self) -> int:
+        """How many random numbers one view of one picture takes; a class attribute will do."""
+
+    @abstractmethod
+    def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
+        """Return one view of each picture.
+
+        Args:
+            pictures: ``(B, C, H, W)`` in [0, 1].
+            draws: ``(B, n_draws)``, uniform in [0, 1), each row from its picture's own generator.
+        """
+
+
+def random_views(pictures: Tensor, views: Sequence[View], draws: Tensor) -> Tensor:
+    """Apply all `views` in turn.
+
+    Args:
+        pictures: ``(B, C, H, W)``.
+        views: The transformations.
+        draws: ``(B, n)``, with n the sum of the views' ``n_draws``.
+    """
+    draws = draws.to(pictures.dtype)
+    first = 0
+    for view in views:
+        pictures = view(pictures, draws[:, first : first + view.n_draws])
+        first += view.n_draws
+    return pictures
+
+
+def amounts(draws: Tensor) -> Tensor:
+    """Return draws ``(B, n)`` from [0, 1) as numbers from [-1, 1), ``(B, n)``."""
+    return 2 * draws - 1
+
+
+def between(draws: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Return draws from [0, 1), of any shape, as numbers between two bounds."""
+    low, high = bounds
+    return low + (high - low) * draws
+
+
+def bounds_of(view: str, name: str, value: float | Sequence[float]) -> tuple[float, float]:
+    """Return a setting, which is a number or a pair of the smallest and the largest, as such a pair.
+
+    Args:
+        view: The class that has the setting, for the message.
+        name: The setting's name, for the message.
+        value: What was given.
+
+    Raises:
+        InputError: A number is negative or not finite, or the pair is no pair, or runs backwards.
+    """
+    low, high = (value, value) if isinstance(value, int | float) else _pair(view, name, value)
+    if not (0 <= low <= high and math.isfinite(high)):
+        raise InputError(f"{view}({name}={value}): a number of at least 0, or the smallest and the largest such number")
+    return float(low), float(high)
+
+
+def check_share(view: str, name: str, value: float, below: float = math.inf) -> float:
+    """Return a strength.
+
+    Args:
+        view: The class that has the setting, for the message.
+        name: The setting's name, for the message.
+        value: What was given.
+        below: What it must be less than.
+
+    Raises:
+        InputError: It is negative, not a number or too large.
+    """
+    if not 0 <= value < below:
+        limit = f" and less than {below:g}" if math.isfinite(below) else " and finite"
+        raise InputError(f"{view}({name}={value}): must be at least 0{limit}")
+    return value
+
+
+def _pair(view: str, name: str, value: Sequence[float]) -> tuple[float, float]:
+    if len(value) != 2:
+        raise InputError(f"{view}({name}={value}): a number, or the smallest and the largest number")
+    return value[0], value[1]

