@@ -9,7 +9,7 @@ The pictures are made for tf_efficientnet_lite0 with the settings of a maximizer
 
 One row of a Markdown table is printed, and a contact sheet written:
 
-    python tools/quality.py --maximizer configs/imagenet_lite0.yaml --images DATA/imagenet-sample --sheet sheet.png
+    python tools/quality.py --maximizer configs/maximizer_imagenet.yaml --images DATA/imagenet-sample --sheet sheet.png
 
 Settings are those of `fvlightning.Maximizer`, as YAML: a file whose key ``maximizer`` holds them, or that holds nothing
 else. It needs the extra ``samples``, which brings the three networks.
