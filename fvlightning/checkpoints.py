@@ -1,21 +1,15 @@
 """Reads checkpoints for the command line: without running code, and with one clear line for whatever is wrong."""
 
-import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-
 from fvlightning.errors import InputError
+from fvlightning.pickles import load_plain
 
 # Lightning's words for a checkpoint that it finds by itself. 'best' and 'last' are of the same process's fit.
 _FOUND_BY_LIGHTNING = ("hpc", "registry")
 _MOST_NAMED = 5
-# How torch's restricted unpickler says that it met a class or a function; anything else is a damaged or other file.
-_NAMES_CODE = re.compile(r"GLOBAL|Can only (create|build)|Trying to")
 
 
 def require_checkpoint(ckpt_path: str, subcommand: str, runs: str) -> None:
@@ -44,24 +38,17 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     Raises:
         InputError: If the file is no Lightning checkpoint, or holds code: that is refused, not run.
     """
-    try:
-        with warnings.catch_warnings():
-            # Of a plain pickle torch warns before it refuses it.
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
-            checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    except UnpicklingError as error:
-        if _NAMES_CODE.search(str(error)):
-            raise InputError(
-                f"checkpoint '{path}' holds more than tensors and plain values, and is refused: loading it could run "
-                "code. Save it again with plain hyperparameters"
-            ) from error
-        raise InputError(f"'{path}' is not a checkpoint, or it is damaged") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"'{path}' is not a checkpoint, or it is damaged") from error
+    checkpoint = load_plain(
+        path,
+        refused=f"checkpoint '{path}' holds more than tensors and plain values, and is refused: loading it could run "
+        "code. Save it again with plain hyperparameters",
+        damaged=f"'{path}' is not a checkpoint, or it is damaged",
+    )
+    content: dict[str, Any] = checkpoint if isinstance(checkpoint, dict) else {}
     for key in ("state_dict", "pytorch-lightning_version"):
-        if not isinstance(checkpoint, dict) or key not in checkpoint:
+        if key not in content:
             raise InputError(f"'{path}' is not a Lightning checkpoint: it has no '{key}'")
-    return checkpoint
+    return content
 
 
 def flatten(settings: object, prefix: str) -> Iterator[tuple[str, object]]:

@@ -68,7 +68,7 @@ class FeatureWriter(BasePredictionWriter):
         wanted = {"unit": str(unit), "repeat": repeat, "settings": settings, **self.common}
         wanted = {key: value for key, value in wanted.items() if key not in _NO_PART_OF_THE_PICTURE}
         # By way of JSON, in which tuples are lists.
-        return record is not None and json.loads(json.dumps(wanted)).items() <= record.items()
+        return record is not None and json.loads(json.dumps(wanted, default=str)).items() <= record.items()
 
     @override
     def write_on_batch_end(
@@ -88,7 +88,7 @@ class FeatureWriter(BasePredictionWriter):
             bounded = self.maximizer.image.bounded
             pixels = to_pixels(feature.image) if bounded else to_signed_pixels(feature.image, limit)
             info = PngInfo()
-            info.add_text(_RECORD, json.dumps({**feature_record(feature, file), **self.common}))
+            info.add_text(_RECORD, json.dumps({**feature_record(feature, file), **self.common}, default=str))
             save_png(pixels, self.folder / file, info)
 
     def finish(self, trainer: pl.Trainer) -> list[dict[str, Any]]:

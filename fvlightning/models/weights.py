@@ -1,15 +1,13 @@
 """Pretrained weights from files, read without running code."""
 
 import importlib
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from fvlightning.errors import InputError, did_you_mean
+from fvlightning.pickles import load_plain
 
 # Trained on ImageNet, and installed by the extra `samples`: the package of each network, and its class for the file.
 SAMPLES = {
@@ -39,7 +37,15 @@ def read_weights(path: str) -> dict[str, Tensor]:
             f"no weights file '{path}'; weights are a file, 'hub', 'samples', or null for random ones."
             f"{did_you_mean(path, ['hub', 'samples', 'null'])}"
         )
-    content = _read_safetensors(path) if path.endswith(".safetensors") else _read_pickle(path)
+    if path.endswith(".safetensors"):
+        content = _read_safetensors(path)
+    else:
+        content = load_plain(
+            path,
+            refused=f"'{path}' holds more than tensors and plain values, and is refused: loading it could run code. "
+            "Save its state dict alone, best as .safetensors",
+            damaged=f"'{path}' is not a weights file, or it is damaged.",
+        )
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -110,28 +116,3 @@ def _read_safetensors(path: str) -> object:
         return load_file(path)
     except SafetensorError as error:
         raise InputError(f"'{path}' is not a safetensors file, or it is damaged: {error}") from error
-
-
-def _read_pickle(path: str) -> object:
-    try:
-        with warnings.catch_warnings():
-            # Of a plain pickle torch warns before it refuses it.
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
-            return torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        if _is_refused(path, str(error)):
-            raise InputError(
-                f"'{path}' holds more than tensors and plain values, and is refused: loading it could run code. "
-                "Save its state dict alone, best as .safetensors"
-            ) from error
-        raise InputError(f"'{path}' is not a weights file, or it is damaged.") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"'{path}' is not a weights file, or it is damaged.") from error
-
-
-def _is_refused(path: str, reason: str) -> bool:
-    """Return whether torch's restricted unpickler met code, or a pickle that torch did not write, and no damage."""
-    if "Unsupported operand" in reason:
-        with open(path, "rb") as file:
-            return file.read(1) == pickle.PROTO
-    return any(words in reason for words in ("GLOBAL", "Can only create", "Can only build", "Trying to"))

@@ -2,12 +2,12 @@
 
 import hashlib
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
 
 from fvlightning.errors import InputError
+from fvlightning.pickles import load_plain
 
 _HOW = "write one with save_magnitude(measure_magnitude(pictures, image_shape), path)"
 _SUFFIXES = (".safetensors", ".pt")
@@ -78,7 +78,5 @@ def _read_safetensors(path: Path) -> object:
 
 
 def _read_pickle(path: Path) -> object:
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"'{path}' is damaged, or holds more than a tensor, which is not run; {_HOW}") from error
+    problem = f"'{path}' is damaged, or holds more than a tensor, which is not run; {_HOW}"
+    return load_plain(path, refused=problem, damaged=problem)
