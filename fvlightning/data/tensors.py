@@ -4,16 +4,51 @@ A small set fits into memory as bytes. Indexing a whole batch out of one tensor 
 converting and collating image by image costs more than training a small network does.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
+from typing_extensions import override
 
 
-class TensorImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images and labels in memory; indexing with a tensor of indices gives a whole batch."""
+class ImageSet(Dataset[tuple[Tensor, Tensor]]):
+    """Images of one size and their labels; a tensor of indices gives a whole batch.
+
+    Attributes:
+        labels: Class indices, int64 of shape `(N,)`.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    @abstractmethod
+    def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images, uint8 of shape `(B, C, H, W)`, and labels `(B,)` at `index`, int64 of shape `(B,)`."""
+
+    @abstractmethod
+    def subset(self, indices: Tensor) -> Self:
+        """Return the images at `indices`, int64 of shape `(M,)`, in that order."""
+
+    def training_batch(self, indices: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images and labels, with the random numbers that `fvlightning.data.augment` varies each image by.
+
+        Args:
+            indices: int64 of shape `(B,)`.
+            draws: Whole numbers of shape `(B, N_DRAWS)`.
+        """
+        images, labels = self[indices]
+        return images, labels, draws
+
+
+class TensorImages(ImageSet):
+    """Images and labels in memory."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         """Keep the tensors, without a copy.
@@ -29,14 +64,12 @@ class TensorImages(Dataset[tuple[Tensor, Tensor]]):
         self.images = images
         self.labels = labels
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.images)
-
+    @override
     def __getitem__(self, index: int | slice | Tensor) -> tuple[Tensor, Tensor]:
         """Return the images and labels at `index`: `(B, C, H, W)` and `(B,)` for a slice or a tensor `(B,)`."""
         return self.images[index], self.labels[index]
 
+    @override
     def subset(self, indices: Tensor) -> "TensorImages":
         """Return a copy of the images at `indices`, int64 of shape `(M,)`, in that order."""
         return TensorImages(self.images[indices], self.labels[indices])
@@ -51,9 +84,7 @@ class ShuffledBatchSampler(DistributedSampler[Tensor]):
     multiple of `num_replicas`: a rank that took one step more than the others would wait for them for ever.
     """
 
-    def __init__(
-        self, dataset: TensorImages, batch_size: int, num_replicas: int = 1, rank: int = 0, seed: int = 0
-    ) -> None:
+    def __init__(self, dataset: ImageSet, batch_size: int, num_replicas: int = 1, rank: int = 0, seed: int = 0) -> None:
         """Sample for one rank of `num_replicas`.
 
         Args:
@@ -73,10 +104,14 @@ class ShuffledBatchSampler(DistributedSampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield int64 tensors of shape `(B,)`."""
-        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed + self.epoch))
+        order = torch.randperm(self.size, generator=self._generator())
         part = _padded_part(order, self.num_replicas, self.rank)
         for start in range(0, len(part), self.batch_size):
             yield part[start : start + self.batch_size]
+
+    def _generator(self) -> torch.Generator:
+        """Return the generator of this epoch, at its start."""
+        return torch.Generator().manual_seed(self.seed + self.epoch)
 
 
 class OrderedBatchSampler(DistributedSampler[Tensor], SequentialSampler):
@@ -89,7 +124,7 @@ class OrderedBatchSampler(DistributedSampler[Tensor], SequentialSampler):
     It is a `SequentialSampler` too, by which Lightning knows that it does not shuffle (`overfit_batches`).
     """
 
-    def __init__(self, dataset: TensorImages, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:
+    def __init__(self, dataset: ImageSet, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:
         """Sample for one rank of `num_replicas`.
 
         Args:
@@ -124,14 +159,25 @@ def _padded_part(order: Tensor, num_replicas: int, rank: int) -> Tensor:
 
 
 def batch_loader(
-    dataset: TensorImages, sampler: ShuffledBatchSampler | OrderedBatchSampler
-) -> DataLoader[tuple[Tensor, Tensor]]:
+    dataset: Dataset[Any], sampler: ShuffledBatchSampler | OrderedBatchSampler, num_workers: int = 0
+) -> DataLoader[Any]:
     """Return a loader of batches `(B, C, H, W)` uint8 and `(B,)` int64, one for each item of `sampler`.
 
-    It works in the process that iterates: a worker would spend more on sending a batch than on indexing it.
+    Args:
+        dataset: The set; it is indexed with the items of `sampler`.
+        sampler: Gives the indices of whole batches.
+        num_workers: Processes that read. None for images in memory: a worker would spend more on sending a batch than
+            on indexing it.
     """
     # As `sampler` with automatic batching off, since the sampler's items are batches already.
-    return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=0)
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=num_workers > 0 and torch.cuda.is_available(),
+    )
 
 
 def to_unit_range(images: Tensor) -> Tensor:

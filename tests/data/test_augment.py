@@ -1,0 +1,169 @@
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fvlightning.data import CropAndFlip, InMemoryDataModule, TensorImages
+from fvlightning.data.augment import DRAW_LIMIT, N_DRAWS, DrawingBatchSampler, DrawnImages
+from fvlightning.errors import InputError
+
+
+def random_images(count, channels=3, height=6, width=8, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, channels, height, width), generator=generator, dtype=torch.uint8)
+
+
+def random_draws(count, seed=1):
+    return torch.randint(DRAW_LIMIT, (count, N_DRAWS), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(("mode", "padding"), [("reflect", 0), ("reflect", 4), ("zeros", 4), ("zeros", 20)])
+def test_crop_and_flip_is_that_of_a_loop_over_padded_images(channels, flip, mode, padding):
+    images, draws = random_images(40, channels), random_draws(40)
+    expected = []
+    for image, (down, right, mirror, *_) in zip(images.numpy(), draws.tolist(), strict=True):
+        border = ((0, 0), (padding, padding), (padding, padding))
+        padded = np.pad(image, border, mode="reflect" if mode == "reflect" else "constant")
+        top, left = down % (2 * padding + 1), right % (2 * padding + 1)
+        crop = padded[:, top : top + 6, left : left + 8]
+        expected.append(crop[:, :, ::-1] if flip and mirror % 2 else crop)
+
+    varied = CropAndFlip(padding, mode, flip)(images, draws)
+
+    assert varied.dtype == torch.uint8
+    assert np.array_equal(varied.numpy(), np.stack(expected))
+    assert torch.equal(images, random_images(40, channels))
+
+
+def test_all_shifts_and_both_sides_come_equally_often():
+    marked = torch.zeros(9000, 1, 5, 5, dtype=torch.uint8)
+    marked[:, :, 2, 2], marked[:, :, 2, 3] = 1, 2  # the middle, and its neighbour, which says where right is
+    varied = CropAndFlip(1, "zeros", flip=True)(marked, random_draws(9000))[:, 0]
+    position = (varied == 1).flatten(1).int().argmax(1)
+    neighbour = (varied == 2).flatten(1).int().argmax(1)
+
+    counts = torch.stack([position, neighbour - position]).unique(dim=1, return_counts=True)[1]
+    assert len(counts) == 3 * 3 * 2
+    assert counts.float().mean() == 500
+    assert (counts - 500).abs().max() < 5 * 500**0.5
+
+
+@pytest.mark.parametrize(("batch_size", "ranks"), [(7, 1), (64, 1), (5, 2), (64, 3)])
+def test_what_happens_to_an_image_depends_on_seed_epoch_and_image_alone(batch_size, ranks):
+    images = TensorImages(random_images(30), torch.arange(30))  # the label is the image's number
+
+    def varied(batch_size, ranks, seed=3, epoch=2):
+        result = {}
+        for rank in range(ranks):
+            sampler = DrawingBatchSampler(images, batch_size, ranks, rank, seed)
+            sampler.set_epoch(epoch)
+            for drawn in sampler:
+                pictures, labels, draws = DrawnImages(images)[drawn]
+                result |= dict(zip(labels.tolist(), CropAndFlip(2, flip=True)(pictures, draws), strict=True))
+        return torch.stack([result[number] for number in range(30)])
+
+    expected = varied(30, 1)
+    assert torch.equal(varied(batch_size, ranks), expected)
+    assert not torch.equal(varied(30, 1, seed=4), expected)
+    assert not torch.equal(varied(30, 1, epoch=3), expected)
+
+
+class Tiny(InMemoryDataModule):
+    def __init__(self, **settings):
+        super().__init__(batch_size=8, val_size=10, **settings)
+        self.image_shape, self.class_names = (3, 6, 8), ("a", "b")
+
+    def load(self):
+        images = TensorImages(random_images(40), torch.arange(40) % 2)
+        return images, images
+
+
+class Recorder(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3 * 6 * 8, 1)
+        self.epochs, self.evaluated = {}, []
+
+    def training_step(self, batch, batch_idx):
+        assert len(batch) == 2
+        self.epochs.setdefault(self.current_epoch, []).append(batch[0])
+        return self.layer(batch[0].flatten(1)).mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.evaluated.append(batch[0])
+
+    test_step = predict_step = validation_step
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    def epoch(self, number):
+        return torch.cat(self.epochs[number])
+
+
+def trainer(**settings):
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return pl.Trainer(accelerator="cpu", **quiet | {"num_sanity_val_steps": 0} | settings)
+
+
+def test_only_training_images_are_varied_and_torchs_random_state_is_left_alone():
+    data, module, plain = Tiny(crop_padding=2, flip=True), Recorder(), Recorder()
+    state = torch.get_rng_state()
+    trainer(max_epochs=2).fit(plain, datamodule=Tiny())
+    expected_state = torch.get_rng_state()
+    torch.set_rng_state(state)
+    trainer(max_epochs=2).fit(module, datamodule=data)
+
+    assert [len(picture) for picture in plain.epochs[0]] == [len(picture) for picture in module.epochs[0]]
+    unchanged = (plain.epoch(0) == module.epoch(0)).flatten(1).all(1)  # both come in the same order
+    assert unchanged.sum() < 6
+    assert not torch.equal(module.epoch(0).sort(0).values, module.epoch(1).sort(0).values)
+    assert torch.equal(torch.cat(module.evaluated[:2]), data.splits.val[:][0] / 255)
+    assert torch.equal(torch.get_rng_state(), expected_state)
+
+
+def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(tmp_path):
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    trainer(max_epochs=2).fit(whole, datamodule=Tiny(crop_padding=2, flip=True))
+    interrupted = trainer(max_epochs=1)
+    interrupted.fit(first, datamodule=Tiny(crop_padding=2, flip=True))
+    interrupted.save_checkpoint(tmp_path / "last.ckpt")
+    data = Tiny(crop_padding=2, flip=True)
+    trainer(max_epochs=2).fit(second, datamodule=data, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+
+    assert torch.equal(first.epoch(0), whole.epoch(0))
+    assert list(second.epochs) == [1]
+    assert torch.equal(second.epoch(1), whole.epoch(1))
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit")  # says that shuffling is turned off
+def test_overfitting_sees_the_images_as_they_are():
+    data, module = Tiny(crop_padding=2, flip=True), Recorder()
+    trainer(max_epochs=2, overfit_batches=1).fit(module, datamodule=data)
+
+    assert torch.equal(module.epoch(0), data.splits.train[:8][0] / 255)
+    assert torch.equal(module.epoch(1), module.epoch(0))
+
+
+def test_half_precision_leaves_the_random_numbers_whole():
+    full, half = Recorder(), Recorder()
+    trainer(max_epochs=1).fit(full, datamodule=Tiny(crop_padding=3, padding_mode="zeros"))
+    trainer(max_epochs=1, precision="bf16-mixed").fit(half, datamodule=Tiny(crop_padding=3, padding_mode="zeros"))
+
+    assert torch.equal(full.epoch(0), half.epoch(0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crop_padding": -1}, "crop_padding must be at least 0 pixels, got -1"),
+        ({"padding_mode": "white"}, "padding_mode must be 'reflect' or 'zeros', got 'white'"),
+        ({"crop_padding": 6}, "crop_padding must be less than the 6 pixels of the images' shorter side, got 6"),
+    ],
+)
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(InputError, match=message):
+        Tiny(**settings).setup()
