@@ -25,6 +25,7 @@ from fvlightning.trainer import Trainer
 from fvlightning.usage import UsageError, explain
 
 RUNS = "runs"
+_WITHOUT_MODEL = {"magnitude"}
 
 
 class VisionCLI(LightningCLI):
@@ -78,13 +79,27 @@ class VisionCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return the subcommands, methods of the trainer, and which of their arguments are no options."""
-        return {**LightningCLI.subcommands(), "visualize": {"model", "datamodule"}}
+        own = {"visualize": {"model", "datamodule"}, "magnitude": {"model", "datamodule"}}
+        return {**LightningCLI.subcommands(), **own}
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what Lightning adds; a model is demanded only by subcommands that have a use for one."""
+        if self._needs_model:
+            return super().add_core_arguments_to_parser(parser)
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
+        parser.add_lightning_class_args(pl.LightningModule, "model", subclass_mode=True, required=False)
+        parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True, required=False)
+        # The config that a training has saved has them.
+        parser.add_argument("--ckpt_path", type=str | None, help=argparse.SUPPRESS)
+        parser.add_argument("--weights_only", type=bool | None, help=argparse.SUPPRESS)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        self._needs_model = subcommand not in _WITHOUT_MODEL
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if "weights_only" in self._subcommand_method_arguments[subcommand]:
             parser.set_defaults(weights_only=True)
-        if subcommand == "visualize":  # pictures are files; a logger gets them, too, if there is one
+        if subcommand in ("visualize", "magnitude"):  # results are files; a logger gets pictures, too, if there is one
             parser.set_defaults({"trainer.logger": False})
         return parser
 
@@ -96,6 +111,9 @@ class VisionCLI(LightningCLI):
             self.config = parser.parse_args(self._args)
         except argparse.ArgumentError as error:
             raise UsageError(explain(str(error), self._options())) from error
+        if (subcommand := self.config.subcommand) in _WITHOUT_MODEL:
+            # A config may have them; to make a large model only to leave it would take its time.
+            self.config[subcommand].model = self.config[subcommand].ckpt_path = None
 
     def _options(self) -> list[str]:
         """Return the options of the subcommand that was given, ``trainer.max_epochs`` for ``--trainer.max_epochs``."""
@@ -175,7 +193,7 @@ class VisionCLI(LightningCLI):
             raise InputError(str(error)) from error
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand != "fit":
+        if subcommand not in ("fit", *_WITHOUT_MODEL):
             # Only a training that goes on needs the callbacks of the one before.
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
             pretrained = self._get(self.config, "model").get("init_args", {}).get("weights") is not None

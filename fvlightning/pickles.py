@@ -27,7 +27,7 @@ def load_plain(path: str | Path, refused: str, damaged: str) -> object:
             content: object = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise InputError(refused if _is_refused(path, str(error)) else damaged) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise InputError(damaged) from error
     return content
 

@@ -1,26 +1,26 @@
 """Lightning's trainer, and what this project adds to its methods."""
 
 import hashlib
+import signal
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch.utils.data import DataLoader
-from torch.utils.data.distributed import DistributedSampler
-from typing_extensions import override
 
 from fvlightning.callbacks.feature_writer import FeatureWriter, versions
-from fvlightning.callbacks.progress import step_progress
+from fvlightning.callbacks.progress import picture_progress
 from fvlightning.callbacks.shape import picture_shape
 from fvlightning.errors import InputError
-from fvlightning.features import Feature, Maximizer, Unit, resolve_units
+from fvlightning.features import Maximizer, Objective, Unit, resolve_objectives
 from fvlightning.features.survey import survey_layers
+from fvlightning.magnitudes import DataPictures, FolderPictures, keep_magnitude
 from fvlightning.output import check_writable
+from fvlightning.visualizer import Visualizer, couples_units
 
 
 class Trainer(pl.Trainer):
@@ -29,7 +29,7 @@ class Trainer(pl.Trainer):
     def visualize(
         self,
         model: pl.LightningModule,
-        units: Sequence[str] = (),
+        units: Sequence[str] | str = (),
         maximizer: Maximizer | None = None,
         output_dir: str = "out",
         batch_size: int = 16,
@@ -43,12 +43,13 @@ class Trainer(pl.Trainer):
         """Make pictures of what units look for, and write them to a folder.
 
         Each picture is written when it is done, ``OUTPUT_DIR/LAYER/INDEX.png``; at the end there are a contact sheet
-        a layer, ``OUTPUT_DIR/LAYER.png``, and ``OUTPUT_DIR/features.json``. A second run makes what is missing, or was
-        made with other settings or another model.
+        a layer, ``OUTPUT_DIR/LAYER.png``, and ``OUTPUT_DIR/features.json``. Weighted sums of units are in
+        ``OUTPUT_DIR/sums``; snapshots are a strip a picture, ``INDEX_steps.png``. A second run makes what is missing,
+        or was made with other settings or another model.
 
         Args:
             model: The model whose units are looked at.
-            units: What is maximised, for example '["conv2:*", "fc2:7"]'.
+            units: What is maximised, for example '["conv2:*", "fc2:7"]', or 'fc2:7 - 0.5*fc2:3'.
             maximizer: How the pictures are made.
             output_dir: Folder of the results.
             batch_size: How many units are optimised at once on each device.
@@ -72,7 +73,7 @@ class Trainer(pl.Trainer):
             raise InputError(f"batch_size={batch_size}: must be at least 1")
         maximizer = maximizer if maximizer is not None else Maximizer()
         maximizer.batch_size = batch_size
-        resolved = resolve_units(model, units, shape)
+        resolved = resolve_objectives(model, units, shape, maximizer.pooling)
         folder = Path(output_dir)
         if self.is_global_zero:
             check_writable(folder)
@@ -84,95 +85,101 @@ class Trainer(pl.Trainer):
         }
         writer = FeatureWriter(folder, resolved, maximizer, common)
         missing = resolved if overwrite else writer.missing()
+        if missing and couples_units(maximizer):
+            missing = resolved
         if len(missing) < len(resolved):
             rank_zero_info(f"{len(resolved) - len(missing)} of {len(resolved)} units are in {folder} already, and kept")
-        if missing:
-            callbacks: list[pl.Callback] = self.callbacks  # type: ignore[attr-defined] # which Lightning sets
-            callbacks.append(writer)
-            try:
-                with warnings.catch_warnings():
-                    # The writer goes by the features, not by their places in the loader.
-                    warnings.filterwarnings("ignore", "Couldn't infer the batch indices")
-                    self.predict(_Visualizer(model, missing, maximizer, shape), return_predictions=False)
-            finally:
-                callbacks.remove(writer)
+        try:
+            if missing:
+                self._make_pictures(model, missing, maximizer, shape, writer)
+        except (KeyboardInterrupt, SystemExit):  # which Lightning makes of SIGINT
+            if self.is_global_zero:
+                done = len(resolved) - len(writer.missing())
+                command = "the same command" + (" without --overwrite" if overwrite else "")
+                print(f"stopped: {done} of {len(resolved)} units are in {folder}; {command} goes on", file=sys.stderr)
+            raise
         if self.is_global_zero:
             _report(writer.finish(self), folder)
 
-
-class _Units(torch.utils.data.Dataset[list[str]]):
-    """Units by their text forms, which Lightning moves to the device as they are; indexed by lists of places."""
-
-    def __init__(self, units: Sequence[Unit]) -> None:
-        self._units = units
-
-    def __len__(self) -> int:
-        return len(self._units)
-
-    def __getitem__(self, places: list[int]) -> list[str]:
-        return [str(self._units[place]) for place in places]
-
-
-class _UnitSampler(DistributedSampler[list[int]]):
-    """One rank's part of the units, in batches of one layer, since a forward pass ends at the last layer of its batch.
-
-    A `DistributedSampler`, so that Lightning does not put one of its own in its place, which would repeat units.
-    """
-
-    def __init__(self, units: Sequence[Unit], batch_size: int, num_replicas: int, rank: int) -> None:
-        super().__init__(_Units(units), num_replicas, rank, shuffle=False)
-        by_layer: dict[Any, list[int]] = {}
-        for place, unit in enumerate(units):
-            by_layer.setdefault(unit.layer_call, []).append(place)
-        self._batches: list[list[int]] = []
-        for places in by_layer.values():
-            mine = places[rank::num_replicas]
-            self._batches += [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        yield from self._batches
-
-
-class _Visualizer(pl.LightningModule):
-    """Makes the pictures of a batch of units as the prediction for them."""
-
-    def __init__(
-        self, model: pl.LightningModule, units: Sequence[Unit], maximizer: Maximizer, shape: tuple[int, ...]
+    def magnitude(
+        self,
+        output: str,
+        images: str | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+        decorrelate: bool = True,
+        overwrite: bool = False,
+        model: pl.LightningModule | None = None,
+        datamodule: pl.LightningDataModule | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.units = units
-        self.maximizer = maximizer
-        self.shape = shape
-        # With more ranks than units some have nothing to do.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
-        self._stack = ExitStack()
+        """Measure how much of each frequency images have, for MagnitudeConstrainedImage, and write it to a file.
 
-    @override
-    def predict_dataloader(self) -> DataLoader[list[str]]:
-        # Asked for when the ranks are there; before that there is one.
-        world_size, rank = self.trainer.world_size, self.trainer.global_rank
-        sampler = _UnitSampler(self.units, self.maximizer.batch_size, world_size, rank)
-        return DataLoader(_Units(self.units), sampler=sampler, batch_size=None)
+        Of a folder of images of any size (--images), or of the training images of a data module (--data). A second run
+        with the same images and settings keeps the file.
 
-    @override
-    def on_predict_start(self) -> None:
-        loader: DataLoader[list[str]] = self.trainer.predict_dataloaders  # type: ignore[assignment]
-        sampler: _UnitSampler = loader.sampler  # type: ignore[assignment]
-        total = sum(map(len, sampler)) * self.maximizer.repeats * self.maximizer.steps
-        self._advance = self._stack.enter_context(step_progress(self.trainer, "Steps", total))
+        Args:
+            output: File of the spectrum, NAME.pt or NAME.safetensors: the image's setting 'magnitude'.
+            images: Folder with images, subfolders included; the middle of each is taken. Instead of --data.
+            image_shape: Shape that the images are brought to, [C, H, W]. Default: the data module's image_shape.
+            decorrelate: Whether the colours of three channels are decorrelated, as the image's setting has it.
+            overwrite: Whether a file that is there already is replaced.
+            model: Not needed; one in a config has no effect.
+            datamodule: Data whose training images are measured.
 
-    @override
-    def on_predict_end(self) -> None:
-        self._stack.close()
-        self.trainer.strategy.barrier("pictures")  # rank zero reads all files then
+        Raises:
+            InputError: There are no images, none can be read, or the file cannot be written or has something else.
+        """
+        if not self.is_global_zero:
+            return
+        if (images is None) == (datamodule is None):
+            raise InputError("magnitude needs images: either --images FOLDER, or --data with a data module, not both")
+        pictures: DataPictures | FolderPictures
+        if datamodule is not None:
+            pictures = DataPictures(datamodule, image_shape)
+        elif images is not None and image_shape is not None:
+            pictures = FolderPictures(images, image_shape)
+        else:
+            raise InputError("--images needs --image_shape '[C, H, W]', the shape of the pictures to be made")
+        with picture_progress(self, self.progress_bar_callback, "Images", len(pictures), len(pictures)) as progress:
 
-    @override
-    def predict_step(self, batch: list[str], batch_idx: int) -> list[Feature]:
-        return self.maximizer.maximize(self.model, batch, self.shape, on_step=self._advance)
+            def on_batch() -> None:
+                progress.step(1)
+                progress.done()
+
+            measured = keep_magnitude(pictures, output, decorrelate, overwrite, on_batch)
+        if measured:
+            print(f"Spectrum:    {output}")
+        else:
+            print(
+                f"{output} is there already, measured with these settings, and kept; --overwrite true measures it again"
+            )
+
+    def _make_pictures(
+        self,
+        model: pl.LightningModule,
+        units: Sequence[Unit | Objective],
+        maximizer: Maximizer,
+        shape: tuple[int, ...],
+        writer: FeatureWriter,
+    ) -> None:
+        callbacks: list[pl.Callback] = self.callbacks  # type: ignore[attr-defined] # which Lightning sets
+        before = list(callbacks)
+        # Lightning's own bar counts batches.
+        bar = self.progress_bar_callback
+        callbacks[:] = [*(callback for callback in callbacks if callback is not bar), writer]
+        visualizer = Visualizer(model, units, maximizer, shape, bar)
+        try:
+            with warnings.catch_warnings():
+                # The writer goes by the features, not by their places in the loader.
+                warnings.filterwarnings("ignore", "Couldn't infer the batch indices")
+                self.predict(visualizer, return_predictions=False)
+        except BaseException:
+            # Lightning ends the processes of the other ranks only after SIGINT.
+            if (launcher := self.strategy.launcher) is not None and hasattr(launcher, "kill"):
+                launcher.kill(signal.SIGTERM)
+            raise
+        finally:
+            visualizer.close()
+            callbacks[:] = before
 
 
 def _load_weights(model: pl.LightningModule, ckpt_path: str) -> None:
@@ -198,7 +205,8 @@ def _print_layers(model: pl.LightningModule, shape: tuple[int, ...]) -> None:
     table = Table("layer", "kind", "output", "units", title=f"{type(getattr(model, 'net', model)).__name__}, {shape}")
     for layer in survey_layers(model, shape):
         table.add_row(str(layer.layer), layer.kind, " x ".join(map(str, layer.shape)), str(layer.n_units))
-    Console().print(table)
+    # In layers' names brackets are those of an output, not those of a style.
+    Console(markup=False).print(table)
 
 
 def _report(records: Sequence[dict[str, Any]], folder: Path) -> None:

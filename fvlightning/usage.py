@@ -94,6 +94,8 @@ def _no_subcommand(match: re.Match[str], message: str, options: list[str]) -> st
 
 def _missing(match: re.Match[str], message: str, options: list[str]) -> str:
     subcommand, _, key = match["key"].partition(".")
+    if not key:  # a key inside of a list of settings
+        return f"a setting '{subcommand}' is missing"
     return f"{subcommand} needs --{key}, or a --config file that has '{key}'"
 
 

@@ -1,13 +1,6 @@
 """`visualize`, by the command line, in this process or in real ones."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -15,11 +8,10 @@ import pytest
 import torch
 from digits import Classifier
 from PIL import Image as PILImage
+from visualizing import COMMON, STEPS, files, records, start
 
 from fvlightning.cli import main
 
-STEPS = "--maximizer=fvlightning.Maximizer", "--maximizer.steps=8"
-COMMON = ["visualize", "--model", "digits.Classifier", "--trainer.accelerator", "cpu", *STEPS]
 # The weights that the model is made with are looked at on purpose.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:visualize without --ckpt_path"),
@@ -32,16 +24,11 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def records(folder: str = "out") -> list[dict[str, Any]]:
-    return json.loads(Path(folder, "features.json").read_text())
-
-
 def test_pictures_sheets_and_records():
     assert main([*COMMON, "--units", '["conv:*", "-fc:2"]', "--maximizer.repeats=2"]) == 0
-    found = {path.relative_to("out").as_posix() for path in Path("out").rglob("*.*")}
     pictures = [f"conv/{index}{repeat}.png" for index in range(6) for repeat in ("", "_1")]
     pictures += ["fc/-2.png", "fc/-2_1.png"]
-    assert found == {*pictures, "conv.png", "fc.png", "features.json"}
+    assert files() == {*pictures, "conv.png", "fc.png", "features.json"}
     assert [record["file"] for record in records()] == pictures
     pl.seed_everything(0)
     module = Classifier().eval()
@@ -99,6 +86,32 @@ def test_layers_are_listed(capsys):
     assert not Path("out").exists()
 
 
+class TwoOutputs(Classifier):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Sequential(NamedOutputs()), LastOutput())
+
+
+class NamedOutputs(torch.nn.Module):
+    def forward(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"maps": pictures, "bold": pictures.flatten(1)}
+
+
+class LastOutput(torch.nn.Module):
+    def forward(self, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return outputs["bold"]
+
+
+def test_outputs_are_listed_by_their_names_and_have_pictures(capsys):
+    args = [*COMMON, "--model", f"{__name__}.TwoOutputs"]
+    assert main([*args, "--list_layers", "true"]) == 0
+    names = [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert names == ["0.0", "0.0[bold]", "0", "0[bold]", "1"]
+    assert main([*args, "--units", '["0[bold]:9", "0:0@1,1"]']) == 0
+    assert [record["unit"] for record in records()] == ["0[bold]:9", "0:0@1,1"]
+    assert all(Path("out", record["file"]).is_file() for record in records())
+
+
 class Poisoned(Classifier):
     def __init__(self) -> None:
         super().__init__()
@@ -138,34 +151,6 @@ def test_bad_input_ends_in_one_line(options, line, capsys):
     errors = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error:")]
     assert len(errors) == 1
     assert errors[0].startswith(line)
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[1]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests"), *sys.path]),
-    }
-    command = [sys.executable, "-m", "fvlightning", *COMMON, *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def test_killed_and_run_again_it_is_as_if_it_had_not_been():
-    arguments = ["--units", '["conv:*", "fc:*"]', "--maximizer.steps=200", "--batch_size=1"]
-    with start(*arguments) as process:
-        deadline = time.monotonic() + 60
-        while len(list(Path("out").glob("*/*.png"))) < 3 and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    done = {path: path.stat().st_mtime_ns for path in Path("out").glob("*/*.png")}
-    assert 3 <= len(done) < 16
-    assert not Path("out/features.json").exists()
-    assert main([*COMMON, *arguments]) == 0
-    assert {path: path.stat().st_mtime_ns for path in done} == done
-    assert main([*COMMON, *arguments, "--output_dir", "whole"]) == 0
-    assert records() == records("whole")
 
 
 def test_two_processes_make_each_unit_once_and_the_same():

@@ -14,19 +14,25 @@ from PIL.PngImagePlugin import PngInfo
 from typing_extensions import override
 
 import fvlightning
-from fvlightning.features import Feature, Maximizer, Unit
+from fvlightning.features import Feature, Maximizer, Objective, Unit
 from fvlightning.output import (
-    contact_sheet,
+    Tile,
+    feature_pixels,
     feature_record,
+    feature_sheet,
+    group_name,
     layer_name,
     log_image,
+    remove_unfinished,
     save_png,
+    snapshot_strip,
+    strip_file,
     takes_images,
-    to_pixels,
-    to_signed_pixels,
     unit_file,
+    value_limit,
     write_manifest,
 )
+from fvlightning.output.colors import Pixels
 
 _RECORD = "fvlightning"
 # What may differ between two runs that make the same picture.
@@ -37,8 +43,10 @@ class FeatureWriter(BasePredictionWriter):
     """Writes features as they are made: ``FOLDER/LAYER/INDEX.png``, each with its record inside the file.
 
     A picture and its record are one file, written whole or not at all: whatever ends a run, what is there is good, and
-    the next run goes on behind it. At the end the rank zero reads all files back and writes a contact sheet a layer,
-    ``FOLDER/LAYER.png``, and the records as ``FOLDER/features.json``.
+    the next run goes on behind it. If the maximizer keeps snapshots, they are beside it as one strip,
+    ``FOLDER/LAYER/INDEX_steps.png``, which is written before the picture. At the end the rank zero reads all files back
+    and writes a contact sheet a layer, ``FOLDER/LAYER.png``, and the records as ``FOLDER/features.json``. Sums of units
+    are in ``FOLDER/sums`` and ``FOLDER/sums.png``.
 
     Args:
         folder: Where the files go.
@@ -47,15 +55,18 @@ class FeatureWriter(BasePredictionWriter):
         common: Entries that all records share: the model, its weights, the shape of the pictures.
     """
 
-    def __init__(self, folder: Path, units: Sequence[Unit], maximizer: Maximizer, common: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, units: Sequence[Unit | Objective], maximizer: Maximizer, common: dict[str, Any]
+    ) -> None:
         super().__init__(write_interval="batch")
         self.folder = folder
         self.units = list(units)
         self.maximizer = maximizer
         self.common = common
+        self._snapshots = [step for step in maximizer.snapshots if step <= maximizer.steps]
 
-    def missing(self) -> list[Unit]:
-        """Return the units of which a picture is not there, or was made with other settings or another model."""
+    def missing(self) -> list[Unit | Objective]:
+        """Return the units of which a file is not there, or was made with other settings or another model."""
         settings = self.maximizer.settings
         return [
             unit
@@ -63,12 +74,19 @@ class FeatureWriter(BasePredictionWriter):
             if not all(self._is_there(unit, repeat, settings) for repeat in range(self.maximizer.repeats))
         ]
 
-    def _is_there(self, unit: Unit, repeat: int, settings: dict[str, Any]) -> bool:
+    def _is_there(self, unit: Unit | Objective, repeat: int, settings: dict[str, Any]) -> bool:
+        if self._snapshots and not (self.folder / strip_file(unit, repeat)).is_file():
+            return False
         record = read_record(self.folder / unit_file(unit, repeat))
-        wanted = {"unit": str(unit), "repeat": repeat, "settings": settings, **self.common}
+        wanted = {"unit": str(unit), "repeat": repeat, "settings": settings, **self._strip(unit, repeat), **self.common}
         wanted = {key: value for key, value in wanted.items() if key not in _NO_PART_OF_THE_PICTURE}
         # By way of JSON, in which tuples are lists.
         return record is not None and json.loads(json.dumps(wanted, default=str)).items() <= record.items()
+
+    def _strip(self, unit: Unit | Objective, repeat: int) -> dict[str, Any]:
+        """Return what a record says of the strip: nothing if there is none."""
+        strip = strip_file(unit, repeat).as_posix()
+        return {"snapshots": self._snapshots, "snapshots_file": strip} if self._snapshots else {}
 
     @override
     def write_on_batch_end(
@@ -82,40 +100,46 @@ class FeatureWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         for feature in prediction:
-            assert isinstance(feature.unit, Unit)
             file = unit_file(feature.unit, feature.repeat)
-            limit = float(feature.image.abs().max()) or 1.0
-            bounded = self.maximizer.image.bounded
-            pixels = to_pixels(feature.image) if bounded else to_signed_pixels(feature.image, limit)
+            record = {**feature_record(feature, file), **self._strip(feature.unit, feature.repeat), **self.common}
+            limit = None
+            if not self.maximizer.image.bounded:
+                limit = record["limit"] = value_limit([feature.image])
+            if self._snapshots:
+                strip = snapshot_strip(feature, self.maximizer.image.bounded)
+                save_png(strip, self.folder / strip_file(feature.unit, feature.repeat))
             info = PngInfo()
-            info.add_text(_RECORD, json.dumps({**feature_record(feature, file), **self.common}, default=str))
-            save_png(pixels, self.folder / file, info)
+            info.add_text(_RECORD, json.dumps(record, default=str))
+            save_png(feature_pixels(feature, limit), self.folder / file, info)
 
     def finish(self, trainer: pl.Trainer) -> list[dict[str, Any]]:
         """Write the sheets and the manifest, give the sheets to the loggers, and return the records. For rank zero."""
         records = []
-        for layer, units in _by_layer(self.units).items():
-            pictures, labels = [], []
+        remove_unfinished(self.folder)
+        for name, units in _by_sheet(self.units).items():
+            tiles = []
             for unit in units:
                 for repeat in range(self.maximizer.repeats):
                     path = self.folder / unit_file(unit, repeat)
-                    record = read_record(path)
-                    if record is None:
-                        continue
-                    records.append(record)
-                    with PILImage.open(path) as picture:
-                        pictures.append(np.asarray(picture.convert("RGB")))
-                    label = unit_file(unit, repeat).stem
-                    labels.append(label if record["status"] == "ok" else f"{label} ({record['status']})")
-            if not pictures:
+                    if (record := read_record(path)) is not None:
+                        records.append(record)
+                        tiles.append(Tile(unit, repeat, record["status"], read_pixels(path), record.get("limit")))
+            if not tiles:
                 continue
-            sheet = contact_sheet(pictures, labels, f"{self.common['model']}, {layer}")
-            save_png(sheet, self.folder / f"{layer_name(layer)}.png")
+            remove_unfinished(self.folder / layer_name(name))
+            sheet = feature_sheet(tiles, f"{self.common['model']}, {name}")
+            save_png(sheet, self.folder / f"{layer_name(name)}.png")
             for logger in trainer.loggers:
                 if takes_images(logger):
-                    log_image(logger, f"features/{layer}", sheet, 0)
+                    log_image(logger, f"features/{name}", sheet, 0)
         write_manifest(records, self.folder / "features.json")
         return records
+
+
+def read_pixels(path: Path) -> Pixels:
+    """Return the pixels of a picture's file, ``(H, W, 3)``, or ``(H, W, 4)`` with an alpha channel."""
+    with PILImage.open(path) as picture:
+        return np.asarray(picture.convert("RGBA" if "A" in picture.getbands() else "RGB"))
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -134,8 +158,8 @@ def versions() -> dict[str, str]:
     return {"fvlightning": fvlightning.__version__, "torch": torch.__version__, "lightning": pl.__version__}
 
 
-def _by_layer(units: Sequence[Unit]) -> dict[str, list[Unit]]:
-    layers: dict[str, list[Unit]] = {}
+def _by_sheet(units: Sequence[Unit | Objective]) -> dict[str, list[Unit | Objective]]:
+    sheets: dict[str, list[Unit | Objective]] = {}
     for unit in units:
-        layers.setdefault(str(unit.layer_call), []).append(unit)
-    return layers
+        sheets.setdefault(group_name(unit), []).append(unit)
+    return sheets

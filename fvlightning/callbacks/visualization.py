@@ -12,19 +12,21 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.callbacks.pictures import EpochPictures
-from fvlightning.callbacks.progress import step_progress
+from fvlightning.callbacks.progress import picture_progress
 from fvlightning.callbacks.shape import picture_shape
 from fvlightning.errors import InputError
 from fvlightning.features import Feature, Maximizer, Unit, UnitRange, resolve_units
 from fvlightning.features.capture import find_layer
 from fvlightning.output import (
-    contact_sheet,
+    Tile,
+    feature_pixels,
     feature_record,
+    feature_sheet,
+    group_name,
     log_scalars,
     save_png,
-    to_pixels,
-    to_signed_pixels,
     unit_file,
+    value_limit,
     write_manifest,
 )
 
@@ -130,15 +132,19 @@ class VisualizationCallback(EpochPictures):
         warm = [unit for unit in mine if (str(unit), 0) in self._starts]
         fresh = [unit for unit in mine if unit not in warm]
         plan = [(units, n) for units, n in ((warm, self.warm_steps), (fresh, self.maximizer.steps)) if units]
-        total = sum(len(units) * steps for units, steps in plan) * self.maximizer.repeats
+        n_pictures = len(mine) * self.maximizer.repeats
+        n_steps = sum(len(units) * steps for units, steps in plan) * self.maximizer.repeats
+        description = f"Pictures of epoch {epoch}"
         features: list[Feature] = []
         failure: Exception | None = None
         try:
-            with step_progress(trainer, f"Pictures of epoch {epoch}", total) as advance:
+            with picture_progress(trainer, trainer.progress_bar_callback, description, n_pictures, n_steps) as progress:
                 for units, steps in plan:
-                    features += self.maximizer.maximize(
-                        pl_module, units, self._shape, start=self._starts, steps=steps, on_step=advance
-                    )
+                    for _, feature in self.maximizer.stream(
+                        pl_module, units, self._shape, start=self._starts, steps=steps, on_step=progress.step
+                    ):
+                        features.append(feature)
+                        progress.done()
         except Exception as error:
             failure = error
             if trainer.world_size == 1:
@@ -153,23 +159,18 @@ class VisualizationCallback(EpochPictures):
     ) -> None:
         by_layer: dict[str, list[Feature]] = {}
         for feature in features:
-            assert isinstance(feature.unit, Unit)
-            by_layer.setdefault(str(feature.unit.layer_call), []).append(feature)
+            by_layer.setdefault(group_name(feature.unit), []).append(feature)
         for layer, of_layer in by_layer.items():
-            limit = None
-            if not self.maximizer.image.bounded:
-                limit = max(float(feature.image.abs().max()) for feature in of_layer) or 1.0
-            pixels = [to_pixels(f.image) if limit is None else to_signed_pixels(f.image, limit) for f in of_layer]
+            limit = None if self.maximizer.image.bounded else value_limit([feature.image for feature in of_layer])
+            tiles = [Tile(f.unit, f.repeat, f.status, feature_pixels(f, limit), limit) for f in of_layer]
             title = f"{layer}, " + (f"epoch {epoch}" if epoch else "untrained")
-            labels = [_label(feature) for feature in of_layer]
-            self.publish(trainer, layer, contact_sheet(pixels, labels, title, limit=limit), epoch)
+            self.publish(trainer, layer, feature_sheet(tiles, title), epoch)
             if (folder := self.epoch_folder(epoch)) is not None:
-                for feature, picture in zip(of_layer, pixels, strict=True):
-                    assert isinstance(feature.unit, Unit)
-                    save_png(picture, folder / unit_file(feature.unit, feature.repeat))
+                for tile in tiles:
+                    save_png(tile.pixels, folder / unit_file(tile.unit, tile.repeat))
         log_scalars(trainer.loggers, _scalars(features), trainer.global_step)
         if (folder := self.epoch_folder(epoch)) is not None:
-            records = [feature_record(f, unit_file(f.unit, f.repeat)) for f in features if isinstance(f.unit, Unit)]
+            records = [feature_record(f, unit_file(f.unit, f.repeat)) for f in features]
             net = getattr(pl_module, "net", pl_module)
             write_manifest(records, folder / "features.json", model=type(net).__name__, epoch=epoch)
         _warn_of(features, epoch)
@@ -204,14 +205,6 @@ def _gather(trainer: pl.Trainer, features: list[Feature], failure: Exception | N
     gathered: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
     torch.distributed.gather_object(features, gathered)
     return features if gathered is None else [feature for part in gathered for feature in part]
-
-
-def _label(feature: Feature) -> str:
-    assert isinstance(feature.unit, Unit)
-    label = unit_file(feature.unit).stem
-    if feature.repeat:
-        label += f" #{feature.repeat}"
-    return label if feature.status == "ok" else f"{label} ({feature.status})"
 
 
 def _scalars(features: Sequence[Feature]) -> Mapping[str, float]:

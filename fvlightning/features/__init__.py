@@ -1,20 +1,26 @@
 """Activation maximisation in plain PyTorch: units, objectives, pictures, views, penalties, and the loop."""
 
 from fvlightning.features.capture import Activation, Activations, Capture
+from fvlightning.features.couplings import Alignment, Coupling, Diversity
 from fvlightning.features.feature import Feature
 from fvlightning.features.images import (
+    CodeStatistics,
     CPPNImage,
+    DecorrelatedLatentImage,
     FourierImage,
     Image,
     LaplacianImage,
+    LatentImage,
     MagnitudeConstrainedImage,
     PixelImage,
     RawInput,
+    load_codes,
     load_magnitude,
+    measure_codes,
     measure_magnitude,
     save_magnitude,
 )
-from fvlightning.features.layers import LayerSize, measure_layers, resolve_units
+from fvlightning.features.layers import LayerSize, measure_layers
 from fvlightning.features.maximizer import Maximizer
 from fvlightning.features.objectives import (
     Direction,
@@ -25,8 +31,10 @@ from fvlightning.features.objectives import (
     WeightedSum,
     interpolate,
     objective_of,
+    parse_objective,
 )
 from fvlightning.features.penalties import L1, L2, Penalty, TotalVariation
+from fvlightning.features.resolving import resolve_objectives, resolve_units
 from fvlightning.features.robustness import (
     Blur,
     ColorJitter,
@@ -37,8 +45,11 @@ from fvlightning.features.robustness import (
     RandomResizedCrop,
     UniformNoise,
     View,
+    ZoomingCrop,
 )
+from fvlightning.features.scales import Scale
 from fvlightning.features.schedules import CosineWithWarmup
+from fvlightning.features.starts import fit_picture, read_image
 from fvlightning.features.units import LayerCall, Unit, UnitRange
 
 __all__ = [
@@ -46,17 +57,23 @@ __all__ = [
     "L2",
     "Activation",
     "Activations",
+    "Alignment",
     "Blur",
     "CPPNImage",
     "Capture",
+    "CodeStatistics",
     "ColorJitter",
     "CosineWithWarmup",
+    "Coupling",
+    "DecorrelatedLatentImage",
     "Direction",
+    "Diversity",
     "Feature",
     "FourierImage",
     "GaussianNoise",
     "Image",
     "LaplacianImage",
+    "LatentImage",
     "LayerCall",
     "LayerEnergy",
     "LayerSize",
@@ -70,6 +87,7 @@ __all__ = [
     "RandomFlip",
     "RandomResizedCrop",
     "RawInput",
+    "Scale",
     "Target",
     "TotalVariation",
     "UniformNoise",
@@ -78,11 +96,18 @@ __all__ = [
     "UnitRange",
     "View",
     "WeightedSum",
+    "ZoomingCrop",
+    "fit_picture",
     "interpolate",
+    "load_codes",
     "load_magnitude",
+    "measure_codes",
     "measure_layers",
     "measure_magnitude",
     "objective_of",
+    "parse_objective",
+    "read_image",
+    "resolve_objectives",
     "resolve_units",
     "save_magnitude",
 ]

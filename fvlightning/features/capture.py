@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError, did_you_mean
+from fvlightning.features.outputs import tensor_of
 from fvlightning.features.units import LayerCall
 
 
@@ -27,9 +28,13 @@ class Activation:
 
     @classmethod
     def of(
-        cls, output: Any, prefix_tokens: int = 0, channels_last: Callable[[Sequence[int]], bool] | None = None
+        cls,
+        output: Any,
+        prefix_tokens: int = 0,
+        channels_last: Callable[[Sequence[int]], bool] | None = None,
+        key: str | None = None,
     ) -> Self:
-        """Take the first tensor of a module's output and bring its channels to the second place.
+        """Take a tensor of a module's output and bring its channels to the second place.
 
         Args:
             output: A tensor ``(B,)``, ``(B, C)``, ``(B, T, C)``, ``(B, H, W, C)`` or ``(B, C, *positions)``, or a
@@ -37,13 +42,14 @@ class Activation:
             prefix_tokens: As in `Activation`; used for sequences only.
             channels_last: Tells of the three sizes behind the batch whether the channels are the last of them. Default:
                 they are the first.
+            key: Which part of the output is taken, as in `tensor_of`. Default: the first tensor.
 
         Raises:
-            InputError: The output holds no tensor with a batch dimension.
+            InputError: The output holds no such tensor, or one without a batch dimension.
         """
-        values = _first_tensor(output)
-        if values is None or values.ndim == 0:
-            raise InputError(f"a layer that gives {type(output).__name__} has no activations; choose one with a tensor")
+        values = tensor_of(output, key)
+        if values.ndim == 0:
+            raise InputError("what it gives, a single number, has no activations; choose one with a row a picture")
         if values.ndim == 1:
             values = values[:, None]
         if values.ndim == 3:
@@ -105,21 +111,23 @@ class Capture:
 
         def take(path: str, output: Any) -> None:
             nonlocal problem
-            layer_call = LayerCall(path, calls[path])
+            call = calls[path]
             calls[path] += 1
-            if layer_call not in self.layers:
+            # Several if several of its outputs are wanted.
+            wanted = [layer for layer in self.layers if (layer.layer, layer.call) == (path, call)]
+            if not wanted:
                 return
             try:
-                activation = self._activation(path, output, pictures.shape)
+                activations = {layer: self._activation(layer, output, pictures.shape) for layer in wanted}
             except InputError as error:
                 # Raised behind the forward pass, which may catch exceptions.
                 problem = error
                 raise _Reached from error
-            if len(found) + 1 == len(self.layers):
-                found[layer_call] = activation
+            if len(found) + len(wanted) == len(self.layers):
+                found.update(activations)
                 raise _Reached
             # An in-place operation behind this layer (ReLU(inplace=True)) would overwrite what it gave.
-            found[layer_call] = Activation(activation.values.clone(), activation.prefix_tokens)
+            found.update({layer: replace(taken, values=taken.values.clone()) for layer, taken in activations.items()})
 
         handles = [
             module.register_forward_hook(lambda _module, _inputs, output, path=path: take(path, output))
@@ -138,11 +146,15 @@ class Capture:
             raise InputError(self._unreached(min(missing, key=str), calls))
         return found
 
-    def _activation(self, path: str, output: Any, shape: Sequence[int]) -> Activation:
-        activation = Activation.of(output, channels_last=layout(self._modules[path], shape[2:]))
+    def _activation(self, layer: LayerCall, output: Any, shape: Sequence[int]) -> Activation:
+        channels_last = layout(self._modules[layer.layer], shape[2:])
+        try:
+            activation = Activation.of(output, channels_last=channels_last, key=layer.output)
+        except InputError as error:
+            raise InputError(f"layer {str(layer)!r}: {error}") from error
         if len(activation.values) != shape[0]:
             raise InputError(
-                f"layer {path!r} gives {len(activation.values)} rows for {shape[0]} pictures (windows, perhaps); "
+                f"layer {str(layer)!r} gives {len(activation.values)} rows for {shape[0]} pictures (windows, perhaps); "
                 "choose a layer that gives one row a picture"
             )
         if len(activation.positions) == 1:
@@ -220,20 +232,6 @@ def layout(module: nn.Module, picture_size: Sequence[int]) -> Callable[[Sequence
 
 def _is_square(number: int) -> bool:
     return number >= 0 and math.isqrt(number) ** 2 == number
-
-
-def _first_tensor(output: Any) -> Tensor | None:
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        parts: Iterable[Any] = output.values()
-    elif isinstance(output, tuple | list):
-        parts = output
-    elif is_dataclass(output):
-        parts = [getattr(output, field.name) for field in fields(output)]
-    else:
-        return None
-    return next((tensor for part in parts if (tensor := _first_tensor(part)) is not None), None)
 
 
 def device_and_dtype(network: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -29,8 +29,11 @@ class Feature:
             from before that.
         parameters: The parameters of `image`, before rounding, to go on from.
         settings: The maximizer's settings, plain values.
+        importance: ``(H, W)`` in [0, 1], how much the unit has asked of each pixel (`Importance`), if the maximizer was
+            asked for it; of a multi-scale schedule, in the last round. None otherwise.
         snapshots: ``(C, H, W)`` each, the picture as it was after so many steps, for the steps that the maximizer was
-            asked for and that were made. Of a picture that had stopped: what it stopped at.
+            asked for and that were made. Of a picture that had stopped: what it stopped at. Those of the rounds of a
+            multi-scale schedule have the rounds' sizes.
     """
 
     unit: Unit | Objective
@@ -43,6 +46,7 @@ class Feature:
     status: Status
     parameters: Tensor = field(repr=False)
     settings: dict[str, Any] = field(repr=False)
+    importance: Tensor | None = field(default=None, repr=False)
     snapshots: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     @property

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
-from fvlightning.features.layers import expand_units, measure_layers
+from fvlightning.features.layers import measure_layers
 from fvlightning.features.objectives import Objective, objective_of
+from fvlightning.features.resolving import resolve_objectives
 from fvlightning.features.units import Unit
 
 if TYPE_CHECKING:
@@ -45,30 +46,21 @@ def list_jobs(
     Args:
         settings: How the pictures are made.
         network: Any module that takes pictures.
-        units: Text forms, units, or objectives; a unit that is named twice gets one picture.
+        units: Text forms of units or of weighted sums, units, or objectives; what is named twice gets one picture.
         image_shape: ``(C, H, W)`` of the pictures.
         starts: Parameters to go on from, by the text form of the unit and the repeat.
 
     Raises:
         InputError: There are no units, one cannot be used, or the network or a setting has no use for such pictures.
     """
-    listed = [units] if isinstance(units, str | Unit | Objective) else list(units)
-    if not listed:
-        raise InputError("no units are given; name at least one, for example 'conv2:0-15'")
     if settings.image.bounded and (len(image_shape) != 3 or min(image_shape) < 1):
         raise InputError(
             f"{type(settings.image).__name__} cannot take a picture of shape {tuple(image_shape)}: give (C, H, W)"
         )
     if settings.robustness and len(image_shape) != 3:
         raise InputError(f"inputs of shape {tuple(image_shape)} are no pictures: robustness=[] leaves out the views")
-    objectives = [unit for unit in listed if isinstance(unit, Objective)]
-    expand_units(network, [unit for objective in objectives for unit in objective.units], image_shape)
-    measure_layers(network, {layer for objective in objectives for layer in objective.layers}, image_shape)
-    named = iter(expand_units(network, [u for u in listed if not isinstance(u, Objective)], image_shape))
-    resolved: list[Unit | Objective] = []
-    for given in listed:
-        found = [given] if isinstance(given, Objective) else next(named)
-        resolved += [unit for unit in found if isinstance(unit, Objective) or unit not in resolved]
+    resolved = resolve_objectives(network, units, image_shape, settings.pooling)
+    measure_layers(network, frozenset().union(*(coupling.layers for coupling in settings.couplings)), image_shape)
     return [
         Job(
             unit=unit,

@@ -1,4 +1,4 @@
-"""Which layers a network has, how large they are, and which units a text names."""
+"""How large the layers of a network are."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fvlightning.errors import InputError
 from fvlightning.features.capture import Capture, device_and_dtype
 from fvlightning.features.isolation import frozen, isolated_rng
-from fvlightning.features.units import LayerCall, Unit, UnitRange
+from fvlightning.features.units import LayerCall
 
 
 @dataclass(frozen=True)
@@ -79,54 +79,3 @@ def measuring(network: nn.Module, image_shape: Sequence[int]) -> Iterator[None]:
                 f"{type(network).__name__} cannot take a picture of shape {tuple(image_shape)}: {reason}; "
                 "give the image_shape (C, H, W) that the network was made for"
             ) from error
-
-
-def resolve_units(network: nn.Module, units: Sequence[str | Unit], image_shape: Sequence[int]) -> list[Unit]:
-    """Turn texts into units, each once, in the order given, and check each against the network.
-
-    Args:
-        network: Any module that takes pictures.
-        units: Text forms, such as ``"conv2:*"``, or units.
-        image_shape: ``(C, H, W)`` of the pictures that the network takes.
-
-    Raises:
-        InputError: No units are given, or one is malformed, outside of its layer, or in a layer that is unknown or not
-            reached.
-    """
-    if isinstance(units, str):
-        units = [units]
-    if not units:
-        raise InputError("no units are given; name at least one, for example 'conv2:0-15'")
-    expanded = expand_units(network, units, image_shape)
-    return list(dict.fromkeys(unit for units_of_text in expanded for unit in units_of_text))
-
-
-def expand_units(network: nn.Module, units: Sequence[str | Unit], image_shape: Sequence[int]) -> list[list[Unit]]:
-    """Turn each text into the units that it names, and check them against the network, as `resolve_units` does.
-
-    Args:
-        network: As in `resolve_units`.
-        units: As in `resolve_units`; may be empty.
-        image_shape: As in `resolve_units`.
-
-    Raises:
-        InputError: As in `resolve_units`.
-    """
-    ranges = [UnitRange.of(unit) if isinstance(unit, Unit) else UnitRange.parse(unit) for unit in units]
-    sizes = measure_layers(network, {r.layer_call for r in ranges}, image_shape)
-    for units_of_text in ranges:
-        _check_position(units_of_text, sizes[units_of_text.layer_call])
-    return [units_of_text.expand(sizes[units_of_text.layer_call].n_units) for units_of_text in ranges]
-
-
-def _check_position(units: UnitRange, size: LayerSize) -> None:
-    if not units.position:
-        return
-    inside = len(units.position) == len(size.positions) and all(
-        place < length for place, length in zip(units.position, size.positions, strict=True)
-    )
-    if not inside:
-        given = ",".join(map(str, units.position))
-        valid = ",".join(f"0-{length - 1}" for length in size.positions)
-        fix = f"its positions are {valid}" if valid else "it has no positions: leave '@' out"
-        raise InputError(f"no position @{given} in layer {str(units.layer_call)!r}; {fix}")

@@ -1,26 +1,31 @@
 """Activation maximisation: its settings, and the pictures of many units."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from fvlightning.errors import InputError
+from fvlightning.features.couplings import Coupling, held_together
+from fvlightning.features.description import describe, describe_optimizer
 from fvlightning.features.feature import Feature
 from fvlightning.features.images import FourierImage, Image
 from fvlightning.features.isolation import frozen, isolated_rng, warn_of_batch_statistics
-from fvlightning.features.jobs import list_jobs
+from fvlightning.features.jobs import Job
 from fvlightning.features.memory import in_batches
 from fvlightning.features.objectives import Objective, Pooling
-from fvlightning.features.optimization import Optimization
 from fvlightning.features.penalties import Penalty
 from fvlightning.features.robustness import RandomAffine, View
+from fvlightning.features.rounds import list_jobs_of_rounds, run_rounds
 from fvlightning.features.rows import OptimizerCallable
-from fvlightning.features.schedules import SchedulerCallable, start_schedule
+from fvlightning.features.scales import Scale, plan_rounds
+from fvlightning.features.schedules import SchedulerCallable
+from fvlightning.features.starts import describe_start, load_start
 from fvlightning.features.units import LayerCall, Unit
 
 
@@ -32,7 +37,8 @@ class Maximizer:
     shares its batch or its device, it is the same picture up to floating-point error.
 
     Args:
-        steps: How many steps each picture is optimised.
+        steps: How many steps each picture is optimised. Default: 256, or as many as the rounds of `scales` have;
+            another number is spread over these rounds in proportion.
         image: The parametrisation. Default: `FourierImage`.
         optimizer: Makes a torch optimiser of a list of parameters. Default: Adam with a learning rate of 0.05 and an
             ``eps`` of 1e-3.
@@ -59,6 +65,14 @@ class Maximizer:
             unit is off everywhere, gets some of it through (`open_relus`); lucid has 16. A unit that stays off is
             reported as dead.
         snapshots: After which steps the picture is kept in the feature's ``snapshots``, beside the best one.
+        couplings: What pictures ask of each other, added to their scores: `Diversity` of the repeats of a unit,
+            `Alignment` of neighbours in the list of units. These pictures then stand together, and only together alone.
+        scales: Rounds at sizes of their own, one after the other (`Scale`). The best picture of a round goes over to
+            the size of the next, where optimiser, schedule and patience begin anew; the last gives the picture. Only
+            the proportions of the `image_shape` are used then. Empty: one round, at that size.
+        start: Image file, or picture ``(C, H, W)`` in [0, 1], that all pictures start from which have no parameters to
+            go on from; its middle is taken, and resized (`fit_picture`). Default: noise, as the parametrisation has it.
+        importance: Whether features tell how much their units have asked of each pixel (`Importance`).
 
     Raises:
         InputError: A setting is out of its range.
@@ -70,7 +84,7 @@ class Maximizer:
 
     def __init__(
         self,
-        steps: int = 256,
+        steps: int | None = None,
         image: Image | None = None,
         optimizer: OptimizerCallable | None = None,
         robustness: Sequence[View] | None = None,
@@ -86,6 +100,10 @@ class Maximizer:
         views: int = 1,
         open_relu_steps: int = 0,
         snapshots: Sequence[int] = (),
+        couplings: Sequence[Coupling] = (),
+        scales: Sequence[Scale] = (),
+        start: str | Path | Tensor | None = None,
+        importance: bool = False,
     ) -> None:
         counts = {"steps": steps, "repeats": repeats, "batch_size": batch_size, "patience": patience, "views": views}
         for name, value in counts.items():
@@ -97,11 +115,17 @@ class Maximizer:
             raise InputError(f"Maximizer(open_relu_steps={open_relu_steps}): must be at least 0")
         if any(step < 1 for step in snapshots):
             raise InputError(f"Maximizer(snapshots={list(snapshots)}): numbers of steps, each at least 1")
+        if repeats < 2 and any(coupling.across == "repeats" for coupling in couplings):
+            raise InputError(f"Maximizer(repeats={repeats}): a coupling of repeats, as Diversity is, needs at least 2")
         if pooling not in ("mean", "rms"):
             raise InputError(f"Maximizer(pooling={pooling!r}): valid are 'mean' and 'rms'")
         if not min_delta >= 0:
             raise InputError(f"Maximizer(min_delta={min_delta}): must be at least 0")
-        self.steps = steps
+        if scales and scales[0].blur:
+            raise InputError(
+                f"Maximizer(scales): the first round has no picture to blur by {scales[0].blur}: set it to 0"
+            )
+        self.steps = steps if steps is not None else sum(scale.steps for scale in scales) or 256
         self.image = image if image is not None else FourierImage()
         self.optimizer = (
             optimizer if optimizer is not None else partial(torch.optim.Adam, lr=0.05, eps=1e-3, fused=True)
@@ -119,26 +143,33 @@ class Maximizer:
         self.views = views
         self.open_relu_steps = open_relu_steps
         self.snapshots = tuple(snapshots)
+        self.couplings = list(couplings)
+        self.scales = list(scales)
+        self.start_picture = None if start is None else load_start(start)
+        self._start = describe_start(start, self.start_picture)
+        self.importance = importance
 
     @property
     def settings(self) -> dict[str, Any]:
         """What determines a picture, apart from the unit and the network, as plain values."""
-        optimizer = self.optimizer([nn.Parameter(torch.zeros(1))])
-        plain = (bool, int, float, str, tuple, list)
-        defaults = {key: value for key, value in optimizer.defaults.items() if isinstance(value, plain)}
+        optimizer, schedule = describe_optimizer(self.optimizer, self.scheduler, self.steps)
         return {
             "steps": self.steps,
-            "image": _describe(self.image),
-            "optimizer": {"class": type(optimizer).__name__, **defaults},
-            "robustness": [_describe(view) for view in self.robustness],
-            "penalties": [_describe(penalty) for penalty in self.penalties],
+            "image": describe(self.image),
+            "optimizer": optimizer,
+            "robustness": [describe(view) for view in self.robustness],
+            "penalties": [describe(penalty) for penalty in self.penalties],
             "patience": self.patience,
             "min_delta": self.min_delta,
             "pooling": self.pooling,
             "normalize_gradients": self.normalize_gradients,
-            "scheduler": _describe_schedule(self.scheduler, optimizer, self.steps),
+            "scheduler": schedule,
             "views": self.views,
             "open_relu_steps": self.open_relu_steps,
+            "couplings": [describe(coupling) for coupling in self.couplings],
+            "scales": [asdict(scale) for scale in self.scales],
+            "start": self._start,
+            "importance": self.importance,
             "seed": self.seed,
         }
 
@@ -183,7 +214,8 @@ class Maximizer:
             units: As in `maximize`.
             image_shape: As in `maximize`.
             start: Parameters to go on from, by the text form of the unit and the repeat: of earlier features
-                ``{(f.name, f.repeat): f.parameters}``. Pictures that have none start anew.
+                ``{(f.name, f.repeat): f.parameters}``. Pictures that have none start anew. With `scales` these are
+                parameters of the last size, at which all steps are made.
             steps: How many steps to make, if not the maximizer's own number.
             on_step: Called after each step with the number of pictures that made it; in all it adds up to the number of
                 pictures times the number of steps.
@@ -198,34 +230,27 @@ class Maximizer:
         steps = self.steps if steps is None else steps
         if steps < 1:
             raise InputError(f"steps={steps}: must be at least 1")
-        jobs = list_jobs(self, network, units, image_shape, start or {})
+        rounds = plan_rounds(self.scales, image_shape, steps)
+        jobs = list_jobs_of_rounds(self, network, units, rounds, start or {})
         if self.batch_size > 1:
             warn_of_batch_statistics(network)
-        by_layers: dict[frozenset[LayerCall], list[int]] = defaultdict(list)
-        for place, job in enumerate(jobs):
-            by_layers[job.objective.layers].append(place)
+        alike: dict[tuple[frozenset[LayerCall], bool], list[list[int]]] = defaultdict(list)
+        for places in _held_together(jobs, self.couplings):
+            layers: frozenset[LayerCall] = frozenset().union(*(jobs[place].objective.layers for place in places))
+            # Pictures that go on from earlier ones have no rounds to make.
+            going_on = bool(self.scales) and all(jobs[place].start is not None for place in places)
+            alike[layers, going_on].append(places)
 
         def make(places: Sequence[int], on_step: Callable[[int], None]) -> list[Feature]:
             with isolated_rng(), frozen(network):
-                return Optimization(self, network, [jobs[place] for place in places], image_shape, steps).run(on_step)
+                return run_rounds(self, network, [jobs[place] for place in places], rounds, on_step)
 
-        yield from in_batches(by_layers.values(), self.batch_size, make, on_step or (lambda _: None))
-
-
-def _describe(setting: object) -> dict[str, Any]:
-    values: Mapping[str, Any] = vars(setting)
-    return {"class": type(setting).__name__, **values}
+        yield from in_batches(alike.values(), self.batch_size, make, on_step or (lambda _: None))
 
 
-def _describe_schedule(scheduler: SchedulerCallable | None, optimizer: Optimizer, steps: int) -> dict[str, Any] | None:
-    if scheduler is None:
-        return None
-    schedule = start_schedule(scheduler, optimizer, steps)
-    plain = (bool, int, float, str, tuple, list)
-    hidden = {"base_lrs", "last_epoch"}
-    own = {
-        key: value
-        for key, value in vars(schedule).items()
-        if isinstance(value, plain) and not key.startswith("_") and key not in hidden
-    }
-    return {"class": type(schedule).__name__, **own}
+def _held_together(jobs: Sequence[Job], couplings: Sequence[Coupling]) -> list[list[int]]:
+    """Return the places of the pictures in sets that are not to be parted: without couplings each by itself."""
+    sets: dict[Hashable, list[int]] = defaultdict(list)
+    for place, job in enumerate(jobs):
+        sets[held_together(couplings, str(job.unit), job.repeat)].append(place)
+    return list(sets.values())

@@ -3,7 +3,9 @@
 import gc
 import re
 import warnings
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import TypeVar
 
 import torch
@@ -15,7 +17,7 @@ _MESSAGES = re.compile(r"DefaultCPUAllocator|not enough memory|out of memory|CUD
 
 
 def in_batches(
-    groups: Iterable[Sequence[int]],
+    groups: Iterable[Sequence[Sequence[int]]],
     batch_size: int,
     make: Callable[[Sequence[int], Callable[[int], None]], Sequence[Made]],
     on_step: Callable[[int], None],
@@ -23,8 +25,8 @@ def in_batches(
     """Make things batch by batch; where the memory does not suffice, in batches of half the size from there on.
 
     Args:
-        groups: What is to be made, by places; no batch has places of two groups.
-        batch_size: How many are made at once, at first.
+        groups: What is to be made, by places, in sets that are not to be parted; no batch has places of two groups.
+        batch_size: How many are made at once, at first; more only where one set has more.
         make: Makes those at the places that it is given, and calls its second argument with the steps made.
         on_step: Gets these numbers; of steps that were lost and are made again, only once.
 
@@ -32,19 +34,20 @@ def in_batches(
         Pairs of a place and what was made for it, in the order of the groups.
 
     Raises:
-        RuntimeError: The memory does not suffice for one at a time.
+        RuntimeError: The memory does not suffice for one set at a time.
     """
     lost = 0
     for group in groups:
         left = group
         while left:
-            batch = left[:batch_size]
+            n_sets = _count_fitting(left, batch_size)
+            batch = [place for places in left[:n_sets] for place in places]
             counter = _Counter(on_step, lost)
-            made = _attempt(make, batch, counter)
+            made = _attempt(make, batch, counter, last_resort=n_sets == 1)
             if made is not None:
                 lost = counter.owed
                 yield from zip(batch, made, strict=True)
-                left = left[len(batch) :]
+                left = left[n_sets:]
                 continue
             lost = max(lost, counter.total)
             batch_size = (len(batch) + 1) // 2
@@ -79,14 +82,23 @@ class _Counter:
             self._on_step(steps - repeated)
 
 
+def _count_fitting(sets: Sequence[Sequence[int]], batch_size: int) -> int:
+    """Return how many of the sets, from the first on, make a batch; at least one."""
+    sizes = list(accumulate(map(len, sets)))
+    return max(1, bisect_right(sizes, batch_size))
+
+
 def _attempt(
-    make: Callable[[Sequence[int], Callable[[int], None]], Sequence[Made]], batch: Sequence[int], counter: _Counter
+    make: Callable[[Sequence[int], Callable[[int], None]], Sequence[Made]],
+    batch: Sequence[int],
+    counter: _Counter,
+    last_resort: bool,
 ) -> Sequence[Made] | None:
     try:
         return make(batch, counter)
     except (RuntimeError, MemoryError) as error:
         # Its traceback holds the tensors of the attempt: it must be gone before the next.
-        if len(batch) == 1 or not is_out_of_memory(error):
+        if last_resort or not is_out_of_memory(error):
             raise
         return None
 

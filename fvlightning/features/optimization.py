@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 from fvlightning.errors import InputError
 from fvlightning.features.capture import Capture, device_and_dtype
+from fvlightning.features.couplings import Pairs
 from fvlightning.features.feature import Feature, Status
+from fvlightning.features.importance import Importance
 from fvlightning.features.isolation import picture_generator
 from fvlightning.features.jobs import Job
 from fvlightning.features.objectives import Scorer, stack_objectives
 from fvlightning.features.relus import open_relus
 from fvlightning.features.robustness import Draws, random_views
 from fvlightning.features.rows import OptimizedRows
+from fvlightning.features.scales import Round
 from fvlightning.features.snapshots import Snapshots
 from fvlightning.features.tracking import Tracker
 
@@ -36,31 +39,46 @@ class Optimization:
         settings: How the pictures are made.
         network: Any module that takes pictures.
         jobs: The pictures.
-        image_shape: ``(C, H, W)`` of the pictures.
-        steps: How many steps are made at most.
+        part: Their size, and how many steps are made at most: the whole, or one round of several.
+        failed: ``(B,)``, whether a picture has failed in an earlier round, and stays as it is. Default: none has.
 
     Raises:
         InputError: A job's start does not fit the parametrisation.
     """
 
     def __init__(
-        self, settings: "Maximizer", network: nn.Module, jobs: Sequence[Job], image_shape: Sequence[int], steps: int
+        self,
+        settings: "Maximizer",
+        network: nn.Module,
+        jobs: Sequence[Job],
+        part: Round,
+        failed: Sequence[bool] | None = None,
     ) -> None:
         device, self._network_dtype = device_and_dtype(network)
         precision = torch.float64 if self._network_dtype == torch.float64 else torch.float32
         self._settings = settings
         self._jobs = jobs
-        self._shape = tuple(image_shape)
-        self._capture = Capture(network, jobs[0].objective.layers)
-        self._steps = steps
+        self._part = part
+        self._shape = part.image_shape
+        layers = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in settings.couplings)]
+        self._capture = Capture(network, frozenset().union(*layers))
+        self._device = device
+        self._failed = torch.tensor(failed if failed is not None else [False] * len(jobs), device=device)
         self._score_jobs(range(len(jobs)))
-        generators = [picture_generator(settings.seed, str(job.unit), job.repeat) for job in jobs]
+        # Each round has views of its own.
+        suffix = f"/{part.first_step}" if part.first_step else ""
+        generators = [picture_generator(settings.seed, f"{job.unit}{suffix}", job.repeat) for job in jobs]
         starts = torch.stack([self._start(job, generator) for job, generator in zip(jobs, generators, strict=True)])
         self._rows = OptimizedRows(
-            starts.to(device, precision), settings.optimizer, settings.normalize_gradients, settings.scheduler, steps
+            starts.to(device, precision),
+            settings.optimizer,
+            settings.normalize_gradients,
+            settings.scheduler,
+            part.steps,
         )
         self._draws = Draws(generators, settings.views * sum(view.n_draws for view in settings.robustness), device)
-        self._snapshots = Snapshots(settings.snapshots, len(jobs))
+        self._snapshots = Snapshots([step for step in settings.snapshots if step > part.first_step], len(jobs))
+        self._importance = Importance(len(jobs), self._shape[1:], self._rows.batch) if settings.importance else None
 
     def run(self, on_step: Callable[[int], None]) -> list[Feature]:
         """Make the steps, and return the features in the order of the jobs.
@@ -68,8 +86,11 @@ class Optimization:
         Args:
             on_step: Called with the number of pictures that made a step, or need not make it any more.
         """
-        settings, steps = self._settings, self._steps
-        tracker = Tracker(self._rows.batch, steps, settings.patience, settings.min_delta)
+        settings, steps, first_step = self._settings, self._part.steps, self._part.first_step
+        going_on = torch.tensor([job.start is not None for job in self._jobs], device=self._device)
+        tracker = Tracker(self._rows.batch, steps, settings.patience, settings.min_delta, going_on)
+        tracker.failed |= self._failed
+        tracker.stopped |= self._failed
         for step in range(steps):
             if step % _CHECK_EVERY == 0:
                 if n_stopped := self._drop_stopped(tracker):
@@ -77,18 +98,23 @@ class Optimization:
                 if not len(tracker.active):
                     return self._features(tracker)
             pictures = settings.image(self._rows.batch, self._shape)
-            with open_relus() if step < settings.open_relu_steps else nullcontext():
-                scores, totals = self._judge(pictures, self._views(pictures), self._view_scorer)
-            gradients = _gradients(-totals.sum(), self._rows.batch)
+            # What the units see is apart from what the penalties see, so that its gradient is that of the scores.
+            seen = pictures if self._importance is None else pictures.view_as(pictures)
+            inputs = [self._rows.batch] if self._importance is None else [self._rows.batch, seen]
+            with open_relus() if first_step + step < settings.open_relu_steps else nullcontext():
+                scores, totals = self._judge(pictures, self._views(seen, step), self._view_scorer)
+            gradients, *of_seen = _gradients(-totals.sum(), inputs)
             if not settings.robustness:
                 tracker.offer(self._rows.batch, totals.detach())
-            stopped = tracker.stopped[tracker.active] if settings.patience is not None else None
+            stopped = tracker.stopped[tracker.active]
             tracker.record(step, scores.detach(), totals.detach(), gradients)
-            self._rows.step(gradients, hold=stopped)
+            if self._importance is not None:
+                self._importance.add(tracker.active, of_seen[0], ~(stopped | tracker.failed[tracker.active]))
+            self._rows.step(gradients, hold=stopped if settings.patience is not None else None)
             with torch.no_grad():
                 settings.image.project(self._rows.batch)
-                if self._snapshots.is_due(step + 1):
-                    self._snapshots.take(step + 1, tracker.active.tolist(), self._now(tracker))
+                if self._snapshots.is_due(made := first_step + step + 1):
+                    self._snapshots.take(made, tracker.active.tolist(), self._now(tracker))
             on_step(len(self._rows.batch))
         self._offer_clean(tracker)
         return self._features(tracker)
@@ -106,19 +132,23 @@ class Optimization:
         return job.start
 
     def _score_jobs(self, places: Sequence[int]) -> None:
-        """Make the functions that score the pictures of these jobs, and all the views of each."""
+        """Make the functions that score the pictures of these jobs, and all the views of each; pair them."""
         objectives = [self._jobs[place].objective for place in places]
         self._scorer = self._view_scorer = stack_objectives(objectives)
         if (n_views := self._settings.views) > 1:
             self._view_scorer = stack_objectives([objective for objective in objectives for _ in range(n_views)])
+        names = [(str(self._jobs[place].unit), self._jobs[place].repeat) for place in places]
+        self._pairs = [Pairs.of(coupling, names, self._device) for coupling in self._settings.couplings]
 
-    def _views(self, pictures: Tensor) -> Tensor:
+    def _views(self, pictures: Tensor, step: int) -> Tensor:
         """Return the views of a step, ``(B * views, C, H, W)``, those of a picture together."""
         settings = self._settings
         if not settings.robustness:
             return pictures
         draws = self._draws.step().reshape(len(pictures) * settings.views, -1)
-        return random_views(pictures.repeat_interleave(settings.views, 0), settings.robustness, draws)
+        progress = step / max(self._part.steps - 1, 1)
+        views = [view.at(progress) for view in settings.robustness]
+        return random_views(pictures.repeat_interleave(settings.views, 0), views, draws)
 
     def _displayed(self, parameters: Tensor) -> Tensor:
         """Return pictures as a file holds them, in 8 bits."""
@@ -132,11 +162,17 @@ class Optimization:
         return self._displayed(torch.where(failed, tracker.best_parameters[tracker.active], batch))
 
     def _judge(self, pictures: Tensor, views: Tensor, scorer: Scorer) -> tuple[Tensor, Tensor]:
-        """Return the pictures' scores ``(B,)``, each the mean of its views', and these less the penalties."""
-        scores = scorer(self._capture(views.to(self._network_dtype))).to(pictures.dtype)
-        scores = scores.reshape(len(pictures), -1).mean(1)
-        penalties = (penalty(pictures) for penalty in self._settings.penalties)
-        return scores, scores - sum(penalties, scores.new_zeros(()))
+        """Return the pictures' scores ``(B,)``, each the mean of its views', and these with penalties and couplings."""
+        activations = self._capture(views.to(self._network_dtype))
+        scores = scorer(activations).to(pictures.dtype).reshape(len(pictures), -1).mean(1)
+        totals = scores
+        for penalty in self._settings.penalties:
+            totals = totals - penalty(pictures)
+        if (prior := self._settings.image.penalty(self._rows.batch)) is not None:
+            totals = totals - prior
+        for coupling, pairs in zip(self._settings.couplings, self._pairs, strict=True):
+            totals = totals + coupling(pictures, activations, pairs)
+        return scores, totals
 
     def _offer_clean(self, tracker: Tracker) -> None:
         with torch.no_grad():
@@ -161,7 +197,7 @@ class Optimization:
         return n_stopped
 
     def _features(self, tracker: Tracker) -> list[Feature]:
-        settings = {**self._settings.settings, "steps": len(tracker.history)}
+        settings = {**self._settings.settings, "steps": self._part.last_step}
         scorer = stack_objectives([job.objective for job in self._jobs])
         with torch.no_grad():
             pictures = self._displayed(tracker.best_parameters)
@@ -170,6 +206,7 @@ class Optimization:
         best_steps, steps_made = tracker.best_step.tolist(), tracker.steps_made.tolist()
         pictures, parameters, histories = (t.cpu() for t in (pictures, tracker.best_parameters, tracker.history.T))
         moved = tracker.moved.tolist()
+        maps = self._importance.maps().cpu() if self._importance is not None else None
         features = []
         for row, (job, score) in enumerate(zip(self._jobs, scores.tolist(), strict=True)):
             history = histories[row, : steps_made[row]].clone()
@@ -185,7 +222,8 @@ class Optimization:
                     status=self._status(failed[row], moved[row], history),
                     parameters=parameters[row].clone(),
                     settings=settings,
-                    snapshots=self._snapshots.of(row, self._steps),
+                    importance=maps[row].clone() if maps is not None else None,
+                    snapshots=self._snapshots.of(row, self._part.last_step),
                 )
             )
         return features
@@ -194,14 +232,14 @@ class Optimization:
         if failed:
             return "non-finite"
         # Penalties and open ReLUs move the picture of a unit that does not answer at all.
-        moved_anyway = bool(self._settings.penalties) or self._settings.open_relu_steps > 0
+        has_prior = self._settings.image.penalty(self._rows.batch.detach()) is not None
+        moved_anyway = bool(self._settings.penalties) or has_prior or self._settings.open_relu_steps > 0
         unanswered = moved_anyway and len(history) > 1 and bool((history == history[0]).all())
         return "ok" if moved and not unanswered else "dead"
 
 
-def _gradients(loss: Tensor, parameters: Tensor) -> Tensor:
-    """Return the gradient to the parameters: zero where none leads to them, as behind a decision or a constant."""
+def _gradients(loss: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return the gradients to the inputs: zero where none leads to them, as behind a decision or a constant."""
     if not loss.requires_grad:
-        return torch.zeros_like(parameters)
-    (gradients,) = torch.autograd.grad(loss, parameters, materialize_grads=True)
-    return gradients
+        return [torch.zeros_like(tensor) for tensor in inputs]
+    return torch.autograd.grad(loss, inputs, materialize_grads=True)

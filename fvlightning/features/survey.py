@@ -10,6 +10,7 @@ from torch import nn
 from fvlightning.errors import InputError
 from fvlightning.features.capture import Activation, layout, named_network
 from fvlightning.features.layers import grey_picture, measuring
+from fvlightning.features.outputs import tensor_keys
 from fvlightning.features.units import LayerCall
 
 
@@ -33,6 +34,9 @@ class LayerSurvey:
 def survey_layers(network: nn.Module, image_shape: Sequence[int]) -> list[LayerSurvey]:
     """Run one grey picture through the network and describe every call of a module in it, in the order of their ends.
 
+    Of a call that gives several tensors each has an entry: the first, which a unit means that names no output, by the
+    layer's name alone, and the others by theirs.
+
     Args:
         network: Any module that takes pictures; of one with a ``net``, the layers of that.
         image_shape: ``(C, H, W)`` of the pictures that the network takes.
@@ -46,13 +50,14 @@ def survey_layers(network: nn.Module, image_shape: Sequence[int]) -> list[LayerS
     def note(path: str, module: nn.Module, _inputs: Any, output: Any) -> None:
         call = calls.get(path, 0)
         calls[path] = call + 1
-        try:
-            activation = Activation.of(output, channels_last=layout(module, image_shape[1:]))
-        except InputError:
-            return  # a module that gives no tensor has no units
-        sequence = len(activation.positions) == 1
-        shape = (*activation.positions, activation.n_units) if sequence else (activation.n_units, *activation.positions)
-        found.append(LayerSurvey(LayerCall(path, call), type(module).__name__, shape, activation.n_units))
+        for key in (None, *tensor_keys(output)[1:]):
+            try:
+                activation = Activation.of(output, channels_last=layout(module, image_shape[1:]), key=key)
+            except InputError:
+                continue  # without a tensor that has a row a picture there are no units
+            n_units, positions = activation.n_units, activation.positions
+            shape = (*positions, n_units) if len(positions) == 1 else (n_units, *positions)
+            found.append(LayerSurvey(LayerCall(path, call, key), type(module).__name__, shape, n_units))
 
     handles = [
         module.register_forward_hook(partial(note, path))

@@ -14,9 +14,19 @@ class Tracker:
         steps: How many steps are to be made at most.
         patience: A picture stops after so many steps without an improvement. None: it never does.
         min_delta: What counts as an improvement.
+        presentable: ``(N,)``, whether what a picture starts from may be its best, as a picture that goes on from an
+            earlier one may. Noise or grey never shows what a unit looks for, even where all that follows has a lower
+            score without views. Default: none may.
     """
 
-    def __init__(self, parameters: Tensor, steps: int, patience: int | None, min_delta: float) -> None:
+    def __init__(
+        self,
+        parameters: Tensor,
+        steps: int,
+        patience: int | None,
+        min_delta: float,
+        presentable: Tensor | None = None,
+    ) -> None:
         n_pictures, device = len(parameters), parameters.device
         self.best_parameters = parameters.detach().clone()
         self.best_step = torch.zeros(n_pictures, dtype=torch.long, device=device)
@@ -29,6 +39,7 @@ class Tracker:
         self._best = torch.full((n_pictures,), -torch.inf, device=device, dtype=parameters.dtype)
         self._reference = self._best.clone()
         self._waited = torch.zeros(n_pictures, dtype=torch.long, device=device)
+        self._presentable = presentable if presentable is not None else torch.zeros_like(self.stopped)
         self._patience = patience
         self._min_delta = min_delta
 
@@ -69,6 +80,7 @@ class Tracker:
         best = self._best[self.active]
         rounding = 4 * torch.finfo(totals.dtype).eps * best.abs()
         better = totals.isfinite() & (totals >= best - rounding) & ~self.failed[self.active]
+        better &= (self.steps_made[self.active] > 0) | self._presentable[self.active]
         self._best[self.active] = torch.where(better, torch.maximum(totals, best), best)
         self.best_step[self.active] = torch.where(better, self.steps_made[self.active], self.best_step[self.active])
         chosen = better.reshape(-1, *[1] * (parameters.ndim - 1))

@@ -40,3 +40,26 @@ def to_signed_pixels(values: Tensor, limit: float) -> Pixels:
     flat = values.detach().float().cpu().movedim(0, 1).flatten(1).numpy()
     colors: Pixels = colormaps["RdBu_r"](0.5 + 0.5 * flat / limit, bytes=True)[..., :3]
     return colors
+
+
+def with_alpha(pixels: Pixels, importance: Tensor) -> Pixels:
+    """Add an alpha channel to colours, which stay as they are.
+
+    Args:
+        pixels: ``(H, W, 3)``, or ``(H, C * W, 3)`` with channels side by side, each of which gets the same alpha.
+        importance: ``(H, W)`` in [0, 1]: 0 is transparent.
+
+    Returns:
+        ``(H, W, 4)``, or ``(H, C * W, 4)``.
+    """
+    alpha = (importance.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return np.dstack([pixels, np.tile(alpha, (1, pixels.shape[1] // alpha.shape[1]))])
+
+
+def on_white(pixels: Pixels) -> Pixels:
+    """Return colours ``(H, W, 3)`` as they are, and those with an alpha channel, ``(H, W, 4)``, on white paper."""
+    if pixels.shape[2] == 3:
+        return pixels
+    alpha = pixels[..., 3:].astype(np.float32) / 255
+    blended: Pixels = (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    return blended

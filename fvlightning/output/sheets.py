@@ -12,10 +12,20 @@ from PIL.PngImagePlugin import PngInfo
 from fvlightning.output.colors import Pixels, to_signed_pixels
 from fvlightning.output.files import write_atomically
 
+# Smaller pictures are enlarged to this, pixel by pixel.
 _SMALLEST_TILE = 112
+# A sheet of so many pictures that it would be wider shows them smaller, but never smaller than the second.
+_WIDEST_SHEET = 3200
+_SMALLEST_SHRUNK_TILE = 64
 _GAP = 8
+_LARGEST_FONT = 28
+_SMALLEST_FONT = 11
+_MOST_LINES = 3
+# A title may make a sheet of few pictures wider, up to this.
+_WIDEST_TITLE = 640
 _INK = (40, 40, 40)
 _PAPER = (255, 255, 255)
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(
@@ -28,8 +38,9 @@ def contact_sheet(
     """Lay pictures out in rows, each with a label under it.
 
     Args:
-        pictures: Each ``(H, W, 3)``, all of one size. Small ones are enlarged by a whole factor, pixel by pixel.
-        labels: One a picture.
+        pictures: Each ``(H, W, 3)``, all of one size. Small ones are enlarged by a whole factor, pixel by pixel; those
+            of a sheet that would be wider than 3,200 pixels are made smaller.
+        labels: One a picture. A label that is wider than its picture is set in smaller type, and in up to three lines.
         title: Stands above.
         columns: Pictures a row. Default: as many as make the sheet a little wider than high.
         limit: Of signed values, the value of the strongest red: a legend from ``-limit`` to ``limit`` stands below.
@@ -38,40 +49,85 @@ def contact_sheet(
         An RGB image.
     """
     height, width = pictures[0].shape[:2]
-    factor = max(1, math.ceil(_SMALLEST_TILE / min(height, width)))
-    height, width = height * factor, width * factor
     columns = columns or _columns(len(pictures), height / width)
-    font_size = max(12, min(height // 8, 28))
-    font, title_font = ImageFont.load_default(font_size), ImageFont.load_default(font_size + 4)
+    width, height = _tile_size(width, height, columns)
+    font_size = max(12, min(height // 8, _LARGEST_FONT))
+    grid_width = columns * (width + _GAP) + _GAP
+    title, title_font = _fitted(title, font_size + 4, max(grid_width - 2 * _GAP, _WIDEST_TITLE), 1)
     line = round(1.5 * font_size)
     top = 2 * line if title else _GAP
+    fitted = [_fitted(label, font_size, width) for label in labels]
+    label_height = max(line, *(round(1.4 * _SMALLEST_FONT) * (text.count("\n") + 1) for text, _ in fitted))
     n_rows = math.ceil(len(pictures) / columns)
     legend_height = 2 * line if limit is not None else 0
-    sheet_width = max(columns * (width + _GAP) + _GAP, math.ceil(title_font.getlength(title)) + 2 * _GAP)
-    sheet_size = (sheet_width, top + n_rows * (height + line + _GAP) + legend_height)
+    sheet_width = max(grid_width, math.ceil(title_font.getlength(title)) + 2 * _GAP)
+    sheet_size = (sheet_width, top + n_rows * (height + label_height + _GAP) + legend_height)
     sheet = PILImage.new("RGB", sheet_size, _PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, line // 3), title, fill=_INK, font=title_font)
-    for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+    for place, (picture, (text, font)) in enumerate(zip(pictures, fitted, strict=True)):
         row, column = divmod(place, columns)
-        x, y = _GAP + column * (width + _GAP), top + row * (height + line + _GAP)
-        tile = PILImage.fromarray(picture).resize((width, height), PILImage.Resampling.NEAREST)
-        sheet.paste(tile, (x, y))
-        draw.text((x + width / 2, y + height + line / 2), label, fill=_INK, font=font, anchor="mm")
+        x, y = _GAP + column * (width + _GAP), top + row * (height + label_height + _GAP)
+        sheet.paste(_resized(picture, width, height), (x, y))
+        middle = (x + width / 2, y + height + label_height / 2)
+        draw.text(middle, text, fill=_INK, font=font, anchor="mm", align="center")
     if limit is not None:
-        _draw_legend(sheet, limit, line, font)
+        _draw_legend(sheet, limit, line, ImageFont.load_default(font_size))
     return sheet
 
 
 def _columns(count: int, aspect: float) -> int:
     """Return a number of columns that makes the sheet a little wider than high and its last row as full as can be."""
-    fewest = min(count, math.ceil(math.sqrt(1.6 * count * aspect)))
-    return min(range(fewest, min(count, fewest + 2) + 1), key=lambda columns: -count % columns)
+    best = min(count, math.ceil(math.sqrt(1.6 * count * aspect)))
+
+    def cost(columns: int) -> float:
+        return -count % columns / columns + abs(columns - best) / 10
+
+    return min(range(max(1, best - 2), min(count, best + 2) + 1), key=cost)
 
 
-def _draw_legend(
-    sheet: PILImage.Image, limit: float, line: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> None:
+def _tile_size(width: int, height: int, columns: int) -> tuple[int, int]:
+    """Return the width and height at which a picture of this size is shown in a sheet of so many columns."""
+    factor: float = max(1, math.ceil(_SMALLEST_TILE / min(height, width)))
+    widest = (_WIDEST_SHEET - _GAP) // columns - _GAP
+    if factor == 1:
+        factor = min(1, max(widest / width, _SMALLEST_SHRUNK_TILE / min(height, width)))
+    return round(width * factor), round(height * factor)
+
+
+def _resized(picture: Pixels, width: int, height: int) -> PILImage.Image:
+    image = PILImage.fromarray(picture)
+    enlarged = width >= image.width
+    return image.resize((width, height), PILImage.Resampling.NEAREST if enlarged else PILImage.Resampling.LANCZOS)
+
+
+def _fitted(label: str, font_size: int, width: int, most_lines: int = _MOST_LINES) -> tuple[str, _Font]:
+    """Return a label, in lines if need be, and a font, in which it is no wider than `width`."""
+    for size in range(font_size, _SMALLEST_FONT - 1, -1):
+        font = ImageFont.load_default(size)
+        if font.getlength(label) <= width:
+            return label, font
+    lines = [""]
+    for word in label.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if not lines[-1] or font.getlength(longer) <= width or len(lines) == most_lines:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(_cut(text, font, width) for text in lines), font
+
+
+def _cut(text: str, font: _Font, width: int) -> str:
+    """Return a text that is no wider than `width`, with dots for its middle if it is."""
+    shorter = text
+    for kept in range(len(text) - 1, 1, -1):
+        if font.getlength(shorter) <= width:
+            break
+        shorter = f"{text[: kept - kept // 2]}..{text[-(kept // 2) :]}"
+    return shorter
+
+
+def _draw_legend(sheet: PILImage.Image, limit: float, line: int, font: _Font) -> None:
     import torch
 
     width = min(sheet.width - 2 * _GAP, 320)

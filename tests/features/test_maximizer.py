@@ -55,7 +55,7 @@ def test_objectives_keep_their_place_among_texts(cnn: nn.Module):
         "conv:0",
     ]
     features = Maximizer(1).maximize(cnn, units, SHAPE)
-    assert [feature.name for feature in features] == ["fc:1", "fc:0", "+1·conv:1 -1·fc:2", "conv:0"]
+    assert [feature.name for feature in features] == ["fc:1", "fc:0", "conv:1 - fc:2", "conv:0"]
 
 
 def test_one_unit_need_not_be_in_a_list(cnn: nn.Module):

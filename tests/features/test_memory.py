@@ -59,7 +59,7 @@ def test_one_picture_that_does_not_fit_is_an_error(cnn: nn.Module):
         pytest.warns(UserWarning, match="going on with 1"),
         pytest.raises(RuntimeError, match=r"allocate|memory") as caught,
     ):
-        list(in_batches([[0, 1]], 2, lambda places, on_step: [torch.empty(2**50)], lambda steps: None))
+        list(in_batches([[[0], [1]]], 2, lambda places, on_step: [torch.empty(2**50)], lambda steps: None))
     assert is_out_of_memory(caught.value)
 
 
@@ -71,7 +71,7 @@ def test_other_errors_are_not_taken_for_it():
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        list(in_batches([[0, 1]], 2, make, lambda steps: None))
+        list(in_batches([[[0], [1]]], 2, make, lambda steps: None))
     assert calls == [[0, 1]]
 
 
@@ -102,6 +102,6 @@ def test_steps_that_are_lost_twice_are_counted_once():
         return list(places)
 
     with pytest.warns(UserWarning, match="out of memory"):
-        found = list(in_batches([range(4)], 4, make, made.append))
+        found = list(in_batches([[[0], [1], [2], [3]]], 4, make, made.append))
     assert found == [(place, place) for place in range(4)]
     assert sum(made) == 4 * 5

@@ -186,7 +186,7 @@ def test_each_score_depends_on_its_own_picture_alone(activations, name: str):
 def test_text_forms():
     assert str(conv(1, 2, 3)) == "conv:1@2,3"
     assert str(LayerEnergy(CONV)) == "conv"
-    assert str(fc(0) - 2.5 * conv(1)) == "+1·fc:0 -2.5·conv:1"
+    assert str(fc(0) - 2.5 * conv(1)) == "fc:0 - 2.5*conv:1"
 
 
 def test_the_text_form_of_an_objective_of_the_users_own_is_the_same_in_every_run():

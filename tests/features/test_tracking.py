@@ -40,11 +40,22 @@ def test_what_is_not_finite_is_never_the_best():
 
 def test_of_totals_that_are_equal_up_to_rounding_the_later_is_kept():
     tracker = Tracker(rows(0.0, 0.0), steps=4, patience=None, min_delta=0)
+    record(tracker, 0, 7.0, 7.0)
     tracker.offer(rows(1.0, 1.0), torch.tensor([8.0, 8.0]))
-    record(tracker, 0, 8.0, 8.0)
+    record(tracker, 1, 8.0, 8.0)
     tracker.offer(rows(2.0, 2.0), torch.tensor([8.0 - 1e-6, 8.0 - 1e-4]))
     assert tracker.best_parameters.flatten().tolist() == [2, 1]
-    assert tracker.best_step.tolist() == [1, 0]
+    assert tracker.best_step.tolist() == [2, 1]
+
+
+def test_the_start_is_the_best_only_where_it_is_presentable():
+    presentable = torch.tensor([True, False])
+    tracker = Tracker(rows(0.0, 0.0), steps=4, patience=None, min_delta=0, presentable=presentable)
+    tracker.offer(rows(1.0, 1.0), torch.tensor([8.0, 8.0]))
+    record(tracker, 0, 8.0, 8.0)
+    tracker.offer(rows(2.0, 2.0), torch.tensor([5.0, 5.0]))
+    assert tracker.best_parameters.flatten().tolist() == [1, 2]
+    assert tracker.best_step.tolist() == [0, 1]
 
 
 def test_a_picture_stops_after_so_many_steps_without_an_improvement():

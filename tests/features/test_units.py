@@ -12,9 +12,10 @@ from fvlightning.features import LayerCall, Unit, UnitRange
 layers = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", fullmatch=True)
 indices = st.integers(0, 10_000)
 positions = st.one_of(st.just(()), st.tuples(indices), st.tuples(indices, indices))
+outputs = st.one_of(st.none(), st.integers(0, 12).map(str), st.from_regex(r"[A-Za-z_][\w./-]*", fullmatch=True))
 units = st.one_of(
-    st.builds(Unit, layers, indices, positions, st.integers(0, 20), st.booleans()),
-    st.builds(Unit, layers, st.none(), st.just(()), st.integers(0, 20), st.booleans()),
+    st.builds(Unit, layers, indices, positions, st.integers(0, 20), st.booleans(), outputs),
+    st.builds(Unit, layers, st.none(), st.just(()), st.integers(0, 20), st.booleans(), outputs),
 )
 
 
@@ -68,11 +69,14 @@ def test_any_text_is_read_or_refused_in_one_line(text: str):
         ("relu#0:3", Unit("relu", 3)),
         ("-relu#1:3@0,0", Unit("relu", 3, (0, 0), call=1, minimize=True)),
         ("0:0-0", Unit("0", 0)),
+        ("encoder[1]:3", Unit("encoder", 3, output="1")),
+        ("-attn#1[weights]:3@2", Unit("attn", 3, (2,), 1, minimize=True, output="weights")),
+        ("attn[1]", Unit("attn", output="1")),
     ],
 )
 def test_every_kind_of_text(text: str, unit: Unit):
     assert Unit.parse(text) == unit
-    assert unit.layer_call == LayerCall(unit.layer, unit.call)
+    assert unit.layer_call == LayerCall(unit.layer, unit.call, unit.output)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,8 @@ def test_every_kind_of_text(text: str, unit: Unit):
     [
         *("", " ", ":", ":3", "-", "#1", "--conv:3", "conv:", "conv:a", "conv:-1", "conv:3-", "conv:1.5", "conv:**"),
         *("conv:3@", "conv:3@1,", "conv:3@1,2,3", "conv:3@-1", "conv@3", "conv#:3", "conv#a", "conv:*-3", "conv:3:4"),
-        *("conv :3", "conv: 3", "conv:3 4", "conv:3\nfc:1", "conv1:3,conv2:4"),
+        *("conv :3", "conv: 3", "conv:3 4", "conv:3\nfc:1", "conv1:3,conv2:4", "conv1:3+conv2:4", "conv*2:3"),
+        *("conv[]:3", "conv[1", "conv1]:3", "conv[1][2]:3", "conv[1]#1:3", "conv:3[1]", "[1]:3", "conv[a b]:3"),
     ],
 )
 def test_malformed_texts_are_refused_with_the_grammar(text: str):
@@ -115,3 +120,15 @@ def test_several_units_are_not_one(text: str):
 def test_an_index_out_of_range_is_refused_with_the_range(text: str):
     with pytest.raises(InputError, match=r"no unit \d+ in layer 'conv'.*10 units: 0 to 9"):
         UnitRange.parse(text).expand(10)
+
+
+@pytest.mark.parametrize("output", ["", "a b", "a]", "[a"])
+def test_an_output_that_no_text_could_name_is_refused(output: str):
+    with pytest.raises(InputError, match="unit of layer 'fc': output"):
+        Unit("fc", 0, output=output)
+
+
+@pytest.mark.parametrize("text", ["a:1 - b:2", "2*a:1", "-0.5*a:1", "a:1 + 2*b:3 - c", ".5*a"])
+def test_a_weighted_sum_is_no_unit(text: str):
+    with pytest.raises(InputError, match="is a weighted sum, where a unit or a range of units is expected"):
+        UnitRange.parse(text)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fvlightning.errors import InputError
+from fvlightning.features.images.resampling import resample
 
 
 class Image(ABC):
@@ -50,5 +51,32 @@ class Image(ABC):
         """
         raise InputError(f"{type(self).__name__} cannot start from a picture; use FourierImage, PixelImage or noise")
 
+    def resize(
+        self, parameters: Tensor, image_shape: Sequence[int], new_shape: Sequence[int], blur: float = 0.0
+    ) -> Tensor:
+        """Return the parameters of the same pictures at another size.
+
+        Args:
+            parameters: ``(B, ...)``.
+            image_shape: ``(C, H, W)`` of their pictures.
+            new_shape: ``(C, H', W')``.
+            blur: Standard deviation of a Gaussian blur of the pictures, in pixels of the new size; 0 is none.
+
+        Returns:
+            ``(B, ...)``; each row has the shape that `start` gives for ``(C, H', W')``.
+
+        Raises:
+            InputError: The parametrisation cannot be started from a picture, or its pictures have one size only.
+        """
+        pictures = resample(self(parameters, image_shape), new_shape[-2:], blur)
+        return self.invert(pictures.clamp(0, 1))
+
     def project(self, parameters: Tensor) -> None:  # noqa: B027 - most parametrisations have nothing to put back
         """Put parameters back, in place and after each step, where they must not be. By default nothing."""
+
+    def penalty(self, parameters: Tensor) -> Tensor | None:
+        """Return what is subtracted from the scores of pictures, ``(B,)``, for their parameters ``(B, ...)``.
+
+        A prior on the parameters, where they mean something: on a code, say. By default None, for none.
+        """
+        return None

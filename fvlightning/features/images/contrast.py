@@ -2,8 +2,6 @@
 
 from torch import Tensor
 
-from fvlightning.errors import InputError
-
 
 def limit_rms(pictures: Tensor, max_rms: float | None) -> Tensor:
     """Darken the pictures whose root mean square is above a bound.
@@ -24,14 +22,3 @@ def limit_rms(pictures: Tensor, max_rms: float | None) -> Tensor:
         return pictures
     rms = pictures.flatten(1).square().mean(1).clamp(min=1e-12).sqrt()
     return pictures * (max_rms / rms).clamp(max=1.0)[:, None, None, None]
-
-
-def check_max_rms(name: str, max_rms: float | None) -> float | None:
-    """Return the bound, if it is one.
-
-    Raises:
-        InputError: It is not in (0, 1].
-    """
-    if max_rms is not None and not 0 < max_rms <= 1:
-        raise InputError(f"{name}(max_rms={max_rms}): must be greater than 0 and at most 1, or None for no bound")
-    return max_rms

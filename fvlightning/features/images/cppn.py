@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
-from fvlightning.features.images.contrast import check_max_rms
+from fvlightning.features.images.checks import check_max_rms, check_std
 from fvlightning.features.images.display import to_display
 
 # Mean of the square, and standard deviations of the value and of the square, of the arcus tangens of a standard normal
@@ -66,12 +66,10 @@ class CPPNImage(Image):
                 raise InputError(f"CPPNImage({name}={value}): must be at least 1")
         if activation not in ("unbiased", "composite"):
             raise InputError(f"CPPNImage(activation={activation!r}): valid are 'unbiased' and 'composite'")
-        if not std >= 0:
-            raise InputError(f"CPPNImage(std={std}): the standard deviation of the start must be at least 0")
         self.num_layers = num_layers
         self.width = width
         self.activation = activation
-        self.std = std
+        self.std = check_std("CPPNImage", std)
         self.decorrelate = decorrelate
         self.max_rms = check_max_rms("CPPNImage", max_rms)
 
@@ -99,6 +97,17 @@ class CPPNImage(Image):
             if place < len(layers) - 1:
                 hidden = self._activate(hidden)
         return to_display(hidden.reshape(-1, channels, height, width), self.decorrelate, self.max_rms)
+
+    @override
+    def resize(
+        self, parameters: Tensor, image_shape: Sequence[int], new_shape: Sequence[int], blur: float = 0.0
+    ) -> Tensor:
+        """Return the parameters as they are: they draw the same picture at any size."""
+        if blur:
+            raise InputError(
+                f"CPPNImage draws pictures anew at each size, and cannot blur them by {blur:g}: leave it out"
+            )
+        return parameters
 
     def _activate(self, hidden: Tensor) -> Tensor:
         values = hidden.atan()

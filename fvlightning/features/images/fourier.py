@@ -1,15 +1,16 @@
 """Pictures by their Fourier coefficients."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
-from fvlightning.features.images.contrast import check_max_rms
+from fvlightning.features.images.checks import check_max_rms, check_std
 from fvlightning.features.images.display import from_display, to_display
+from fvlightning.features.images.spectra import frequencies, resize_spectra
 
 
 class FourierImage(Image):
@@ -33,10 +34,8 @@ class FourierImage(Image):
     def __init__(
         self, decay: float = 1.0, std: float = 0.01, decorrelate: bool = True, max_rms: float | None = None
     ) -> None:
-        if not std >= 0:
-            raise InputError(f"FourierImage(std={std}): the standard deviation of the start must be at least 0")
         self.decay = decay
-        self.std = std
+        self.std = check_std("FourierImage", std)
         self.decorrelate = decorrelate
         self.max_rms = check_max_rms("FourierImage", max_rms)
 
@@ -47,20 +46,34 @@ class FourierImage(Image):
 
     @override
     def __call__(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
-        height, width = image_shape[-2:]
-        spectra = torch.view_as_complex(parameters * self._scale(height, width, parameters.device))
-        colors = torch.fft.irfft2(spectra, s=(height, width)) / 4
-        return to_display(colors, self.decorrelate, self.max_rms)
+        return to_display(self._colors(parameters, image_shape), self.decorrelate, self.max_rms)
 
     @override
     def invert(self, pictures: Tensor) -> Tensor:
-        height, width = pictures.shape[-2:]
-        spectra = torch.fft.rfft2(4 * from_display(pictures, self.decorrelate))
-        return torch.view_as_real(spectra) / self._scale(height, width, pictures.device)
+        return self._coefficients(torch.fft.rfft2(from_display(pictures, self.decorrelate)), pictures.shape)
 
-    def _scale(self, height: int, width: int, device: torch.device) -> Tensor:
-        rows = torch.fft.fftfreq(height, device=device)[:, None]
-        columns = torch.fft.rfftfreq(width, device=device)
-        frequencies = torch.hypot(rows, columns).clamp(min=1 / max(width, height))
-        scale: Tensor = (width * height) ** 0.5 / frequencies**self.decay
+    @override
+    def resize(
+        self, parameters: Tensor, image_shape: Sequence[int], new_shape: Sequence[int], blur: float = 0.0
+    ) -> Tensor:
+        """Keep every wave that the new size can show as it is (`resize_spectra`)."""
+        # By way of the colours: the inverse transform has no use for part of the parameters, at another size it would.
+        spectra = torch.fft.rfft2(self._colors(parameters, image_shape))
+        resized = resize_spectra(spectra, image_shape[-2:], new_shape[-2:])
+        height, width = new_shape[-2:]
+        faded = torch.exp(-2 * (math.pi * blur * frequencies(height, width, resized.device)).square())
+        return self._coefficients(resized * faded, new_shape)
+
+    def _colors(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
+        spectra = torch.view_as_complex(parameters * self._scale(image_shape, parameters.device))
+        colors: Tensor = torch.fft.irfft2(spectra, s=tuple(image_shape[-2:])) / 4
+        return colors
+
+    def _coefficients(self, spectra: Tensor, image_shape: Sequence[int]) -> Tensor:
+        return torch.view_as_real(4 * spectra) / self._scale(image_shape, spectra.device)
+
+    def _scale(self, image_shape: Sequence[int], device: torch.device) -> Tensor:
+        height, width = image_shape[-2:]
+        bounded = frequencies(height, width, device).clamp(min=1 / max(width, height))
+        scale: Tensor = (width * height) ** 0.5 / bounded**self.decay
         return scale[..., None]

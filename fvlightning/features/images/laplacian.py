@@ -10,8 +10,9 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
-from fvlightning.features.images.contrast import check_max_rms
+from fvlightning.features.images.checks import check_max_rms, check_std
 from fvlightning.features.images.display import from_display, to_display
+from fvlightning.features.images.resampling import resample
 
 
 class LaplacianImage(Image):
@@ -52,11 +53,9 @@ class LaplacianImage(Image):
             raise InputError(f"LaplacianImage(levels={levels}): must be at least 1, or None for as many as fit")
         if not math.isfinite(decay):
             raise InputError(f"LaplacianImage(decay={decay}): must be a finite number; 1 weighs all levels equally")
-        if not std >= 0:
-            raise InputError(f"LaplacianImage(std={std}): the standard deviation of the start must be at least 0")
         self.levels = levels
         self.decay = decay
-        self.std = std
+        self.std = check_std("LaplacianImage", std)
         self.decorrelate = decorrelate
         self.max_rms = check_max_rms("LaplacianImage", max_rms)
 
@@ -68,6 +67,19 @@ class LaplacianImage(Image):
 
     @override
     def __call__(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
+        return to_display(self._colors(parameters, image_shape), self.decorrelate, self.max_rms)
+
+    @override
+    def invert(self, pictures: Tensor) -> Tensor:
+        return self._levels_of(from_display(pictures, self.decorrelate))
+
+    @override
+    def resize(
+        self, parameters: Tensor, image_shape: Sequence[int], new_shape: Sequence[int], blur: float = 0.0
+    ) -> Tensor:
+        return self._levels_of(resample(self._colors(parameters, image_shape), new_shape[-2:], blur))
+
+    def _colors(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
         channels, height, width = image_shape
         sizes = self._sizes(height, width)
         flat = torch.split_with_sizes(parameters, [channels * math.prod(size) for size in sizes], dim=1)
@@ -79,13 +91,13 @@ class LaplacianImage(Image):
         while levels:
             finer = levels.pop()
             colors = finer + _resize(colors, finer.shape[-2:])
-        return to_display(colors, self.decorrelate, self.max_rms)
+        return colors
 
-    @override
-    def invert(self, pictures: Tensor) -> Tensor:
-        finer = from_display(pictures, self.decorrelate)
+    def _levels_of(self, colors: Tensor) -> Tensor:
+        """Return the parameters ``(B, N)`` whose levels add up to these colours ``(B, C, H, W)``."""
+        finer = colors
         levels: list[Tensor] = []
-        for size in self._sizes(*pictures.shape[-2:])[1:]:
+        for size in self._sizes(*colors.shape[-2:])[1:]:
             # Each level is what the next coarser one lacks, so the sum is the picture however it is made coarser.
             coarser = F.adaptive_avg_pool2d(finer, size)
             levels.append(finer - _resize(coarser, finer.shape[-2:]))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fvlightning.errors import InputError
 from fvlightning.features.images.display import from_display
+from fvlightning.features.images.spectra import frequencies
 
 # Contrast and brightness of natural images before the sigmoid, by channel: the standard deviation of a picture that has
 # their mean magnitude, and the mean absolute mean of a picture. Measured (periodic=False) on 200 ImageNet photos of 224
@@ -29,8 +30,7 @@ def natural_magnitude(image_shape: Sequence[int], decay: float = _NATURAL_DECAY)
         ``(C, H, W // 2 + 1)``, of `torch.fft.rfft2` of the colours before the sigmoid (`from_display`).
     """
     channels, height, width = image_shape
-    frequencies = _frequencies(height, width)
-    fall = frequencies.clamp(min=1 / max(height, width)) ** -decay
+    fall = frequencies(height, width).clamp(min=1 / max(height, width)) ** -decay
     magnitude = fall.expand(channels, -1, -1).clone()
     colored = channels == 3
     contrasts = torch.tensor(_COLOR_CONTRASTS if colored else [_GREY_CONTRAST] * channels)
@@ -111,7 +111,7 @@ def resample_magnitude(magnitude: Tensor, image_shape: Sequence[int]) -> Tensor:
     old_height, n_columns = magnitude.shape[1:]
     # The half spectrum does not tell odd widths from even ones: a square is taken where it could be one.
     old_width = old_height if old_height // 2 + 1 == n_columns else max(2 * (n_columns - 1), 1)
-    old, new = _frequencies(old_height, old_width), _frequencies(height, width)
+    old, new = frequencies(old_height, old_width), frequencies(height, width)
     tiny = torch.finfo(magnitude.dtype).tiny
     levels = magnitude.clamp(min=tiny).log() + _NATURAL_DECAY * old.clamp(min=tiny).log()
     if levels[0].numel() > 1:
@@ -170,8 +170,3 @@ def _border_spectra(colors: Tensor) -> Tensor:
     spectra: Tensor = torch.fft.rfft2(jumps) / laplacian
     spectra[..., 0, 0] = 0
     return spectra
-
-
-def _frequencies(height: int, width: int) -> Tensor:
-    """Return the frequencies in cycles a pixel, ``(H, W // 2 + 1)``."""
-    return torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width))

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
-from fvlightning.features.images.contrast import check_max_rms
+from fvlightning.features.images.checks import check_max_rms
 from fvlightning.features.images.display import from_display, to_display
 from fvlightning.features.images.magnitude import natural_magnitude, resample_magnitude
 from fvlightning.features.images.magnitude_files import digest_of, load_magnitude
@@ -27,8 +27,9 @@ class MagnitudeConstrainedImage(Image):
 
     The parameters of a picture are ``(C, H, W // 2 + 1)`` radians, which start uniform over the circle. Any number of
     channels and any size, odd ones too. Made for Adam with a learning rate of 0.05, with crops and noise as views:
-    without crops a picture spreads over small copies of what is wanted. Of `torch.optim.NAdam` rates of about 0.2 do;
-    the rate of 1 that the paper reports did badly here without its schedule of shrinking crops.
+    without crops a picture spreads over small copies of what is wanted. Of `torch.optim.NAdam` rates of about 0.2 do,
+    with crops that shrink over the run (`ZoomingCrop`); the rate of 1 that the paper reports did badly at 224 pixels,
+    with its crops as with larger ones.
 
     Args:
         magnitude: File of a spectrum that `save_magnitude` wrote after `measure_magnitude`; for pictures of another

@@ -9,8 +9,10 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
-from fvlightning.features.images.contrast import check_max_rms, limit_rms
+from fvlightning.features.images.checks import check_max_rms, check_std
+from fvlightning.features.images.contrast import limit_rms
 from fvlightning.features.images.display import from_display, to_display
+from fvlightning.features.images.resampling import resample
 
 
 class PixelImage(Image):
@@ -38,12 +40,10 @@ class PixelImage(Image):
     ) -> None:
         if bound not in ("sigmoid", "clip"):
             raise InputError(f"PixelImage(bound={bound!r}): valid are 'sigmoid' and 'clip'")
-        if not std >= 0:
-            raise InputError(f"PixelImage(std={std}): the standard deviation of the starting noise must be at least 0")
         if decorrelate and bound == "clip":
             raise InputError("PixelImage(bound='clip', decorrelate=True): use bound='sigmoid' to decorrelate colours")
         self.bound = bound
-        self.std = std
+        self.std = check_std("PixelImage", std)
         self.decorrelate = bound == "sigmoid" if decorrelate is None else decorrelate
         self.max_rms = check_max_rms("PixelImage", max_rms)
 
@@ -61,6 +61,14 @@ class PixelImage(Image):
     @override
     def invert(self, pictures: Tensor) -> Tensor:
         return pictures.clamp(0, 1) if self.bound == "clip" else from_display(pictures, self.decorrelate)
+
+    @override
+    def resize(
+        self, parameters: Tensor, image_shape: Sequence[int], new_shape: Sequence[int], blur: float = 0.0
+    ) -> Tensor:
+        resized = resample(parameters, new_shape[-2:], blur)
+        self.project(resized)
+        return resized
 
     @override
     def project(self, parameters: Tensor) -> None:

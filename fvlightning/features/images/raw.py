@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
+from fvlightning.features.images.checks import check_std
 
 
 class RawInput(Image):
@@ -29,10 +30,8 @@ class RawInput(Image):
     def __init__(self, max_norm: float | None = None, std: float = 0.01) -> None:
         if max_norm is not None and not max_norm > 0:
             raise InputError(f"RawInput(max_norm={max_norm}): the bound must be greater than 0, or None for no bound")
-        if not std >= 0:
-            raise InputError(f"RawInput(std={std}): the standard deviation of the start must be at least 0")
         self.max_norm = max_norm
-        self.std = std
+        self.std = check_std("RawInput", std)
 
     @override
     def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ from fvlightning.features.objectives.activations import LayerEnergy, Pooling, Ta
 from fvlightning.features.objectives.base import Objective, Scorer, WeightedSum, stack_objectives
 from fvlightning.features.objectives.direction import Direction
 from fvlightning.features.objectives.interpolation import interpolate
+from fvlightning.features.objectives.text import parse_objective
 
 __all__ = [
     "Direction",
@@ -20,5 +21,6 @@ __all__ = [
     "WeightedSum",
     "interpolate",
     "objective_of",
+    "parse_objective",
     "stack_objectives",
 ]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -24,13 +24,13 @@ class UnitActivation(Objective):
     Of a vision transformer's tokens the pooling leaves out the class and register tokens.
 
     Args:
-        unit: A unit with an index, or its text form. Its ``minimize`` is not looked at: see `objective_of`.
+        unit: A unit with an index, or its text form.
         pooling: How the positions become one number: ``"mean"``, or ``"rms"``, the root of the mean square. A layer
             with nothing but linear layers before it needs the second: the mean of a convolution over a picture is
             (apart from the borders) the picture's mean times a constant, and shows nothing of the kernel.
 
     Raises:
-        InputError: The unit is malformed, or a whole layer.
+        InputError: The unit is malformed, a whole layer, or to be minimised.
     """
 
     unit: Unit
@@ -41,6 +41,12 @@ class UnitActivation(Objective):
         if parsed.index is None:
             raise InputError(
                 f"UnitActivation({str(parsed)!r}) needs a unit with an index; a whole layer is LayerEnergy"
+            )
+        if parsed.minimize:
+            positive = str(parsed).removeprefix("-")
+            raise InputError(
+                f"UnitActivation({str(parsed)!r}): what minimises a unit is the negative of its activation, "
+                f"-UnitActivation({positive!r})"
             )
         object.__setattr__(self, "unit", parsed)
         object.__setattr__(self, "pooling", pooling)
@@ -155,7 +161,10 @@ class Target(Objective):
 
 def objective_of(unit: Unit, pooling: Pooling = "mean") -> Objective:
     """Return what is maximised for a unit: its activation or its layer's energy, negated if it is to be minimised."""
-    objective = LayerEnergy(unit.layer_call) if unit.index is None else UnitActivation(unit, pooling)
+    if unit.index is None:
+        objective: Objective = LayerEnergy(unit.layer_call)
+    else:
+        objective = UnitActivation(replace(unit, minimize=False), pooling)
     return -objective if unit.minimize else objective
 
 

@@ -1,5 +1,6 @@
 """What an objective is, and how objectives compose."""
 
+import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -125,8 +126,16 @@ class WeightedSum(Objective):
         return score
 
     def __str__(self) -> str:
-        """Return the sum as it would be written."""
-        return " ".join(f"{weight:+g}·{term}" for weight, term in self.terms)
+        """Return the text form, ``A - 0.5*B``, which `parse_objective` reads if all terms are units or layers."""
+        if len(self.terms) == 1 and self.terms[0][0] == 1:
+            return f"1*{_in_sum(self.terms[0][1])}"  # without the weight it would be the term itself
+        text = ""
+        for weight, term in self.terms:
+            negative = math.copysign(1, weight) < 0
+            sign = (" - " if negative else " + ") if text else "-" if negative else ""
+            factor = "" if abs(weight) == 1 else f"{_number(abs(weight))}*"
+            text += f"{sign}{factor}{_in_sum(term)}"
+        return text
 
 
 def stack_objectives(objectives: Sequence[Objective]) -> Scorer:
@@ -162,6 +171,16 @@ class MovedOnce:
         if self._tensors[0].device != device:
             self._tensors = tuple(tensor.to(device) for tensor in self._tensors)
         return self._tensors
+
+
+def _number(weight: float) -> str:
+    short = f"{weight:g}"
+    return short if float(short) == weight else repr(weight)
+
+
+def _in_sum(term: Objective) -> str:
+    text = str(term)
+    return f"({text})" if " " in text else text
 
 
 def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:

@@ -69,7 +69,7 @@ class Direction(Objective):
     @override
     def units(self) -> tuple[Unit, ...]:
         # The last that the vector needs: a layer with fewer is refused before anything is made.
-        return (Unit(self.layer.layer, len(self.vector) - 1, self.position, self.layer.call),)
+        return (Unit(self.layer.layer, len(self.vector) - 1, self.position, self.layer.call, output=self.layer.output),)
 
     @property
     @override

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fvlightning.errors import InputError
 from fvlightning.features.objectives.activations import Pooling, objective_of
 from fvlightning.features.objectives.base import Objective
+from fvlightning.features.objectives.text import parse_objective
 from fvlightning.features.units import Unit
 
 
@@ -17,13 +18,13 @@ def interpolate(
     https://distill.pub/2017/feature-visualization/#interaction).
 
     Args:
-        first: An objective, a unit or its text form.
+        first: An objective, a unit, or the text form of a unit or of a weighted sum.
         second: The same.
         n_pictures: How many objectives, the two ends included.
         pooling: As in `UnitActivation`, for units.
 
     Raises:
-        InputError: `n_pictures` is less than 2, or a text names no single unit.
+        InputError: `n_pictures` is less than 2, or a text is malformed or names several units.
     """
     if n_pictures < 2:
         raise InputError(f"interpolate(n_pictures={n_pictures}): at least 2, the two ends")
@@ -35,4 +36,4 @@ def interpolate(
 def _objective(given: Objective | Unit | str, pooling: Pooling) -> Objective:
     if isinstance(given, Objective):
         return given
-    return objective_of(Unit.parse(given) if isinstance(given, str) else given, pooling)
+    return parse_objective(given, pooling) if isinstance(given, str) else objective_of(given, pooling)

@@ -8,6 +8,7 @@ from fvlightning.features.robustness.crop import RandomResizedCrop
 from fvlightning.features.robustness.draws import Draws
 from fvlightning.features.robustness.noise import GaussianNoise, UniformNoise
 from fvlightning.features.robustness.perspective import Perspective
+from fvlightning.features.robustness.zoom import ZoomingCrop
 
 __all__ = [
     "Blur",
@@ -20,5 +21,6 @@ __all__ = [
     "RandomResizedCrop",
     "UniformNoise",
     "View",
+    "ZoomingCrop",
     "random_views",
 ]

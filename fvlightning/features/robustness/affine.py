@@ -1,17 +1,15 @@
 """Jitter, scale, rotation and flips."""
 
-import math
-
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
 from fvlightning.features.robustness.base import View, amounts, between
-from fvlightning.features.robustness.warp import Border, check_border, check_degrees, warp_affine
+from fvlightning.features.robustness.warp import Border, Warp
 
 
-class RandomAffine(View):
+class RandomAffine(Warp):
     """Jitter, scale and rotation in one warp, which keeps the pictures' size.
 
     After lucid's jitter, scale and rotation (Olah et al. 2017, https://distill.pub/2017/feature-visualization/), but
@@ -36,28 +34,18 @@ class RandomAffine(View):
         border: Border = "reflection",
         flip: bool = False,
     ) -> None:
+        super().__init__(degrees, border, flip)
         if not 0 <= shift < 1:
             raise InputError(f"RandomAffine(shift={shift}): a share of the side, at least 0 and less than 1")
         if not 0 < scale[0] <= scale[1]:
             raise InputError(f"RandomAffine(scale={scale}): smallest and largest factor, greater than 0")
         self.shift = shift
         self.scale = tuple(scale)
-        self.degrees = check_degrees("RandomAffine", degrees)
-        self.border = check_border("RandomAffine", border)
-        self.flip = flip
-
-    @property
-    @override
-    def n_draws(self) -> int:
-        return 5 if self.flip else 4
 
     @override
-    def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
-        shifts = amounts(draws[:, :2]) * 2 * self.shift
+    def part(self, draws: Tensor) -> tuple[Tensor, Tensor]:
         sides = 1 / between(draws[:, 2], (self.scale[0], self.scale[1]))
-        angles = amounts(draws[:, 3]) * math.radians(self.degrees)
-        flipped = draws[:, 4] < 0.5 if self.flip else None
-        return warp_affine(pictures, shifts, sides, angles, flipped, self.border)
+        return amounts(draws[:, :2]) * 2 * self.shift, sides
 
 
 class RandomFlip(View):

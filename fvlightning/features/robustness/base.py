@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from fvlightning.errors import InputError
@@ -30,6 +31,17 @@ class View(ABC):
             draws: ``(B, n_draws)``, uniform in [0, 1), each row from its picture's own generator.
         """
 
+    def at(self, progress: float) -> "View":
+        """Return the view for a part of the run, by default itself: one that changes over the steps overrides this.
+
+        Args:
+            progress: 0 at the first step, 1 at the last; of several rounds, in each.
+
+        Returns:
+            A view with the same `n_draws`.
+        """
+        return self
+
 
 def random_views(pictures: Tensor, views: Sequence[View], draws: Tensor) -> Tensor:
     """Apply all `views` in turn.
@@ -45,6 +57,11 @@ def random_views(pictures: Tensor, views: Sequence[View], draws: Tensor) -> Tens
         pictures = view(pictures, draws[:, first : first + view.n_draws])
         first += view.n_draws
     return pictures
+
+
+def normal(draws: Tensor) -> Tensor:
+    """Return draws from [0, 1), of any shape, as normal numbers of mean 0 and standard deviation 1, within ±4.4."""
+    return math.sqrt(2) * torch.erfinv(amounts(draws).clamp(-1 + 1e-5, 1 - 1e-5))
 
 
 def amounts(draws: Tensor) -> Tensor:

@@ -6,11 +6,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.robustness.base import View, amounts, between
-from fvlightning.features.robustness.warp import Border, check_border, check_degrees, warp_affine
+from fvlightning.features.robustness.base import amounts, between
+from fvlightning.features.robustness.warp import Border, Warp
 
 
-class RandomResizedCrop(View):
+class RandomResizedCrop(Warp):
     """A part of the picture, enlarged to the full size, in one warp with a rotation and a flip.
 
     Parts from a quarter of the side to all of it are the strongest single means against pictures that excite the
@@ -35,22 +35,12 @@ class RandomResizedCrop(View):
         border: Border = "reflection",
         flip: bool = False,
     ) -> None:
+        super().__init__(degrees, border, flip)
         if not (len(side) == 2 and 0 < side[0] <= side[1] and math.isfinite(side[1])):
             raise InputError(f"RandomResizedCrop(side={side}): smallest and largest share of the side, greater than 0")
         self.side = tuple(side)
-        self.degrees = check_degrees("RandomResizedCrop", degrees)
-        self.border = check_border("RandomResizedCrop", border)
-        self.flip = flip
-
-    @property
-    @override
-    def n_draws(self) -> int:
-        return 5 if self.flip else 4
 
     @override
-    def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
+    def part(self, draws: Tensor) -> tuple[Tensor, Tensor]:
         sides = between(draws[:, 2], (self.side[0], self.side[1]))
-        shifts = amounts(draws[:, :2]) * (1 - sides).abs()[:, None]
-        angles = amounts(draws[:, 3]) * math.radians(self.degrees)
-        flipped = draws[:, 4] < 0.5 if self.flip else None
-        return warp_affine(pictures, shifts, sides, angles, flipped, self.border)
+        return amounts(draws[:, :2]) * (1 - sides).abs()[:, None], sides

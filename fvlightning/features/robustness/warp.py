@@ -1,15 +1,63 @@
 """How a view looks at other places of its picture: one interpolation, whatever the geometry."""
 
 import math
+from abc import abstractmethod
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from fvlightning.errors import InputError
+from fvlightning.features.robustness.base import View, amounts
 
 Border = Literal["reflection", "border", "grey"]
+
+
+class Warp(View):
+    """A part of the picture, enlarged or reduced to the full size, rotated and flipped, in one interpolation.
+
+    Args:
+        degrees: Largest rotation, either way.
+        border: What is seen outside of the picture: ``"reflection"``, ``"border"`` (the nearest pixel) or ``"grey"``.
+        flip: Whether every other view, by chance, is mirrored left to right.
+
+    Raises:
+        InputError: A setting is out of its range.
+    """
+
+    def __init__(self, degrees: float, border: Border, flip: bool) -> None:
+        name = type(self).__name__
+        if not math.isfinite(degrees):
+            raise InputError(f"{name}(degrees={degrees}): the largest rotation must be a number of degrees")
+        self.degrees = degrees
+        self.border = check_border(name, border)
+        self.flip = flip
+
+    @abstractmethod
+    def part(self, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which part of each picture is seen.
+
+        Args:
+            draws: ``(B, 3)``, uniform in [0, 1).
+
+        Returns:
+            Where its middle is, ``(B, 2)``, across and down, from -1 to 1 over the picture; and its side, ``(B,)``, as
+            a share of the picture's side.
+        """
+
+    @property
+    @override
+    def n_draws(self) -> int:
+        return 5 if self.flip else 4
+
+    @override
+    def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
+        shifts, sides = self.part(draws[:, :3])
+        angles = amounts(draws[:, 3]) * math.radians(self.degrees)
+        flipped = draws[:, 4] < 0.5 if self.flip else None
+        return warp_affine(pictures, shifts, sides, angles, flipped, self.border)
 
 
 def warp(pictures: Tensor, places: Tensor, border: Border) -> Tensor:
@@ -63,14 +111,3 @@ def check_border(view: str, border: Border) -> Border:
     if border not in get_args(Border):
         raise InputError(f"{view}(border={border!r}): valid are 'reflection', 'border' and 'grey'")
     return border
-
-
-def check_degrees(view: str, degrees: float) -> float:
-    """Return the largest rotation, if it is a number.
-
-    Raises:
-        InputError: It is not.
-    """
-    if not math.isfinite(degrees):
-        raise InputError(f"{view}(degrees={degrees}): the largest rotation must be a number of degrees")
-    return degrees

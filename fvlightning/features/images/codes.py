@@ -1,0 +1,181 @@
+"""Codes of a trained autoencoder: its checkpoint, and the statistics of the codes of many pictures."""
+
+import hashlib
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fvlightning.autoencoder import Autoencoder
+from fvlightning.checkpoints import read_checkpoint
+from fvlightning.errors import InputError
+from fvlightning.pickles import load_plain
+
+_HOW = "write one with measure_codes(checkpoint, pictures).save(path), or train with VAEPicturesCallback"
+# Added to the variances, relative to their mean: the covariance of codes with numbers that carry nothing is singular.
+_JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class CodeStatistics:
+    """Mean and covariance of the codes of many pictures.
+
+    Attributes:
+        mean: ``(L,)``, float64.
+        covariance: ``(L, L)``, float64, as measured: singular where there are no more codes than numbers in one.
+        count: How many codes there were.
+        digest: Fingerprint of the checkpoint file that made the codes, or None if they were made by a module.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    count: int
+    digest: str | None = None
+
+    def factor(self) -> Tensor:
+        """Return the lower triangular L with L·Lᵀ the covariance, ``(L, L)``, float64.
+
+        With no more codes than numbers in a code, the covariance is drawn towards a multiple of the identity by as much
+        as the oracle-approximating shrinkage says (Chen et al. 2010, https://arxiv.org/abs/0907.4698), with a warning.
+        """
+        covariance, size = self.covariance, len(self.mean)
+        identity = torch.eye(size, dtype=covariance.dtype)
+        if self.count <= size:
+            share = _shrinkage(covariance, self.count)
+            warnings.warn(
+                f"{self.count} codes are too few for the covariance of {size} numbers: it is drawn by {share:.0%} to a "
+                "multiple of the identity; measure the codes of more pictures",
+                stacklevel=3,
+            )
+            covariance = (1 - share) * covariance + share * covariance.diagonal().mean() * identity
+        jitter = (_JITTER * covariance.diagonal().mean()).clamp(min=1e-12)
+        factor: Tensor = torch.linalg.cholesky(covariance + jitter * identity)
+        return factor
+
+    def fingerprint(self) -> str:
+        """Return a short fingerprint of the statistics."""
+        content = [tensor.contiguous().numpy().tobytes() for tensor in (self.mean, self.covariance)]
+        return hashlib.sha256(b"".join(content)).hexdigest()[:16]
+
+    def save(self, path: str | Path) -> None:
+        """Write the statistics to a file that `load_codes` reads."""
+        torch.save(vars(self), path)
+
+
+def measure_codes(encoder: str | Path | nn.Module, pictures: Iterable[Tensor] | Tensor) -> CodeStatistics:
+    """Encode pictures, and return the statistics of the means of their codes.
+
+    Args:
+        encoder: A checkpoint of `VAEModule`, an `Autoencoder`, or an encoder: a module that gives means and standard
+            deviations ``(B, L)`` of pictures.
+        pictures: Batches ``(B, C, H, W)`` in [0, 1], or one such batch; they are encoded on the encoder's device.
+
+    Raises:
+        InputError: There are fewer than two pictures; or as of `load_autoencoder`.
+    """
+    digest = None if isinstance(encoder, nn.Module) else digest_of_file(encoder)
+    module = encoder if isinstance(encoder, nn.Module) else load_autoencoder(encoder)
+    own = getattr(module, "encoder", module)
+    flags = {part: part.training for part in own.modules()}
+    device = next(own.parameters()).device
+    moments: _Moments | None = None
+    try:
+        for part in flags:
+            part.training = False
+        with torch.no_grad():
+            for batch in [pictures] if isinstance(pictures, Tensor) else pictures:
+                codes = own(batch.to(device))[0].cpu().double()  # not every device has float64
+                moments = _Moments(codes.mean(0)) if moments is None else moments
+                moments.add(codes)
+    finally:
+        for part, flag in flags.items():
+            part.training = flag
+    if moments is None or moments.count < 2:
+        raise InputError("measure_codes: a covariance needs at least 2 pictures; give more")
+    return CodeStatistics(*moments.mean_and_covariance(), moments.count, digest)
+
+
+def load_codes(path: str | Path) -> CodeStatistics:
+    """Read statistics that `CodeStatistics.save` wrote, without running code.
+
+    Raises:
+        InputError: The file is missing, damaged, holds code or holds no such statistics.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no statistics of codes '{path}'; {_HOW}")
+    problem = f"'{path}' is damaged, or holds more than tensors and plain values, which is not run; {_HOW}"
+    content = load_plain(path, refused=problem, damaged=problem)
+    wanted = ["mean", "covariance", "count", "digest"]
+    if not isinstance(content, dict) or sorted(content) != sorted(wanted):
+        raise InputError(f"'{path}' holds no statistics of codes; {_HOW}")
+    return CodeStatistics(**content)
+
+
+def load_autoencoder(path: str | Path) -> Autoencoder:
+    """Make the autoencoder of a checkpoint of `VAEModule`, without running code in it, in evaluation mode on the CPU.
+
+    Raises:
+        InputError: There is no such file, it is damaged, holds code, or is no checkpoint of a VAE.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no checkpoint '{path}' of a VAE; train one with configs/cifar10_vae.yaml, for example")
+    checkpoint = read_checkpoint(str(path))
+    settings = checkpoint.get("hyper_parameters", {})
+    weights = {
+        name.removeprefix("net."): value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")
+    }
+    try:
+        network = Autoencoder(settings["input_shape"], settings["latent_size"], settings["widths"])
+        network.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"'{path}' is no checkpoint of a VAE: its network is not that of VAEModule; give one that VAEModule saved"
+        ) from error
+    return network.eval()
+
+
+def digest_of_file(path: str | Path) -> str:
+    """Return a short fingerprint of a file's content, or an empty one if there is no such file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if Path(path).is_file() else ""
+
+
+def digest_of_weights(module: nn.Module) -> str:
+    """Return a short fingerprint of a module's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class _Moments:
+    """Sums of codes and of their products, about a point near the mean, which keeps the digits of the covariance."""
+
+    def __init__(self, origin: Tensor) -> None:
+        self.count = 0
+        self._origin = origin
+        self._sums = torch.zeros_like(origin)
+        self._products = origin.new_zeros(len(origin), len(origin))
+
+    def add(self, codes: Tensor) -> None:
+        deviations = codes - self._origin
+        self.count += len(codes)
+        self._sums += deviations.sum(0)
+        self._products += deviations.T @ deviations
+
+    def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
+        shift = self._sums / self.count
+        covariance = (self._products - self.count * torch.outer(shift, shift)) / (self.count - 1)
+        return self._origin + shift, covariance
+
+
+def _shrinkage(covariance: Tensor, count: int) -> float:
+    """Return the share of the identity, in [0, 1], of the oracle-approximating shrinkage."""
+    size = len(covariance)
+    squares, trace = covariance.square().sum().item(), covariance.trace().item()
+    above = (1 - 2 / size) * squares + trace**2
+    below = (count + 1 - 2 / size) * (squares - trace**2 / size)
+    return min(1.0, above / below) if below > 0 else 1.0

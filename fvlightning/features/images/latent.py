@@ -1,0 +1,180 @@
+"""Pictures by the codes of a trained autoencoder."""
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from fvlightning.errors import InputError
+from fvlightning.features.images.base import Image
+from fvlightning.features.images.codes import (
+    CodeStatistics,
+    digest_of_file,
+    digest_of_weights,
+    load_autoencoder,
+    load_codes,
+)
+
+
+class LatentImage(Image):
+    """The parameters are a code, and the picture is what the decoder of a variational autoencoder makes of it.
+
+    ``picture = decoder(z)``: the picture cannot leave what the decoder has learnt to draw, and looks like its training
+    data (Nguyen et al. 2016, https://arxiv.org/abs/1605.09304). The parameters of a picture are z, ``(L,)``, and start
+    as standard normal noise, which is what the decoder's prior is. Its pictures have one size.
+
+    Args:
+        decoder: A checkpoint of `VAEModule`, read without running code; or an `Autoencoder`; or any module that maps
+            codes ``(B, L)`` to pictures ``(B, C, H, W)`` in [0, 1] and has L as ``latent_size`` and ``(C, H, W)`` as
+            ``image_shape``. A module is copied as it is now.
+        prior: Weight of a penalty on the code, ``prior · ‖z‖² / 2``: the negative logarithm of its density under the
+            prior, less a constant. Subtracted from the score like any penalty; 0 for none.
+        std: Standard deviation of the start.
+
+    Attributes:
+        digest: Fingerprint of the weights, so that settings tell one decoder from another of the same name.
+
+    Raises:
+        InputError: A setting is out of its range, or there is no such checkpoint, it is damaged, holds code or is none
+            of a VAE; when pictures are made, that the network takes pictures of another size than the decoder makes.
+    """
+
+    # Slots, and not in the instance's dictionary, which holds the settings, as plain values.
+    __slots__ = ("_decoder", "_encoder")
+
+    def __init__(self, decoder: str | Path | nn.Module, prior: float = 0.0, std: float = 1.0) -> None:
+        name = type(self).__name__
+        if not 0 <= prior < math.inf:
+            raise InputError(f"{name}(prior={prior}): the weight of a penalty must be at least 0 and finite")
+        if not 0 <= std < math.inf:
+            raise InputError(f"{name}(std={std}): the standard deviation of the start must be at least 0 and finite")
+        if isinstance(decoder, nn.Module):
+            module, self.decoder, self.digest = decoder, type(decoder).__name__, digest_of_weights(decoder)
+        else:
+            module, self.decoder, self.digest = load_autoencoder(decoder), str(decoder), digest_of_file(decoder)
+        self._encoder: nn.Module | None = _own(getattr(module, "encoder", None))
+        self._decoder: Any = _own(getattr(module, "decoder", module))
+        for attribute in ("latent_size", "image_shape"):
+            if not hasattr(self._decoder, attribute):
+                raise InputError(
+                    f"{name}: {type(self._decoder).__name__} has no attribute '{attribute}'; a decoder needs "
+                    "latent_size and image_shape, or give an Autoencoder or a checkpoint of VAEModule"
+                )
+        self.prior = prior
+        self.std = std
+
+    @override
+    def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        self._check_shape(image_shape)
+        return self.std * torch.randn(self._decoder.latent_size, generator=generator)
+
+    @override
+    def __call__(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
+        self._check_shape(image_shape)
+        pictures: Tensor = self._decoder.to(parameters)(self._codes(parameters))
+        return pictures
+
+    @override
+    def invert(self, pictures: Tensor) -> Tensor:
+        """Return the means of the codes of pictures: `__call__` of them gives their reconstructions."""
+        if self._encoder is None:
+            raise InputError(
+                f"{type(self).__name__} of {self.decoder} cannot start from a picture: a decoder alone has no encoder; "
+                "give an Autoencoder or a checkpoint"
+            )
+        self._check_shape(pictures.shape[1:])
+        with torch.no_grad():
+            means: Tensor = self._encoder.to(pictures)(pictures)[0]
+        return self._whiten(means)
+
+    @override
+    def penalty(self, parameters: Tensor) -> Tensor | None:
+        return self.prior * 0.5 * parameters.square().sum(1) if self.prior else None
+
+    def _codes(self, parameters: Tensor) -> Tensor:
+        """Return the codes ``(B, L)`` of parameters ``(B, L)``."""
+        return parameters
+
+    def _whiten(self, codes: Tensor) -> Tensor:
+        """Undo `_codes`."""
+        return codes
+
+    def _check_shape(self, image_shape: Sequence[int]) -> None:
+        if tuple(image_shape) != tuple(self._decoder.image_shape):
+            raise InputError(
+                f"the decoder '{self.decoder}' makes pictures of shape {tuple(self._decoder.image_shape)}, and the "
+                f"network takes {tuple(image_shape)}; take a decoder that was trained on pictures of that shape"
+            )
+
+
+class DecorrelatedLatentImage(LatentImage):
+    """The parameters are a decorrelated code: steps go along what the training data differ in.
+
+    ``picture = decoder(μ + L·u)``, with μ and L·Lᵀ the mean and the covariance of the codes of the training set, and u
+    the parameters, ``(L,)``, which start as standard normal noise: the start looks like a picture that is drawn from
+    the data, and no direction is easier than another. The penalty is on u.
+
+    The covariance is that of the codes' means, and it is measured once, by `measure_codes`; `VAEPicturesCallback` does
+    it at the end of a training.
+
+    Args:
+        decoder: As of `LatentImage`.
+        codes: The statistics, or the file that they were saved in. Default: the checkpoint's name with ``.codes.pt``
+            behind.
+        prior: Weight of a penalty on u, ``prior · ‖u‖² / 2``.
+        std: Standard deviation of the start of u.
+
+    Raises:
+        InputError: As of `LatentImage`; or there are no statistics, or those of other weights or another size.
+    """
+
+    __slots__ = ("_factor", "_mean")
+
+    def __init__(
+        self,
+        decoder: str | Path | nn.Module,
+        codes: str | Path | CodeStatistics | None = None,
+        prior: float = 0.0,
+        std: float = 1.0,
+    ) -> None:
+        super().__init__(decoder, prior, std)
+        if codes is None:
+            if isinstance(decoder, nn.Module):
+                raise InputError(
+                    "DecorrelatedLatentImage of a module needs codes: give measure_codes(module, pictures)"
+                )
+            codes = f"{decoder}.codes.pt"
+        statistics = codes if isinstance(codes, CodeStatistics) else load_codes(codes)
+        if len(statistics.mean) != self._decoder.latent_size:
+            raise InputError(
+                f"the statistics are of codes of {len(statistics.mean)} numbers, the decoder '{self.decoder}' takes "
+                f"{self._decoder.latent_size}; measure its own with measure_codes"
+            )
+        if not isinstance(decoder, nn.Module) and statistics.digest not in (None, self.digest):
+            raise InputError(
+                f"the statistics of the codes are of other weights than those of '{self.decoder}'; measure them anew "
+                "with measure_codes"
+            )
+        self.codes = statistics.fingerprint()
+        self._mean = statistics.mean
+        self._factor = statistics.factor()
+
+    @override
+    def _codes(self, parameters: Tensor) -> Tensor:
+        return self._mean.to(parameters) + parameters @ self._factor.T.to(parameters)
+
+    @override
+    def _whiten(self, codes: Tensor) -> Tensor:
+        deviations = (codes.double().cpu() - self._mean).T
+        whitened: Tensor = torch.linalg.solve_triangular(self._factor, deviations, upper=False).T.to(codes)
+        return whitened
+
+
+def _own(module: nn.Module | None) -> nn.Module | None:
+    """Return a copy that takes part in nobody's training."""
+    return None if module is None else copy.deepcopy(module).eval().requires_grad_(False)

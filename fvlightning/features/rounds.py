@@ -1,0 +1,126 @@
+"""The rounds of a batch of pictures, one after the other."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from fvlightning.errors import InputError
+from fvlightning.features.feature import Feature, Status
+from fvlightning.features.jobs import Job, list_jobs
+from fvlightning.features.objectives import Objective
+from fvlightning.features.optimization import Optimization
+from fvlightning.features.scales import Round
+from fvlightning.features.starts import fit_picture
+from fvlightning.features.units import Unit
+
+if TYPE_CHECKING:
+    from fvlightning.features.maximizer import Maximizer
+
+
+def list_jobs_of_rounds(
+    settings: "Maximizer",
+    network: nn.Module,
+    units: Sequence[str | Unit | Objective],
+    rounds: Sequence[Round],
+    starts: Mapping[tuple[str, int], Tensor],
+) -> list[Job]:
+    """Return the pictures to be made, and find out before anything is computed whether all rounds can be made.
+
+    Args:
+        settings: How the pictures are made.
+        network: Any module that takes pictures.
+        units: As of `list_jobs`.
+        rounds: The rounds of the pictures.
+        starts: As of `list_jobs`.
+
+    Raises:
+        InputError: As of `list_jobs`; or in one of several rounds the network cannot take pictures of that size, a unit
+            has a position that is not in its map then, or the parametrisation cannot go over to that size; or it cannot
+            start from a picture; or importance is asked of inputs that are no pictures.
+    """
+    first, last = rounds[0], rounds[-1]
+    if settings.importance and len(first.image_shape) != 3:
+        raise InputError(f"inputs of shape {first.image_shape} are no pictures: leave out importance")
+    _given_start(settings, first)
+    if not settings.scales:
+        return list_jobs(settings, network, units, last.image_shape, starts)
+    with _named(last):
+        jobs = list_jobs(settings, network, units, last.image_shape, starts)
+    parameters = settings.image.start(first.image_shape, torch.Generator())[None]
+    for before, after in pairwise(rounds):
+        with _named(before):
+            list_jobs(settings, network, [job.unit for job in jobs[:: settings.repeats]], before.image_shape, {})
+        with _named(after):
+            parameters = settings.image.resize(parameters, before.image_shape, after.image_shape, after.blur)
+    return jobs
+
+
+def run_rounds(
+    settings: "Maximizer",
+    network: nn.Module,
+    jobs: Sequence[Job],
+    rounds: Sequence[Round],
+    on_step: Callable[[int], None],
+) -> list[Feature]:
+    """Make the pictures round by round, and return the features in the order of the jobs.
+
+    At the end of a round its best picture goes over to the size of the next, where the optimiser and its schedule begin
+    anew. Pictures that all go on from earlier ones make all of their steps at the last size.
+
+    Args:
+        settings: How the pictures are made.
+        network: Any module that takes pictures, frozen.
+        jobs: The pictures; all of them have a start, or those that have one begin anew if there are several rounds.
+        rounds: Their rounds.
+        on_step: Called with the number of pictures that made a step, or need not make it any more.
+    """
+    if all(job.start is not None for job in jobs):
+        rounds = [Round(rounds[-1].image_shape, rounds[-1].last_step)]
+    elif len(rounds) > 1:
+        jobs = [replace(job, start=None) for job in jobs]
+    given = _given_start(settings, rounds[0])
+    jobs = [replace(job, start=given) if job.start is None else job for job in jobs]
+    features = Optimization(settings, network, jobs, rounds[0]).run(on_step)
+    for before, after in pairwise(rounds):
+        parameters = torch.stack([feature.parameters for feature in features])
+        starts = settings.image.resize(parameters, before.image_shape, after.image_shape, after.blur)
+        jobs = [replace(job, start=start) for job, start in zip(jobs, starts, strict=True)]
+        failed = [feature.status == "non-finite" for feature in features]
+        made = Optimization(settings, network, jobs, after, failed).run(on_step)
+        features = [_joined(earlier, later) for earlier, later in zip(features, made, strict=True)]
+    return features
+
+
+@contextmanager
+def _named(part: Round) -> Iterator[None]:
+    """Say of what is wrong in a round of a schedule in which one it is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"scales: the round of {min(part.image_shape[-2:])} pixels cannot be made: {error}") from error
+
+
+def _given_start(settings: "Maximizer", first: Round) -> Tensor | None:
+    """Return the parameters of the picture that the maximizer starts from, if it was given one."""
+    if settings.start_picture is None:
+        return None
+    return settings.image.invert(fit_picture(settings.start_picture, first.image_shape)[None])[0]
+
+
+def _joined(earlier: Feature, later: Feature) -> Feature:
+    """Return the feature of a round together with that of the rounds before it."""
+    dead = earlier.status == later.status == "dead"
+    status: Status = "non-finite" if later.status == "non-finite" else "dead" if dead else "ok"
+    return replace(
+        later,
+        history=torch.cat([earlier.history, later.history]),
+        # A round whose start is its best picture shows that of the round before.
+        best_step=earlier.steps + later.best_step if later.best_step else earlier.best_step,
+        status=status,
+        snapshots=earlier.snapshots | later.snapshots,
+    )

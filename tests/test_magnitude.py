@@ -1,0 +1,205 @@
+"""`magnitude`, by the command line: spectra of data modules and of folders of images."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image as PILImage
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from fvlightning.cli import main
+from fvlightning.data import MNISTDataModule
+from fvlightning.features import MagnitudeConstrainedImage, load_magnitude, measure_magnitude
+from fvlightning.features.images.magnitude_files import read_settings
+
+SHAPE = ["--image_shape", "[3, 16, 24]"]
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]):
+    """Return the one line that `args` end in."""
+
+    def run(*args: str, status: int = 1) -> str:
+        assert main(["magnitude", *args]) == status
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        return line
+
+    return run
+
+
+@pytest.fixture
+def photos() -> list[Tensor]:
+    """Five image files in two folders, already of the shape (3, 16, 24), and what is in them."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (5, 16, 24, 3), dtype=np.uint8)
+    Path("photos/more").mkdir(parents=True)
+    for name, image in zip(("a.png", "b.PNG", "c.bmp", "more/d.tif", "more/e.png"), pixels, strict=True):
+        PILImage.fromarray(image).save(Path("photos", name))
+    return [torch.from_numpy(image).permute(2, 0, 1) / 255 for image in pixels]
+
+
+class Given(pl.LightningDataModule):
+    """A data module of a user's own, whose pictures are bytes until they are on the device."""
+
+    def __init__(self, seed: int = 0, batch_size: int = 4, scale: float = 1.0) -> None:
+        super().__init__()
+        self.image_shape = (1, 6, 7)
+        self.seed, self.batch_size, self.scale = seed, batch_size, scale
+        self.images = torch.randint(0, 256, (10, 1, 6, 7), generator=torch.Generator().manual_seed(seed))
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(self.images, torch.arange(10)), batch_size=self.batch_size)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch[0] / 255 * self.scale, batch[1]
+
+
+GIVEN = ["--data", f"{__name__}.Given"]
+
+
+def test_of_a_data_module(capsys: pytest.CaptureFixture[str]):
+    assert main(["magnitude", *GIVEN, "--output", "mine.pt"]) == 0
+    assert "mine.pt" in capsys.readouterr().out
+    given = Given()
+    torch.testing.assert_close(load_magnitude("mine.pt"), measure_magnitude([given.images / 255], (1, 6, 7)))
+    assert [path.name for path in Path().iterdir()] == ["mine.pt"]
+
+
+def test_of_the_digits_and_pictures_with_it(mnist_dir: Path):
+    data = ["--data", "MNISTDataModule", "--data.data_dir", str(mnist_dir), "--data.val_size", "40"]
+    assert main(["magnitude", *data, "--output", "spectra/digits.safetensors"]) == 0
+    datamodule = MNISTDataModule(data_dir=str(mnist_dir), val_size=40)
+    datamodule.setup("fit")
+    expected = measure_magnitude([datamodule.splits.train.images / 255], (1, 28, 28))
+    found = load_magnitude("spectra/digits.safetensors")
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    image = MagnitudeConstrainedImage("spectra/digits.safetensors")
+    assert torch.equal(image.spectrum((1, 28, 28)), found)
+
+
+def test_of_a_folder(photos: list[Tensor]):
+    Path("photos/notes.txt").write_text("no image")
+    assert main(["magnitude", "--images", "photos", *SHAPE, "--output", "photos.pt"]) == 0
+    expected = measure_magnitude(photos, (3, 16, 24))
+    torch.testing.assert_close(load_magnitude("photos.pt"), expected, rtol=1e-3, atol=1e-3)
+    assert main(["magnitude", "--images", "photos", *SHAPE, "--decorrelate", "false", "--output", "rgb.pt"]) == 0
+    expected = measure_magnitude(photos, (3, 16, 24), decorrelate=False)
+    torch.testing.assert_close(load_magnitude("rgb.pt"), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_images_of_any_size_and_kind():
+    Path("photos").mkdir()
+    ramp = np.linspace(0, 255, 60).astype(np.uint8)
+    PILImage.fromarray(np.tile(ramp, (90, 1))).save("photos/grey.png")
+    PILImage.fromarray(np.tile(ramp[:, None], (1, 70)), mode="L").convert("RGBA").save("photos/alpha.png")
+    PILImage.fromarray(np.tile(ramp[::2], (10, 1))).convert("P").save("photos/small.gif")
+    for shape, channels in (("[1, 20, 20]", 1), ("[3, 31, 20]", 3)):
+        output = f"{channels}.pt"
+        assert main(["magnitude", "--images", "photos", "--image_shape", shape, "--output", output]) == 0
+        assert len(load_magnitude(output)) == channels
+
+
+def test_images_that_cannot_be_read_are_named_once_and_left_out(photos: list[Tensor]):
+    Path("photos/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    Path("photos/more/empty.jpg").touch()
+    with pytest.warns(UserWarning, match=r"2 of 7 images cannot be read and are left out: broken\.png, empty\.jpg$"):
+        assert main(["magnitude", "--images", "photos", *SHAPE, "--output", "photos.pt"]) == 0
+    expected = measure_magnitude(photos, (3, 16, 24))
+    torch.testing.assert_close(load_magnitude("photos.pt"), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_second_run_keeps_the_file(capsys: pytest.CaptureFixture[str], photos: list[Tensor], refused):
+    command = ["--images", "photos", *SHAPE, "--output", "photos.pt"]
+    assert main(["magnitude", *command]) == 0
+    first = Path("photos.pt").stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(["magnitude", *command]) == 0
+    assert "photos.pt is there already" in capsys.readouterr().out
+    assert Path("photos.pt").stat().st_mtime_ns == first
+    # Another setting or another image: not silently the old one, and not silently lost.
+    assert "--overwrite true replaces it" in refused(*command, "--decorrelate", "false")
+    Path("photos/a.png").unlink()
+    assert "'photos.pt' is there" in refused(*command)
+    assert Path("photos.pt").stat().st_mtime_ns == first
+    assert main(["magnitude", *command, "--overwrite", "true"]) == 0
+    torch.testing.assert_close(
+        load_magnitude("photos.pt"), measure_magnitude(photos[1:], (3, 16, 24)), rtol=1e-3, atol=1e-3
+    )
+    assert read_settings("photos.pt")["files"] == 4
+
+
+def test_what_is_no_setting_of_the_pictures_measures_nothing_again(capsys: pytest.CaptureFixture[str], refused):
+    assert main(["magnitude", *GIVEN, "--output", "mine.pt"]) == 0
+    assert main(["magnitude", *GIVEN, "--data.batch_size", "2", "--output", "mine.pt"]) == 0
+    assert "is there already" in capsys.readouterr().out
+    assert "'mine.pt' is there" in refused(*GIVEN, "--data.seed", "1", "--output", "mine.pt")
+
+
+def test_a_config_of_a_training_will_do_and_its_model_is_not_made():
+    config = {
+        "model": {"class_path": "tiny.RefusedModel"},
+        "data": {"class_path": f"{__name__}.Given"},
+        "trainer": {"accelerator": "cpu", "max_epochs": 3},
+        "ckpt_path": "nowhere.ckpt",
+        "weights_only": True,
+    }
+    Path("mine.yaml").write_text(yaml.safe_dump(config))
+    assert main(["magnitude", "--config", "mine.yaml", "--output", "mine.pt"]) == 0
+    assert load_magnitude("mine.pt").shape == (1, 6, 4)
+
+
+def test_the_config_that_a_training_saves_will_do():
+    fit = ["fit", "--model", "tiny.TinyModel", "--data", "tiny.TinyData", "--trainer.accelerator", "cpu"]
+    assert main([*fit, "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]) == 0
+    saved = "runs/default/version_0/config.yaml"
+    assert main(["magnitude", "--config", saved, *GIVEN, "--output", "mine.pt"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "magnitude needs images: either --images FOLDER, or --data"),
+        (["--images", "photos", *GIVEN], "not both"),
+        (["--images", "photos"], r"--images needs --image_shape '[C, H, W]'"),
+        (["--images", "photos", "--image_shape", "[2, 8, 8]"], "with 1 or 3 channels"),
+        (["--images", "photos", "--image_shape", "[3, 0, 8]"], "image_shape=[3, 0, 8]"),
+        (["--images", "nowhere", *SHAPE], "no folder 'nowhere'"),
+        (["--images", "empty", *SHAPE], "no image files in 'empty'"),
+        (["--images", "broken", *SHAPE], "not one of 1 images can be read; the last: cannot read 'broken/a.png'"),
+        (["--data", "tiny.TinyData"], "the shape of TinyData's images is not known"),
+        ([*GIVEN, "--image_shape", "[1, 6, 8]"], "cannot take one of shape"),
+        ([*GIVEN, "--data.scale", "255"], "in [0, 1]"),
+    ],
+)
+def test_what_cannot_be_measured(photos: list[Tensor], refused, args: list[str], message: str):
+    Path("empty").mkdir()
+    Path("broken").mkdir()
+    Path("broken/a.png").write_bytes(b"\x89PNG")
+    assert message in refused(*args, "--output", "mine.pt")
+    assert not Path("mine.pt").exists()
+
+
+def test_files_that_cannot_be_written(photos: list[Tensor], refused):
+    images = ["--images", "photos", *SHAPE]
+    assert "magnitude needs --output" in refused(*images, status=2)
+    assert "it ends with .safetensors or .pt" in refused(*images, "--output", "mine.npy")
+    Path("file").touch()
+    assert "cannot write to the folder file" in refused(*images, "--output", "file/mine.pt")
+    Path("other.pt").write_bytes(b"\x89PNG of the user's")
+    assert "'other.pt' is damaged" in refused(*images, "--output", "other.pt")
+    assert Path("other.pt").read_bytes() == b"\x89PNG of the user's"
+
+
+def test_a_spectrum_that_does_not_say_of_what_is_kept(photos: list[Tensor], refused):
+    torch.save(torch.ones(3, 16, 13), "plain.pt")
+    assert "'plain.pt' is there" in refused("--images", "photos", *SHAPE, "--output", "plain.pt")

@@ -1,0 +1,129 @@
+"""`visualize`: sums of units, strips of snapshots, pictures with importance."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from digits import Classifier
+from PIL import Image as PILImage
+from visualizing import COMMON, files, records
+
+from fvlightning.cli import main
+from fvlightning.features import Alignment, Maximizer, Unit, UnitActivation
+from fvlightning.trainer import Trainer
+from fvlightning.visualizer import UnitSampler
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:visualize without --ckpt_path"),
+    pytest.mark.filterwarnings("ignore:.*Consider setting `trainer.devices`"),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_sums_are_units_like_others(caplog):
+    caplog.set_level("INFO")
+    long = " + ".join(f"fc:{index}" for index in range(10)) + " - 0.25*conv:3 + 0.125*conv:4 + 2*conv:5"
+    arguments = ["--units", f'["fc:1", "fc:1 - 0.5*fc:2", "conv:0 + 3*fc:1", "{long}"]']
+    assert main([*COMMON, *arguments]) == 0
+    one, difference, across, last = records()
+    assert [one["file"], difference["file"], across["file"]] == [
+        "fc/1.png",
+        "sums/fc=1-0.5xfc=2.png",
+        "sums/conv=0+3xfc=1.png",
+    ]
+    assert [record["unit"] for record in records()[1:]] == ["fc:1 - 0.5*fc:2", "conv:0 + 3*fc:1", long]
+    assert files() == {"fc.png", "sums.png", "features.json", *(record["file"] for record in records())}
+    assert len(Path(last["file"]).name) < 100
+    pl.seed_everything(0)
+    module = Classifier().eval()
+    picture = torch.tensor(np.asarray(PILImage.open(Path("out", across["file"])).convert("L")))[None, None] / 255
+    with torch.no_grad():
+        score = module.net.conv(picture)[0, 0].mean() + 3 * module(picture)[0, 1]
+    assert score.item() == pytest.approx(across["score"], abs=1e-4)
+    assert main([*COMMON, *arguments]) == 0
+    assert "4 of 4 units are in out already, and kept" in caplog.text
+
+
+def test_snapshots_are_one_strip_a_picture():
+    arguments = [*COMMON, "--units", '["conv:0-1", "fc:0 + fc:1"]', "--maximizer.repeats=2"]
+    snapshots = "--maximizer.snapshots=[1, 4, 100]"
+    assert main(arguments) == 0
+    without = files()
+    assert main([*arguments, snapshots]) == 0
+    strips = {f"conv/{name}_steps.png" for name in ("0", "0_1", "1", "1_1")}
+    strips |= {"sums/fc=0+fc=1_steps.png", "sums/fc=0+fc=1_1_steps.png"}
+    assert files() == without | strips
+    assert {record["snapshots_file"] for record in records()} == strips
+    assert {tuple(record["snapshots"]) for record in records()} == {(1, 4)}
+    # Three pictures side by side, of which the last is that of the file, enlarged by a whole factor.
+    with PILImage.open("out/conv/0_steps.png") as strip, PILImage.open("out/conv/0.png") as picture:
+        enlarged = picture.resize((112, 112), PILImage.Resampling.NEAREST)
+        places = np.asarray(strip)
+        assert strip.width == 3 * (112 + 8) + 8
+        row = next(y for y in range(strip.height) if (places[y : y + 112, -120:-8] == np.asarray(enlarged)).all())
+        assert (places[row : row + 112, 8:120] != np.asarray(enlarged)).any()
+
+
+def test_a_missing_strip_is_made_again_with_its_picture_only():
+    arguments = [*COMMON, "--units", '["conv:0-1"]', "--maximizer.snapshots=[1, 4]"]
+    assert main(arguments) == 0
+    expected = records()
+    Path("out/conv/0_steps.png").unlink()
+    kept = Path("out/conv/1.png").stat().st_mtime_ns
+    assert main(arguments) == 0
+    assert Path("out/conv/0_steps.png").is_file()
+    assert Path("out/conv/1.png").stat().st_mtime_ns == kept
+    assert records() == expected
+    # Pictures without strips are there; with another strip they are not.
+    assert main([*arguments[:-1]]) == 0
+    assert Path("out/conv/1.png").stat().st_mtime_ns == kept
+    assert main([*arguments[:-1], "--maximizer.snapshots=[2]"]) == 0
+    assert Path("out/conv/1.png").stat().st_mtime_ns > kept
+
+
+def test_importance_is_the_alpha_channel(caplog):
+    caplog.set_level("INFO")
+    arguments = [*COMMON, "--units", '["conv:0-1"]']
+    assert main([*arguments, "--output_dir=opaque"]) == 0
+    for _ in range(2):
+        assert main([*arguments, "--maximizer.importance=true"]) == 0
+    assert "2 of 2 units are in out already, and kept" in caplog.text
+    for opaque, record in zip(records("opaque"), records(), strict=True):
+        assert record["score"] == opaque["score"]
+        with PILImage.open(Path("out", record["file"])) as picture:
+            assert picture.mode == "RGBA"
+            pixels = np.asarray(picture)
+        with PILImage.open(Path("opaque", record["file"])) as picture:
+            np.testing.assert_array_equal(pixels[..., :3], np.asarray(picture))
+        assert pixels[..., 3].min() < 128
+        assert pixels[..., 3].max() == 255
+    with PILImage.open("out/conv.png") as sheet:
+        assert sheet.mode == "RGB"
+
+
+def test_units_are_dealt_out_evenly_in_batches_of_the_same_layers():
+    units = [Unit("a", index) for index in range(5)] + [Unit("b", 0), Unit("c", 0)]
+    units += [UnitActivation("a:0") + UnitActivation("b:1"), UnitActivation("b:2") + UnitActivation("a:3")]
+    maximizer = Maximizer(repeats=2, batch_size=4)
+    parts = [list(UnitSampler(units, maximizer, 2, rank)) for rank in range(2)]
+    assert parts == [[[0, 2], [4], [6], [8]], [[1, 3], [5], [7]]]
+    assert list(UnitSampler(units, maximizer, 1, 0)) == [[0, 1], [2, 3], [4], [5], [6], [7, 8]]
+
+
+def test_coupled_units_are_made_together():
+    maximizer = Maximizer(steps=4, couplings=[Alignment()])
+    assert list(UnitSampler([Unit("conv", 0), Unit("fc", 0)], maximizer, 2, 0)) == [[0, 1]]
+    times = []
+    for _ in range(2):
+        pl.seed_everything(0)
+        trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+        trainer.visualize(Classifier(), ["conv:0-2", "fc:0"], maximizer, "out", batch_size=1)
+        times.append(Path("out/conv/0.png").stat().st_mtime_ns)
+        Path("out/conv/1.png").unlink()  # without it the others cannot be as they were
+    assert times[1] > times[0]

@@ -1,0 +1,81 @@
+"""Compare how fast two processes make pictures with how fast one does, each with one thread.
+
+Both run the command line as a user does, in turns, and the medians of their units a second are compared:
+
+    python tools/benchmark_devices.py --repeats 3
+
+Each speed is the difference of two commands, of which the second makes twice the units of the first: what starting the
+processes takes is in both, and cancels. It wants a quiet machine with two cores, and enough units and steps that their
+time is more than what starting varies by.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def seconds_of(devices: int, n_units: int, arguments: argparse.Namespace) -> float:
+    """Return the seconds of one command that makes pictures of so many units."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = {
+            "--config": arguments.config,
+            "--units": f'["{arguments.layer}:0-{n_units - 1}"]',
+            "--image_shape": f"[3, {arguments.size}, {arguments.size}]",
+            "--maximizer": "fvlightning.Maximizer",
+            "--maximizer.steps": str(arguments.steps),
+            "--batch_size": str(arguments.batch_size),
+            "--output_dir": folder,
+            "--trainer.accelerator": "cpu",
+            "--trainer.devices": str(devices),
+            "--trainer.enable_progress_bar": "false",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "fvlightning",
+            "visualize",
+            *(text for pair in options.items() for text in pair),
+        ]
+        started = time.perf_counter()
+        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr)
+        return time.perf_counter() - started
+
+
+def units_a_second(devices: int, arguments: argparse.Namespace) -> float:
+    """Return the units a second, without what starting takes."""
+    few: int = arguments.units
+    many = 2 * few
+    return (many - few) / (seconds_of(devices, many, arguments) - seconds_of(devices, few, arguments))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/imagenet_lite0.yaml")
+    parser.add_argument("--layer", default="blocks.2.0.conv_pw", help="it has at least twice as many units")
+    parser.add_argument("--units", type=int, default=32, help="of the shorter command; the longer has twice as many")
+    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--size", type=int, default=96, help="of the pictures, in pixels")
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+
+    speeds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(arguments.repeats):
+        for devices, measured in speeds.items():
+            measured.append(units_a_second(devices, arguments))
+    medians = {devices: statistics.median(measured) for devices, measured in speeds.items()}
+    for devices, measured in speeds.items():
+        listed = ", ".join(f"{value:.2f}" for value in measured)
+        print(f"{devices} process(es): median {medians[devices]:.2f} units a second  ({listed})")
+    print(f"ratio: {medians[2] / medians[1]:.3f}")
+
+
+if __name__ == "__main__":
+    main()
