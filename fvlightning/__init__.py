@@ -8,32 +8,49 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fvlightning.callbacks import VisualizationCallback, WeightImagesCallback
-    from fvlightning.data import MNISTDataModule
+    from fvlightning.callbacks import VAEPicturesCallback, VisualizationCallback, WeightImagesCallback
+    from fvlightning.data import CIFAR10DataModule, ImageFolderDataModule, MNISTDataModule, ShapesDataModule
     from fvlightning.errors import InputError
     from fvlightning.features import (
         CPPNImage,
+        DecorrelatedLatentImage,
         Feature,
         FourierImage,
         LaplacianImage,
+        LatentImage,
         MagnitudeConstrainedImage,
         Maximizer,
         PixelImage,
         RawInput,
         Unit,
     )
-    from fvlightning.models import BackboneModule, ClassifierModule, MnistCNN, MnistMLP, Normalize
+    from fvlightning.models import (
+        BackboneModule,
+        CifarCNN,
+        CifarResNet,
+        ClassifierModule,
+        MnistCNN,
+        MnistMLP,
+        Normalize,
+        VAEModule,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackboneModule",
+    "CIFAR10DataModule",
     "CPPNImage",
+    "CifarCNN",
+    "CifarResNet",
     "ClassifierModule",
+    "DecorrelatedLatentImage",
     "Feature",
     "FourierImage",
+    "ImageFolderDataModule",
     "InputError",
     "LaplacianImage",
+    "LatentImage",
     "MNISTDataModule",
     "MagnitudeConstrainedImage",
     "Maximizer",
@@ -42,19 +59,28 @@ __all__ = [
     "Normalize",
     "PixelImage",
     "RawInput",
+    "ShapesDataModule",
     "Unit",
+    "VAEModule",
+    "VAEPicturesCallback",
     "VisualizationCallback",
     "WeightImagesCallback",
 ]
 
 _HOMES = {
     "BackboneModule": "models",
+    "CIFAR10DataModule": "data",
     "CPPNImage": "features",
+    "CifarCNN": "models",
+    "CifarResNet": "models",
     "ClassifierModule": "models",
+    "DecorrelatedLatentImage": "features",
     "Feature": "features",
     "FourierImage": "features",
+    "ImageFolderDataModule": "data",
     "InputError": "errors",
     "LaplacianImage": "features",
+    "LatentImage": "features",
     "MNISTDataModule": "data",
     "MagnitudeConstrainedImage": "features",
     "Maximizer": "features",
@@ -63,7 +89,10 @@ _HOMES = {
     "Normalize": "models",
     "PixelImage": "features",
     "RawInput": "features",
+    "ShapesDataModule": "data",
     "Unit": "features",
+    "VAEModule": "models",
+    "VAEPicturesCallback": "callbacks",
     "VisualizationCallback": "callbacks",
     "WeightImagesCallback": "callbacks",
 }

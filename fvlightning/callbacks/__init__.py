@@ -1,7 +1,8 @@
 """Callbacks that show a network while it trains."""
 
 from fvlightning.callbacks.pictures import EpochPictures
+from fvlightning.callbacks.vae_pictures import VAEPicturesCallback
 from fvlightning.callbacks.visualization import VisualizationCallback
 from fvlightning.callbacks.weights import WeightImagesCallback
 
-__all__ = ["EpochPictures", "VisualizationCallback", "WeightImagesCallback"]
+__all__ = ["EpochPictures", "VAEPicturesCallback", "VisualizationCallback", "WeightImagesCallback"]

@@ -1,7 +1,7 @@
 """The LightningModule that trains a classifier."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import lightning.pytorch as L
 import torch
@@ -11,13 +11,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from fvlightning.errors import InputError
 from fvlightning.models.confusion import class_scores, confusion_figure
 from fvlightning.models.hyperparameters import save_plain_hyperparameters
 from fvlightning.models.normalize import Normalize
+from fvlightning.models.schedule import check_interval, configure
 
 # A confusion matrix of all 21,841 classes of ImageNet would take 3.8 GB.
 _MOST_CLASSES_REPORTED = 2048
@@ -75,8 +75,6 @@ class ClassifierModule(L.LightningModule):
             raise InputError(f"num_classes must be at least 2, got {num_classes}.")
         if not 0 <= label_smoothing <= 1:
             raise InputError(f"label_smoothing must be in [0, 1], got {label_smoothing}.")
-        if scheduler_interval not in ("epoch", "step"):
-            raise InputError(f"scheduler_interval must be 'epoch' or 'step', got {scheduler_interval!r}.")
         save_plain_hyperparameters(
             self,
             {
@@ -98,7 +96,7 @@ class ClassifierModule(L.LightningModule):
         self._takes_statistics = normalize
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
-        self._scheduler_interval = scheduler_interval
+        self._scheduler_interval = check_interval(scheduler_interval)
         # Arguments are not validated at every step: it costs a synchronisation, and `_classify` checks the shape.
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
@@ -171,14 +169,7 @@ class ClassifierModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser of the parameters that are not frozen, and its schedule."""
-        optimizer = self._make_optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
-        if self._make_scheduler is None:
-            return optimizer
-        scheduler = self._make_scheduler(optimizer)
-        settings: dict[str, Any] = {"scheduler": scheduler, "interval": self._scheduler_interval}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            settings["monitor"] = getattr(scheduler, "monitor", "val/loss")
-        return {"optimizer": optimizer, "lr_scheduler": settings}  # type: ignore[return-value]
+        return configure(self, self._make_optimizer, self._make_scheduler, self._scheduler_interval)
 
     def _classify(self, pictures: Tensor) -> Tensor:
         logits: Tensor = self(pictures)

@@ -297,6 +297,6 @@ def test_failure_of_one_rank_is_told_by_name(tmp_path: Path, monkeypatch: pytest
         raise RuntimeError("the device is gone")
 
     callback = VisualizationCallback(["fc:0"], Maximizer(steps=4, image=FourierImage()))
-    monkeypatch.setattr(callback.maximizer, "maximize", fails)
+    monkeypatch.setattr(callback.maximizer, "stream", fails)
     with pytest.raises(RuntimeError, match="the device is gone"):
         fit(tmp_path, callback)

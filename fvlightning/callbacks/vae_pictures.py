@@ -1,0 +1,224 @@
+"""What a variational autoencoder makes of pictures and of codes, while it trains."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+from typing_extensions import override
+
+from fvlightning.autoencoder import Autoencoder
+from fvlightning.callbacks.pictures import EpochPictures
+from fvlightning.errors import InputError
+from fvlightning.features.images.codes import digest_of_file, load_autoencoder, measure_codes
+from fvlightning.features.isolation import frozen, isolated_rng
+from fvlightning.output import contact_sheet, to_pixels
+
+_COLUMNS = 8
+_BATCH = 256
+
+
+class VAEPicturesCallback(EpochPictures):
+    """Shows, at the end of each epoch, what a `VAEModule` has learnt.
+
+    Three sheets, to every logger that takes images and as files in ``vae/epoch_NNNN`` of the run's folder:
+    ``reconstructions`` of held-out pictures, below the originals; ``samples``, pictures of codes drawn from the prior,
+    the same codes at each epoch; ``interpolations`` between the codes of two held-out pictures, one pair a row. Held
+    out are the data module's validation images; without any, its training images are shown.
+
+    When training ends, the codes of held-out pictures go to TensorBoard's projector (PCA, t-SNE, UMAP) with their
+    pictures and classes, and the mean and covariance of the codes of the training set are saved beside the last
+    checkpoint, as ``CHECKPOINT.codes.pt``, for `DecorrelatedLatentImage`.
+
+    Training does not notice any of it.
+
+    Args:
+        pictures: How many held-out pictures are reconstructed. The first of them are the interpolations' ends.
+        samples: How many codes are drawn.
+        interpolations: How many pairs are interpolated between.
+        embeddings: How many codes go to the projector; 0 for none.
+        save_codes: Whether the statistics of the training set's codes are saved.
+        every_n_epochs: Pictures are made after every so many epochs.
+        before_training: Whether there are pictures of the untrained network, as epoch 0.
+        animate: Whether an animation of each sheet is made at the end, ``vae/SHEET.webp``.
+        dirpath: Folder of the files. Default: ``vae`` in the run's folder.
+
+    Raises:
+        InputError: A setting is out of its range; when training starts: the module has no `Autoencoder` as its ``net``.
+    """
+
+    subfolder = "vae"
+
+    def __init__(
+        self,
+        pictures: int = 16,
+        samples: int = 32,
+        interpolations: int = 4,
+        embeddings: int = 1000,
+        save_codes: bool = True,
+        every_n_epochs: int = 1,
+        before_training: bool = True,
+        animate: bool = True,
+        dirpath: str | None = None,
+    ) -> None:
+        super().__init__(every_n_epochs, before_training, animate, dirpath)
+        for name, value in {"pictures": pictures, "samples": samples}.items():
+            if value < 1:
+                raise InputError(f"VAEPicturesCallback({name}={value}): must be at least 1")
+        if not 0 <= interpolations <= pictures // 2:
+            raise InputError(
+                f"VAEPicturesCallback(interpolations={interpolations}): must be 0 to {pictures // 2}, each between two "
+                f"of the {pictures} pictures"
+            )
+        if embeddings < 0:
+            raise InputError(f"VAEPicturesCallback(embeddings={embeddings}): must be at least 0")
+        self.pictures = pictures
+        self.samples = samples
+        self.interpolations = interpolations
+        self.embeddings = embeddings
+        self.save_codes = save_codes
+        self._held_out: tuple[Tensor, Tensor | None] | None = None
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            _autoencoder(pl_module)
+
+    @override
+    def show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
+        if not trainer.is_global_zero:
+            return
+        network = _autoencoder(pl_module)
+        with isolated_rng(), frozen(pl_module), torch.no_grad():
+            if self._held_out is None:
+                self._held_out = _some_pictures(trainer, self.pictures)
+            originals, labels = self._held_out
+            codes = network.encoder(originals.to(pl_module.device))[0]
+            generator = torch.Generator().manual_seed(0)
+            noise = torch.randn(self.samples, codes.shape[1], generator=generator).to(codes)
+            pairs = min(self.interpolations, len(codes) // 2)
+            mixed = _between(codes[:pairs], codes[pairs : 2 * pairs])
+            reconstructions, drawn = network.decoder(codes), network.decoder(noise)
+            between = network.decoder(mixed.flatten(0, 1)) if pairs else None
+        when = f"epoch {epoch}" if epoch else "untrained"
+        names = _names(trainer, labels, len(originals))
+        tiles, captions = _below_each_other(originals, reconstructions.cpu(), names)
+        sheet = contact_sheet([to_pixels(tile) for tile in tiles], captions, f"reconstructions, {when}", _COLUMNS)
+        self.publish(trainer, "reconstructions", sheet, epoch)
+        blank = [""] * self.samples
+        sheet = contact_sheet([to_pixels(picture) for picture in drawn], blank, f"samples, {when}", _COLUMNS)
+        self.publish(trainer, "samples", sheet, epoch)
+        if between is not None:
+            shares = [f"{step / (_COLUMNS - 1):.2f}" for step in range(_COLUMNS)] * pairs
+            sheet = contact_sheet([to_pixels(tile) for tile in between], shares, f"interpolations, {when}", _COLUMNS)
+            self.publish(trainer, "interpolations", sheet, epoch)
+
+    @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_fit_end(trainer, pl_module)
+        if self._folder is None or not trainer.is_global_zero:
+            return
+        with isolated_rng(), frozen(pl_module), torch.no_grad():
+            if self.embeddings:
+                self._embed(trainer, pl_module)
+            if self.save_codes:
+                _save_codes(trainer, pl_module)
+
+    def _embed(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        experiments: list[Any] = [getattr(logger, "experiment", None) for logger in trainer.loggers]
+        writers = [experiment for experiment in experiments if hasattr(experiment, "add_embedding")]
+        if not writers:
+            return
+        pictures, labels = _some_pictures(trainer, self.embeddings)
+        encoder = _autoencoder(pl_module).encoder
+        parts = torch.tensor_split(pictures, -(-len(pictures) // _BATCH))
+        codes = torch.cat([encoder(part.to(pl_module.device))[0].cpu() for part in parts])
+        names = _names(trainer, labels, len(pictures))
+        # The projector's sprites are of three channels.
+        sprites = pictures if pictures.shape[1] == 3 else pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        for writer in writers:
+            writer.add_embedding(codes, names, sprites, global_step=trainer.global_step, tag="codes")
+
+
+def _autoencoder(pl_module: pl.LightningModule) -> Autoencoder:
+    network = getattr(pl_module, "net", None)
+    if not isinstance(network, Autoencoder):
+        raise InputError(
+            f"VAEPicturesCallback shows what an Autoencoder makes, and the net of {type(pl_module).__name__} is a "
+            f"{type(network).__name__}; train VAEModule, or leave the callback out"
+        )
+    return network
+
+
+def _save_codes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Write the statistics of the training set's codes beside the last checkpoint."""
+    callback: Any = trainer.checkpoint_callback
+    path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
+    if not path or not Path(path).is_file():
+        rank_zero_info("No checkpoint was kept, so no statistics of the codes beside it either.")
+        return
+    network = load_autoencoder(path).to(pl_module.device)
+    batches = (pictures for pictures, _ in _batches(trainer, "train"))
+    statistics = replace(measure_codes(network, batches), digest=digest_of_file(path))
+    statistics.save(f"{path}.codes.pt")
+
+
+def _batches(trainer: pl.Trainer, part: str) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield pictures ``(B, C, H, W)`` in [0, 1], not varied where the data module knows its parts, and labels."""
+    data: Any = getattr(trainer, "datamodule", None)
+    splits = getattr(data, "splits", None)
+    images = None if splits is None else splits.val if part == "val" and len(splits.val) else splits.train
+    batches: Any
+    if images is not None:
+        # In an order of their own, as sets are often sorted by classes; of the training images all are taken anyway.
+        places = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        batches = (images[places[first : first + _BATCH]] for first in range(0, len(images), _BATCH))
+    else:
+        loaders = trainer.val_dataloaders if part == "val" else None
+        batches = (loaders[0] if isinstance(loaders, list) and loaders else loaders) or trainer.train_dataloader
+    for batch in batches:
+        if data is not None:
+            batch = data.on_after_batch_transfer(batch, 0)
+        yield (batch, None) if isinstance(batch, Tensor) else (batch[0], batch[1] if len(batch) > 1 else None)
+
+
+def _some_pictures(trainer: pl.Trainer, count: int) -> tuple[Tensor, Tensor | None]:
+    """Return the first held-out pictures, or as many as there are, and their labels, if they have any."""
+    pictures: list[Tensor] = []
+    labels: list[Tensor] = []
+    for part, names in _batches(trainer, "val"):
+        pictures.append(part.cpu())
+        labels += [] if names is None else [names.cpu()]
+        if sum(map(len, pictures)) >= count:
+            break
+    return torch.cat(pictures)[:count], torch.cat(labels)[:count] if labels else None
+
+
+def _names(trainer: pl.Trainer, labels: Tensor | None, count: int) -> list[str]:
+    """Return the names of the pictures' classes, or their numbers."""
+    if labels is None:
+        return [str(place) for place in range(count)]
+    classes = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+    return [classes[label] if classes is not None else str(label) for label in labels.tolist()]
+
+
+def _below_each_other(above: Tensor, below: Tensor, names: Sequence[str]) -> tuple[list[Tensor], list[str]]:
+    """Return what fills a sheet of `_COLUMNS`: a row of `above`, the same of `below`, and so on; and the captions."""
+    tiles: list[Tensor] = []
+    captions: list[str] = []
+    for first in range(0, len(above), _COLUMNS):
+        part = slice(first, first + _COLUMNS)
+        paper = [torch.ones_like(above[0])] * (_COLUMNS - len(above[part]))
+        tiles += [*above[part], *paper, *below[part], *paper]
+        captions += [*names[part], *[""] * (_COLUMNS + len(paper))]
+    return tiles, captions
+
+
+def _between(start: Tensor, end: Tensor) -> Tensor:
+    """Return the codes on the way from `start` to `end`, both `(B, L)`, as `(B, steps, L)`."""
+    shares = torch.linspace(0, 1, _COLUMNS, device=start.device)[None, :, None]
+    return torch.lerp(start[:, None], end[:, None], shares)
