@@ -1,0 +1,1 @@
+"""What `tools/benchmark.py` measures, against whom, and how it is told."""
