@@ -25,6 +25,7 @@ from fvlightning.trainer import Trainer
 from fvlightning.usage import UsageError, explain
 
 RUNS = "runs"
+_OWN = ("visualize", "compare", "magnitude")
 _WITHOUT_MODEL = {"magnitude"}
 
 
@@ -79,7 +80,7 @@ class VisionCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return the subcommands, methods of the trainer, and which of their arguments are no options."""
-        own = {"visualize": {"model", "datamodule"}, "magnitude": {"model", "datamodule"}}
+        own = {name: {"model", "datamodule"} for name in _OWN}
         return {**LightningCLI.subcommands(), **own}
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -99,7 +100,7 @@ class VisionCLI(LightningCLI):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if "weights_only" in self._subcommand_method_arguments[subcommand]:
             parser.set_defaults(weights_only=True)
-        if subcommand in ("visualize", "magnitude"):  # results are files; a logger gets pictures, too, if there is one
+        if subcommand in _OWN:  # results are files; a logger gets pictures, too, if there is one
             parser.set_defaults({"trainer.logger": False})
         return parser
 

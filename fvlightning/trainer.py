@@ -1,26 +1,19 @@
 """Lightning's trainer, and what this project adds to its methods."""
 
-import hashlib
-import signal
-import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
-import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from fvlightning.callbacks.feature_writer import FeatureWriter, versions
 from fvlightning.callbacks.progress import picture_progress
 from fvlightning.callbacks.shape import picture_shape
+from fvlightning.comparing import run_comparison
 from fvlightning.errors import InputError
-from fvlightning.features import Maximizer, Objective, Unit, resolve_objectives
+from fvlightning.features import Image, Maximizer, resolve_objectives
 from fvlightning.features.survey import survey_layers
 from fvlightning.magnitudes import DataPictures, FolderPictures, keep_magnitude
 from fvlightning.output import check_writable
-from fvlightning.visualizer import Visualizer, couples_units
+from fvlightning.picture_runs import report_pictures, run_pictures
 
 
 class Trainer(pl.Trainer):
@@ -69,37 +62,70 @@ class Trainer(pl.Trainer):
         shape = picture_shape(model, datamodule, image_shape)
         if list_layers:
             return _print_layers(model, shape)
-        if batch_size < 1:
-            raise InputError(f"batch_size={batch_size}: must be at least 1")
-        maximizer = maximizer if maximizer is not None else Maximizer()
-        maximizer.batch_size = batch_size
+        maximizer = _with_batch_size(maximizer, batch_size)
         resolved = resolve_objectives(model, units, shape, maximizer.pooling)
         folder = Path(output_dir)
         if self.is_global_zero:
             check_writable(folder)
-        common = {
-            "model": type(getattr(model, "net", model)).__name__,
-            "weights": _fingerprint(model),
-            "image_shape": list(shape),
-            "versions": versions(),
-        }
-        writer = FeatureWriter(folder, resolved, maximizer, common)
-        missing = resolved if overwrite else writer.missing()
-        if missing and couples_units(maximizer):
-            missing = resolved
-        if len(missing) < len(resolved):
-            rank_zero_info(f"{len(resolved) - len(missing)} of {len(resolved)} units are in {folder} already, and kept")
-        try:
-            if missing:
-                self._make_pictures(model, missing, maximizer, shape, writer)
-        except (KeyboardInterrupt, SystemExit):  # which Lightning makes of SIGINT
-            if self.is_global_zero:
-                done = len(resolved) - len(writer.missing())
-                command = "the same command" + (" without --overwrite" if overwrite else "")
-                print(f"stopped: {done} of {len(resolved)} units are in {folder}; {command} goes on", file=sys.stderr)
-            raise
+        records = run_pictures(self, model, resolved, maximizer, shape, folder, overwrite)
         if self.is_global_zero:
-            _report(writer.finish(self), folder)
+            report_pictures(records, folder)
+
+    def compare(
+        self,
+        model: pl.LightningModule,
+        spaces: dict[str, Image] | None = None,
+        units: Sequence[str] | str = (),
+        maximizer: Maximizer | None = None,
+        output_dir: str = "comparison",
+        batch_size: int = 16,
+        n_images: int = 5000,
+        overwrite: bool = False,
+        ckpt_path: str | None = None,
+        weights_only: bool = True,
+        datamodule: pl.LightningDataModule | None = None,
+    ) -> None:
+        """Make pictures of the same units in several spaces on the same budget, and measure them side by side.
+
+        The pictures of each space are in OUTPUT_DIR/SPACE, as visualize writes them; a second run makes what is
+        missing. OUTPUT_DIR/comparison.png has a row a unit and a column a space, the first the natural image that
+        excites the unit most. OUTPUT_DIR/comparison.md has the medians: the activation over the largest that a natural
+        image reaches, that over random views, total variation, spectral slope, and the distance to the nearest natural
+        image where the last layer reads; OUTPUT_DIR/comparison.json has these of each picture.
+
+        Args:
+            model: The model whose units are looked at.
+            spaces: Parametrisations of pictures by names of your own, as --spaces.pixel PixelImage.
+            units: What is maximised, for example '["conv3:*", "fc2:7"]'.
+            maximizer: How the pictures are made; its image is that of each space in turn.
+            output_dir: Folder of the results.
+            batch_size: How many units are optimised at once on each device.
+            n_images: How many natural images are measured at most: of the test set, or else of that for validation.
+            overwrite: Whether pictures that are there already are made again.
+            ckpt_path: Checkpoint whose weights are used. Default: the weights that the model is made with.
+            weights_only: Whether a checkpoint that holds more than tensors and plain values is refused; it always is.
+            datamodule: Data, whose images are the natural ones.
+
+        Raises:
+            InputError: There are no data or no spaces, a space cannot make pictures of the model's shape, or as of
+                visualize.
+        """
+        if datamodule is None:
+            raise InputError("compare needs natural images to compare with: give --data, a data module")
+        if n_images < 2:
+            raise InputError(f"n_images={n_images}: must be at least 2, of which one is the nearest to the other")
+        if ckpt_path is not None:
+            _load_weights(model, ckpt_path)
+        maximizer = _with_batch_size(maximizer, batch_size)
+        shape = picture_shape(model, datamodule)
+        resolved = resolve_objectives(model, units, shape, maximizer.pooling)
+        folder = Path(output_dir)
+        records, table = run_comparison(
+            self, model, datamodule, resolved, spaces or {}, maximizer, shape, folder, n_images, overwrite
+        )
+        if self.is_global_zero:
+            print(table, end="")
+            report_pictures(records, folder)
 
     def magnitude(
         self,
@@ -153,34 +179,6 @@ class Trainer(pl.Trainer):
                 f"{output} is there already, measured with these settings, and kept; --overwrite true measures it again"
             )
 
-    def _make_pictures(
-        self,
-        model: pl.LightningModule,
-        units: Sequence[Unit | Objective],
-        maximizer: Maximizer,
-        shape: tuple[int, ...],
-        writer: FeatureWriter,
-    ) -> None:
-        callbacks: list[pl.Callback] = self.callbacks  # type: ignore[attr-defined] # which Lightning sets
-        before = list(callbacks)
-        # Lightning's own bar counts batches.
-        bar = self.progress_bar_callback
-        callbacks[:] = [*(callback for callback in callbacks if callback is not bar), writer]
-        visualizer = Visualizer(model, units, maximizer, shape, bar)
-        try:
-            with warnings.catch_warnings():
-                # The writer goes by the features, not by their places in the loader.
-                warnings.filterwarnings("ignore", "Couldn't infer the batch indices")
-                self.predict(visualizer, return_predictions=False)
-        except BaseException:
-            # Lightning ends the processes of the other ranks only after SIGINT.
-            if (launcher := self.strategy.launcher) is not None and hasattr(launcher, "kill"):
-                launcher.kill(signal.SIGTERM)
-            raise
-        finally:
-            visualizer.close()
-            callbacks[:] = before
-
 
 def _load_weights(model: pl.LightningModule, ckpt_path: str) -> None:
     from fvlightning.checkpoints import read_checkpoint
@@ -188,14 +186,12 @@ def _load_weights(model: pl.LightningModule, ckpt_path: str) -> None:
     model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
 
 
-def _fingerprint(model: torch.nn.Module) -> str:
-    """Return a hash of the weights, by which pictures of one state of a network are told from those of another."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if isinstance(tensor, torch.Tensor):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+def _with_batch_size(maximizer: Maximizer | None, batch_size: int) -> Maximizer:
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: must be at least 1")
+    maximizer = maximizer if maximizer is not None else Maximizer()
+    maximizer.batch_size = batch_size
+    return maximizer
 
 
 def _print_layers(model: pl.LightningModule, shape: tuple[int, ...]) -> None:
@@ -207,16 +203,3 @@ def _print_layers(model: pl.LightningModule, shape: tuple[int, ...]) -> None:
         table.add_row(str(layer.layer), layer.kind, " x ".join(map(str, layer.shape)), str(layer.n_units))
     # In layers' names brackets are those of an output, not those of a style.
     Console(markup=False).print(table)
-
-
-def _report(records: Sequence[dict[str, Any]], folder: Path) -> None:
-    failed = [record["unit"] for record in records if record["status"] == "non-finite"]
-    dead = [record["unit"] for record in records if record["status"] == "dead"]
-    if dead:
-        rank_zero_info(f"{len(dead)} units do not answer to any step: {', '.join(dead[:8])}")
-    rank_zero_info(f"{len(records)} pictures are in {folder}")
-    if failed:
-        raise InputError(
-            f"{len(failed)} of {len(records)} pictures gave values that are not finite: {', '.join(failed[:8])}; the "
-            "others are there"
-        )

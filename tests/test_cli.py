@@ -143,7 +143,7 @@ def test_each_subcommand_takes_the_config_that_fit_saves():
     options = {"fit": [], "magnitude": ["--output", "spectrum.pt"]}
     for subcommand in VisionCLI.subcommands():
         # The config is read, but the tiny model takes no pictures, and its data has none.
-        expected = 1 if subcommand in ("visualize", "magnitude") else 0
+        expected = 1 if subcommand in ("visualize", "compare", "magnitude") else 0
         assert main([subcommand, *saved, *options.get(subcommand, weights)]) == expected
 
 
@@ -298,7 +298,7 @@ def test_checkpoint_with_other_hyperparameters(hyperparameters, message, refused
         ([], "no subcommand given; subcommands: fit, validate, test, predict"),
         (
             ["fti"],
-            "no subcommand 'fti'; first comes one of: fit, validate, test, predict, visualize, magnitude. ",
+            "no subcommand 'fti'; first comes one of: fit, validate, test, predict, visualize, compare, magnitude. ",
         ),
         (["fit"], "fit needs --model, or a --config file that has 'model'"),
         (["fit", *TINY, "--trainer.max_epohcs", "3"], "no option '--trainer.max_epohcs'. Did you mean '--trainer.max_"),
@@ -442,3 +442,20 @@ def test_config_of_pictures_makes_some(config):
     args = ["--config", str(quickstart), "--config", str(config), "--maximizer.steps=2", "--units", '["conv2:0"]']
     assert main(["visualize", *args, "--trainer.accelerator", "cpu"]) == 0
     assert Path("out/conv2/0.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore:compare without --ckpt_path")
+def test_config_of_spaces_compares_them():
+    cnn, vae, spaces = (str(CONFIGS[0].with_name(f"cifar10_{name}.yaml")) for name in ("cnn", "vae", "spaces"))
+    sizes = {"train_size": 64, "test_size": 16, "val_size": 16}
+    data = {"class_path": "fvlightning.data.ShapesDataModule", "init_args": sizes}
+    Path("short.yaml").write_text(yaml.safe_dump({"data": data}))
+    small = ["--config", "short.yaml", "--trainer.accelerator", "cpu"]
+    vae_args = ["--model.latent_size", "8", "--model.widths", "[4, 8]", "--trainer.max_epochs", "1"]
+    assert main(["fit", "--config", vae, *small, *vae_args, "--trainer.enable_progress_bar", "false"]) == 0
+    Path("runs/short").rename("runs/cifar10_vae")  # a run is named after the last config
+    args = ["--config", cnn, "--config", spaces, *small, "--maximizer.steps", "2", "--units", '["fc2:0-1"]']
+    assert main(["compare", *args]) == 0
+    names = yaml.safe_load(Path(spaces).read_text())["spaces"]
+    assert sorted(path.name for path in Path("comparison").iterdir() if path.is_dir()) == sorted(names)
+    assert Path("comparison/comparison.md").exists()

@@ -9,7 +9,7 @@ The pictures are made for tf_efficientnet_lite0 with the settings of a maximizer
 
 One row of a Markdown table is printed, and a contact sheet written:
 
-    python tools/quality.py --maximizer configs/maximizer_imagenet.yaml --images DATA/imagenet-sample --sheet sheet.png
+    python tools/quality.py --maximizer configs/maximizer_classes.yaml --images DATA/imagenet-sample --sheet sheet.png
 
 Settings are those of `fvlightning.Maximizer`, as YAML: a file whose key ``maximizer`` holds them, or that holds nothing
 else. It needs the extra ``samples``, which brings the three networks.
@@ -32,6 +32,7 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from fvlightning import Maximizer
+from fvlightning.analysis import spectral_slope, total_variation
 from fvlightning.output import contact_sheet
 
 CLASSES = [207, 294, 398, 409, 455, 531, 681, 724, 851, 852]
@@ -77,30 +78,10 @@ def random_crops(picture: Tensor, side: int, generator: torch.Generator) -> Tens
     return torch.cat(crops)
 
 
-def spectral_slope(picture: Tensor) -> float:
-    """Return the slope of log power over log frequency of a picture ``(3, H, W)``, by its mean over each ring."""
-    grey = picture.mean(0)
-    side = min(grey.shape)
-    grey = grey[:side, :side] - grey[:side, :side].mean()
-    window = torch.hann_window(side, periodic=False)
-    power = torch.fft.fft2(grey * window[:, None] * window).abs().square()
-    frequencies = torch.fft.fftfreq(side) * side
-    rings = torch.hypot(frequencies[:, None], frequencies).round().long()
-    sums = torch.zeros(int(rings.max()) + 1).index_add(0, rings.flatten(), power.flatten())
-    radial = sums / rings.flatten().bincount()
-    radii = torch.arange(2, side // 2)
-    return float(np.polyfit(radii.log().numpy(), radial[radii].clamp(min=1e-12).log().numpy(), 1)[0])
-
-
-def total_variation(picture: Tensor) -> float:
-    """Return the mean difference of neighbours of a picture ``(3, H, W)``, down and across together."""
-    return float(picture.diff(dim=1).abs().mean() + picture.diff(dim=2).abs().mean())
-
-
 def naturalness(pictures: Sequence[Tensor]) -> tuple[float, float]:
-    """Return the median slope and the median total variation of pictures ``(3, H, W)``."""
-    slopes, variations = zip(*((spectral_slope(p), total_variation(p)) for p in pictures), strict=True)
-    return statistics.median(slopes), statistics.median(variations)
+    """Return the median slope and the median total variation of pictures ``(3, H, W)`` of one size."""
+    batch = torch.stack(list(pictures))
+    return statistics.median(spectral_slope(batch).tolist()), statistics.median(total_variation(batch).tolist())
 
 
 def read_images(folder: Path, side: int) -> list[Tensor]:

@@ -1,0 +1,204 @@
+"""`compare`, by the command line: the same units in several spaces, beside natural images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+from torch import Tensor, nn
+
+from fvlightning import ClassifierModule, ShapesDataModule
+from fvlightning.analysis import spectral_slope, total_variation
+from fvlightning.cli import main
+from fvlightning.features import measure_codes
+from fvlightning.models import VAEModule
+
+TRAINER = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+DATA = ["--data", "ShapesDataModule", "--data.train_size", "600", "--data.test_size", "60", "--data.val_size", "50"]
+MODEL = ["--model", "ClassifierModule", "--model.network", f"{__name__}.Small"]
+MAXIMIZER = ["--maximizer", "Maximizer", "--maximizer.steps", "20"]
+SPACES = ("pixel", "fourier", "latent", "decorrelated")
+MEASURES = ("activation_ratio", "robust_activation", "total_variation", "spectral_slope", "nearest_natural")
+
+
+class Small(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            *(nn.Conv2d(3, 8, 5, 2, 2), nn.BatchNorm2d(8), nn.ReLU()),
+            *(nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU()),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)),
+        )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Checkpoints: of a classifier that has learnt something, and of two autoencoders, one of a smaller size."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = ShapesDataModule(train_size=600, test_size=60, val_size=50, batch_size=30)
+    settings = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    with pl.utilities.seed.isolate_rng():
+        torch.manual_seed(0)
+        kept = ["--checkpoint.dirpath", str(folder), "--trainer.logger", "false", "--trainer.max_epochs", "3"]
+        optimizer = ["--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", "0.01"]
+        assert main(["fit", *MODEL, *optimizer, *DATA, *TRAINER, *kept]) == 0
+        for name, side in (("vae", 32), ("small", 16)):
+            vae = VAEModule(input_shape=(3, side, side), latent_size=8, widths=(4, 8))
+            trainer = pl.Trainer(**settings, max_epochs=1, enable_model_summary=False)
+            if side == 32:
+                trainer.fit(vae, datamodule=data)
+            else:
+                trainer.strategy.connect(vae)
+            trainer.save_checkpoint(folder / f"{name}.ckpt")
+    pictures = data.splits.train.images / 255
+    measure_codes(folder / "vae.ckpt", pictures).save(folder / "vae.ckpt.codes.pt")
+    return {"classifier": folder / "last.ckpt", "vae": folder / "vae.ckpt", "small": folder / "small.ckpt"}
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def command(trained: dict[str, Path]) -> list[str]:
+    settings = {
+        "pixel": {"class_path": "PixelImage"},
+        "fourier": {"class_path": "FourierImage"},
+        "latent": {"class_path": "LatentImage", "init_args": {"decoder": str(trained["vae"])}},
+        "decorrelated": {"class_path": "DecorrelatedLatentImage", "init_args": {"decoder": str(trained["vae"])}},
+    }
+    base = ["compare", *MODEL, *DATA, *TRAINER, *MAXIMIZER, "--ckpt_path", str(trained["classifier"])]
+    return [*base, "--spaces", json.dumps(settings)]
+
+
+def content(folder: str = "comparison") -> dict[str, Any]:
+    return json.loads(Path(folder, "comparison.json").read_text())
+
+
+def read(path: str | Path) -> Tensor:
+    return torch.from_numpy(np.array(PILImage.open(path).convert("RGB"))).permute(2, 0, 1)[None] / 255
+
+
+def test_four_spaces_side_by_side(command: list[str], trained: dict[str, Path], capsys: pytest.CaptureFixture[str]):
+    # The classes stand apart, so that the records of a layer are not in the order of the units.
+    assert main([*command, "--units", '["8:1-2", "3:4", "8:0"]']) == 0
+    units = ["8:1", "8:2", "3:4", "8:0"]
+    found = content()
+    assert [(each["space"], each["unit"]) for each in found["pictures"]] == [
+        (space, unit) for space in ("natural", *SPACES) for unit in units
+    ]
+    table = Path("comparison/comparison.md").read_text()
+    assert table in capsys.readouterr().out
+    rows = [line.split(" | ")[0] for line in table.splitlines()[2:]]
+    assert rows == ["| natural", *(f"| {space}" for space in SPACES), "| all natural images"]
+    with PILImage.open("comparison/comparison.png") as sheet:
+        assert sheet.height > 4 * 112
+    network = ClassifierModule.load_from_checkpoint(trained["classifier"], network=Small(), weights_only=True).eval()
+    data = ShapesDataModule(train_size=600, test_size=60, val_size=50)
+    data.setup("test")
+    images = data.splits.test.images / 255
+
+    def activations(pictures: Tensor) -> Tensor:
+        with torch.no_grad():
+            maps = nn.Sequential(*list(network.net)[:4])(network.normalize(pictures)).mean((2, 3))
+            logits = network(pictures)
+        return torch.stack([logits[:, 1], logits[:, 2], maps[:, 4], logits[:, 0]], dim=1)
+
+    def features(pictures: Tensor) -> Tensor:
+        with torch.no_grad():
+            return nn.Sequential(*list(network.net)[:8])(network.normalize(pictures))
+
+    largest = activations(images).amax(0)
+    for each in found["pictures"]:
+        if each["space"] == "natural":
+            assert each["activation_ratio"] in (None, pytest.approx(1, rel=1e-4))
+            continue
+        layer, _, index = each["unit"].partition(":")
+        picture = read(Path("comparison", each["space"], layer, f"{index}.png"))
+        place = units.index(each["unit"])
+        activation = activations(picture)[0, place].item()
+        assert each["activation"] == pytest.approx(activation, abs=1e-4)
+        if largest[place] > 0:
+            assert each["activation_ratio"] == pytest.approx(activation / largest[place].item(), abs=1e-4)
+        assert each["total_variation"] == pytest.approx(total_variation(picture).item(), abs=1e-5)
+        assert each["spectral_slope"] == pytest.approx(spectral_slope(picture).item(), abs=1e-3)
+        distances = (features(picture) - features(images)).norm(dim=1)
+        assert each["nearest_natural"] == pytest.approx(distances.min().item(), abs=1e-3)
+    for space in SPACES:
+        for name in MEASURES:
+            values = [each[name] for each in found["pictures"] if each["space"] == space and each[name] is not None]
+            assert found["medians"][space][name] == pytest.approx(np.median(values))
+    assert not Path("runs").exists()
+
+
+def test_one_by_one_is_the_same(command: list[str]):
+    units = ["--units", '["0:0-4"]', "--maximizer.repeats", "2"]
+    assert main([*command, *units, "--output_dir", "together"]) == 0
+    assert main([*command, *units, "--output_dir", "alone", "--batch_size", "1"]) == 0
+    together, alone = content("together")["pictures"], content("alone")["pictures"]
+    assert [each["repeat"] for each in together] == [*[0] * 5, *[0, 1] * 20]
+    # Float error may round a pixel of 8 bits to the next.
+    for one, two in zip(together, alone, strict=True):
+        for name, value in one.items():
+            same = pytest.approx(value, rel=0.03, abs=0.03) if isinstance(value, float) else value
+            assert two[name] == same, (name, one)
+
+
+def test_a_second_run_makes_what_is_missing(command: list[str]):
+    units = ["--units", '["8:0-1"]']
+    assert main([*command, *units]) == 0
+    expected = content()
+    files = {path: path.stat().st_mtime_ns for path in Path("comparison").glob("*/8/*.png")}
+    assert len(files) == 8
+    Path("comparison/latent/8/1.png").unlink()
+    Path("comparison/comparison.json").unlink()
+    assert main([*command, *units]) == 0
+    assert content() == expected
+    again = {path for path, time in files.items() if path.stat().st_mtime_ns != time}
+    assert again == {Path("comparison/latent/8/1.png")}
+    # Another decoder is another space of the same name.
+    assert main([*command, *units, "--spaces.latent.prior", "0.1"]) == 0
+    changed = {path for path, time in files.items() if path.stat().st_mtime_ns != time}
+    assert changed == {Path("comparison/latent/8/0.png"), Path("comparison/latent/8/1.png")}
+
+
+def test_the_budget_is_the_same_in_all_spaces(command: list[str]):
+    assert main([*command, "--units", '["8:0"]', "--maximizer.seed", "4"]) == 0
+    settings = {}
+    for space in SPACES:
+        (record,) = json.loads(Path("comparison", space, "features.json").read_text())
+        settings[space] = record["settings"]
+        assert record["settings"].pop("image")["class"].lower().startswith(space)
+        decay = record["settings"]["optimizer"].pop("weight_decay")
+        assert (decay > 0) == (space == "fourier")
+    assert all(each == settings["pixel"] for each in settings.values())
+
+
+def test_bad_input_ends_in_one_line(command: list[str], trained: dict[str, Path], capsys: pytest.CaptureFixture[str]):
+    small, without_data = str(trained["small"]), [text for text in command if text not in DATA]
+    units = ["--units", '["8:0"]']
+    for arguments, message in (
+        ([*without_data, *units], "compare needs natural images to compare with: give --data"),
+        ([*command, *units, "--spaces", "{}"], "no spaces to compare; give some"),
+        (command, "no units are given"),
+        ([*command, "--units", '["8:0-10"]'], "no unit 10 in layer '8', which has 10 units"),
+        ([*command, "--units", '["88:0"]'], "no layer '88' in Small"),
+        (
+            [*command, *units, "--spaces.latent.decoder", small],
+            f"space 'latent': the decoder '{small}' makes pictures of shape (3, 16, 16), and the network takes "
+            "(3, 32, 32)",
+        ),
+        ([*command, *units, "--spaces.latent.decoder", str(trained["classifier"])], "is no checkpoint of a VAE"),
+        ([*command, *units, "--spaces.raw", "RawInput"], "space 'raw': RawInput makes no pictures in [0, 1]"),
+        ([*command, *units, "--n_images", "1"], "n_images=1: must be at least 2"),
+        ([*command, *units, "--batch_size", "0"], "batch_size=0: must be at least 1"),
+        ([*command, *units, "--output_dir", f"{small}/out"], "cannot write to the folder"),
+    ):
+        assert main(arguments) == 1, arguments
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        assert message in line
+    assert not list(Path().rglob("*.png"))
