@@ -90,6 +90,11 @@ class VisualizationCallback(EpochPictures):
             raise InputError("VisualizationCallback: no units are given; name at least one, for example 'conv2:0-15'")
         self._ranges = [UnitRange.parse(unit) for unit in self.units]
         self.maximizer = maximizer if maximizer is not None else Maximizer()
+        if any(coupling.across == "units" for coupling in self.maximizer.couplings):
+            raise InputError(
+                "VisualizationCallback splits the units over devices, and cannot couple them as Alignment does; leave "
+                "it out, or use Maximizer.maximize"
+            )
         self.warm_start = warm_start
         self.warm_steps = warm_steps if warm_steps is not None else math.ceil(self.maximizer.steps / 4)
         self.image_shape = image_shape

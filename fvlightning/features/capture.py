@@ -56,7 +56,8 @@ class Activation:
             return cls(values.movedim(2, 1), prefix_tokens)
         if values.ndim == 4 and channels_last is not None and channels_last(values.shape[1:]):
             return cls(values.movedim(3, 1))
-        return cls(values)
+        # Of networks that have their channels last in memory, too: objectives need not know of it.
+        return cls(values.contiguous())
 
     @property
     def n_units(self) -> int:

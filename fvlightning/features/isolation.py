@@ -48,7 +48,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        if any(_is_compiled(module) for module in training):
+        if any(is_compiled(module) for module in training):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
             for module in training:
@@ -63,7 +63,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
                 parameter.requires_grad_(True)
 
 
-def _is_compiled(module: nn.Module) -> bool:
+def is_compiled(module: nn.Module) -> bool:
     """Whether `torch.compile` was applied. Asked first: setting a stance imports the compiler, which takes seconds."""
     return getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
 

@@ -38,6 +38,8 @@ class Optimization:
     Args:
         settings: How the pictures are made.
         network: Any module that takes pictures.
+        quick: A copy of it that takes less time (`inference_copy`), or the network itself. The steps are made with this
+            one; what is reported of a picture is what the network itself gives.
         jobs: The pictures.
         part: Their size, and how many steps are made at most: the whole, or one round of several.
         failed: ``(B,)``, whether a picture has failed in an earlier round, and stays as it is. Default: none has.
@@ -50,6 +52,7 @@ class Optimization:
         self,
         settings: "Maximizer",
         network: nn.Module,
+        quick: nn.Module,
         jobs: Sequence[Job],
         part: Round,
         failed: Sequence[bool] | None = None,
@@ -62,6 +65,7 @@ class Optimization:
         self._shape = part.image_shape
         layers = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in settings.couplings)]
         self._capture = Capture(network, frozenset().union(*layers))
+        self._quick_capture = Capture(quick, self._capture.layers)
         self._device = device
         self._failed = torch.tensor(failed if failed is not None else [False] * len(jobs), device=device)
         self._score_jobs(range(len(jobs)))
@@ -91,9 +95,11 @@ class Optimization:
         tracker = Tracker(self._rows.batch, steps, settings.patience, settings.min_delta, going_on)
         tracker.failed |= self._failed
         tracker.stopped |= self._failed
+        # Noise is judged in vain: it is never the best.
+        first_judged = 0 if any(job.start is not None for job in self._jobs) else _CHECK_EVERY
         for step in range(steps):
             if step % _CHECK_EVERY == 0:
-                if n_stopped := self._drop_stopped(tracker):
+                if n_stopped := self._drop_stopped(tracker, step >= first_judged):
                     on_step(n_stopped * (steps - step))
                 if not len(tracker.active):
                     return self._features(tracker)
@@ -163,7 +169,7 @@ class Optimization:
 
     def _judge(self, pictures: Tensor, views: Tensor, scorer: Scorer) -> tuple[Tensor, Tensor]:
         """Return the pictures' scores ``(B,)``, each the mean of its views', and these with penalties and couplings."""
-        activations = self._capture(views.to(self._network_dtype))
+        activations = self._quick_capture(views.to(self._network_dtype))
         scores = scorer(activations).to(pictures.dtype).reshape(len(pictures), -1).mean(1)
         totals = scores
         for penalty in self._settings.penalties:
@@ -179,11 +185,11 @@ class Optimization:
             pictures = self._settings.image(self._rows.batch, self._shape)
             tracker.offer(self._rows.batch, self._judge(pictures, pictures, self._scorer)[1])
 
-    def _drop_stopped(self, tracker: Tracker) -> int:
-        """Judge the clean pictures where that is due, and leave out those that have stopped. Return their number."""
+    def _drop_stopped(self, tracker: Tracker, judge: bool) -> int:
+        """Judge the clean pictures where that is needed, and leave out those that have stopped. Return their number."""
         running = tracker.running()
         n_stopped = len(self._rows.batch) - len(running)
-        if self._settings.robustness or n_stopped:
+        if (self._settings.robustness and judge) or n_stopped:
             self._offer_clean(tracker)
         if n_stopped:
             gone = sorted(set(range(len(self._rows.batch))) - set(running))

@@ -63,6 +63,7 @@ def list_jobs_of_rounds(
 def run_rounds(
     settings: "Maximizer",
     network: nn.Module,
+    quick: nn.Module,
     jobs: Sequence[Job],
     rounds: Sequence[Round],
     on_step: Callable[[int], None],
@@ -75,6 +76,7 @@ def run_rounds(
     Args:
         settings: How the pictures are made.
         network: Any module that takes pictures, frozen.
+        quick: As of `Optimization`.
         jobs: The pictures; all of them have a start, or those that have one begin anew if there are several rounds.
         rounds: Their rounds.
         on_step: Called with the number of pictures that made a step, or need not make it any more.
@@ -85,13 +87,13 @@ def run_rounds(
         jobs = [replace(job, start=None) for job in jobs]
     given = _given_start(settings, rounds[0])
     jobs = [replace(job, start=given) if job.start is None else job for job in jobs]
-    features = Optimization(settings, network, jobs, rounds[0]).run(on_step)
+    features = Optimization(settings, network, quick, jobs, rounds[0]).run(on_step)
     for before, after in pairwise(rounds):
         parameters = torch.stack([feature.parameters for feature in features])
         starts = settings.image.resize(parameters, before.image_shape, after.image_shape, after.blur)
         jobs = [replace(job, start=start) for job, start in zip(jobs, starts, strict=True)]
         failed = [feature.status == "non-finite" for feature in features]
-        made = Optimization(settings, network, jobs, after, failed).run(on_step)
+        made = Optimization(settings, network, quick, jobs, after, failed).run(on_step)
         features = [_joined(earlier, later) for earlier, later in zip(features, made, strict=True)]
     return features
 

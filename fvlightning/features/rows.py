@@ -61,10 +61,11 @@ class OptimizedRows:
             self._scales = torch.maximum(self._scales, rms)
             gradients = gradients / self._scales.clamp(min=1e-30).reshape(-1, *[1] * (gradients.ndim - 1))
         if len(self._slots) == 1:
-            self._slots[0].grad = gradients.reshape_as(self._slots[0])
+            # In the batch's own layout: fused optimisers go through the memory of both side by side.
+            self._slots[0].grad = gradients.reshape_as(self._slots[0]).contiguous()
         else:
             for slot, gradient in zip(self._slots, gradients.unbind(), strict=True):
-                slot.grad = gradient
+                slot.grad = gradient.contiguous()
         self._optimizer.step()
         if self._schedule is not None:
             self._schedule.step()

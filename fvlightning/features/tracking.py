@@ -52,11 +52,12 @@ class Tracker:
             totals: ``(b,)``, the scores less the penalties.
             gradients: ``(b, ...)`` of the totals to the parameters.
         """
-        flat = gradients.flatten(1)
-        finite = totals.isfinite() & flat.isfinite().all(1)
+        # Of what is not finite it is not, either: one pass over the gradients tells all that is asked of them.
+        largest = gradients.flatten(1).abs().amax(1)
+        finite = totals.isfinite() & largest.isfinite()
         running = ~self.stopped[self.active]
         self.history[step, self.active] = scores
-        self.moved[self.active] |= (flat != 0).any(1)
+        self.moved[self.active] |= largest != 0
         self.failed[self.active] |= running & ~finite
         self.stopped[self.active] |= ~finite
         self.steps_made[self.active] += running

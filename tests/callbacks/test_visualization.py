@@ -18,7 +18,7 @@ from torch import nn
 
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.errors import InputError
-from fvlightning.features import L2, Feature, FourierImage, Maximizer, RawInput
+from fvlightning.features import L2, Alignment, Feature, FourierImage, Maximizer, RawInput
 
 UNITS = ["conv:*", "fc:0-2", "-fc:3"]
 
@@ -253,6 +253,8 @@ def test_settings_out_of_range() -> None:
         VisualizationCallback(["fc:0", ""])
     with pytest.raises(InputError, match=r"every_n_epochs=0\): must be at least 1"):
         VisualizationCallback(["fc:0"], every_n_epochs=0)
+    with pytest.raises(InputError, match="cannot couple them as Alignment does"):
+        VisualizationCallback(UNITS, Maximizer(couplings=[Alignment()]))
     with pytest.raises(InputError, match=r"warm_steps=0\): must be at least 1"):
         VisualizationCallback(["fc:0"], warm_steps=0)
     with pytest.warns(UserWarning, match="no effect with warm_start=False"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fvlightning.features import Feature, FourierImage, Image, Maximizer, PixelImage, RawInput
+from fvlightning.features import Feature, Image, Maximizer, PixelImage, RawInput
 
 SHAPE = (1, 28, 28)
 UNITS = "hidden:0-7"
@@ -74,7 +74,9 @@ def test_fourier_pictures_come_near_it_where_the_weights_are_smooth(mlp: nn.Modu
     smooth = nn.functional.interpolate(torch.randn(8, 1, 7, 7), size=(28, 28), mode="bilinear").flatten(1)
     with torch.no_grad():
         mlp.hidden.weight[:8] = smooth / 28
-    for feature in Maximizer(300, image=FourierImage(), robustness=[]).maximize(mlp, [UNITS], SHAPE):
+    for feature in Maximizer(300, robustness=[], optimizer=partial(torch.optim.Adam, lr=0.05)).maximize(
+        mlp, [UNITS], SHAPE
+    ):
         weights, bias = weights_of(mlp, feature)
         assert feature.score == pytest.approx(bias + weights.clamp(min=0).sum().item(), rel=0.1)
 
@@ -85,7 +87,7 @@ def test_root_mean_square_of_a_first_convolution_shows_its_kernel():
     stripes = torch.tensor([[-1.0, 2.0, -1.0]]).expand(3, 3)
     with torch.no_grad():
         network[0].weight[:] = stripes
-    maximizer = Maximizer(200, image=FourierImage(), robustness=[], pooling="rms")
+    maximizer = Maximizer(200, robustness=[], pooling="rms", optimizer=partial(torch.optim.Adam, lr=0.05))
     (feature,) = maximizer.maximize(network, ["0:0"], (1, 12, 12))
     along, across = feature.image.diff(dim=1).abs().mean(), feature.image.diff(dim=2).abs().mean()
     assert across > 2 * along

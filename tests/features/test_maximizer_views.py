@@ -1,5 +1,8 @@
 """Several views of each picture a step, and pictures on their way."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -76,8 +79,10 @@ def test_settings_tell_views_and_open_relus_apart():
 @pytest.mark.parametrize("robustness", [[], [RandomAffine()]])
 def test_snapshots_are_what_a_shorter_run_ends_with(wide_cnn: nn.Module, robustness: list[View]):
     steps = [1, 7, 32, 500]
-    features = Maximizer(32, robustness=robustness, snapshots=steps).maximize(wide_cnn, "fc:0-2", SHAPE)
-    plain = Maximizer(32, robustness=robustness).maximize(wide_cnn, "fc:0-2", SHAPE)
+    # At a rate that does not depend on the number of steps.
+    settings: dict[str, Any] = {"robustness": robustness, "optimizer": partial(torch.optim.Adam, lr=0.05)}
+    features = Maximizer(32, **settings, snapshots=steps).maximize(wide_cnn, "fc:0-2", SHAPE)
+    plain = Maximizer(32, **settings).maximize(wide_cnn, "fc:0-2", SHAPE)
     for feature, other in zip(features, plain, strict=True):
         assert list(feature.snapshots) == [1, 7, 32], "those that were made, in order"
         assert other.snapshots == {}
@@ -88,14 +93,15 @@ def test_snapshots_are_what_a_shorter_run_ends_with(wide_cnn: nn.Module, robustn
     for step in (1, 7):
         pictures = [feature.snapshots[step] for feature in features]
         for feature, picture in zip(
-            Maximizer(step, robustness=robustness).maximize(wide_cnn, "fc:0-2", SHAPE), pictures, strict=True
+            Maximizer(step, **settings).maximize(wide_cnn, "fc:0-2", SHAPE), pictures, strict=True
         ):
             if feature.best_step == step:
                 assert (feature.image - picture).abs().max() < 2 / 255
 
 
 def test_a_picture_that_has_stopped_stays_in_the_snapshots_as_it_was(wide_cnn: nn.Module):
-    settings = {"patience": 3, "min_delta": 0.01, "robustness": [], "image": PixelImage()}
+    optimizer = partial(torch.optim.Adam, lr=0.05)
+    settings = {"patience": 3, "min_delta": 0.01, "robustness": [], "image": PixelImage(), "optimizer": optimizer}
     with torch.no_grad():
         wide_cnn.fc.weight[0] *= 1000  # goes on, while the others do not improve by as much
         wide_cnn.fc.weight[1:] /= 1000

@@ -66,7 +66,7 @@ def test_a_power_asks_for_little_besides_the_direction(cnn: nn.Module):
     vector = torch.tensor([1.0, -1.0, 0.5, 0.2])
 
     def cosine(power: float) -> float:
-        (feature,) = Maximizer(60).maximize(cnn, Direction("conv", vector, power), (1, 8, 8))
+        (feature,) = Maximizer(60, robustness=[]).maximize(cnn, Direction("conv", vector, power), (1, 8, 8))
         with torch.no_grad():
             maps = cnn.conv(feature.image[None]).flatten(2)[0]
         return float(torch.cosine_similarity(maps, vector[:, None], dim=0).mean())

@@ -247,3 +247,13 @@ def test_settings_out_of_range_are_refused(view: type[View], settings: dict[str,
     (name,) = settings
     with pytest.raises(InputError, match=rf"{view.__name__}\({name}="):
         view(**settings)
+
+
+@pytest.mark.parametrize(("size", "shortest"), [(16, 0.9), (100, 0.64), (400, 0.35)])
+def test_crops_of_small_pictures_are_not_smaller_than_so_many_pixels(size: int, shortest: float):
+    crop = RandomResizedCrop(side=(0.35, 1.1), smallest=64)
+    _, sides = crop.part(torch.rand(2000, 3), size)
+    assert sides.min().item() == pytest.approx(shortest, abs=0.01)
+    assert sides.max().item() == pytest.approx(1.1, abs=0.01)
+    with pytest.raises(InputError, match=r"RandomResizedCrop\(smallest=-1\)"):
+        RandomResizedCrop(smallest=-1)

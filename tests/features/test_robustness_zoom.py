@@ -45,7 +45,7 @@ def test_the_part_becomes_smaller_over_the_run(progress: float, side: float):
 def test_middles_and_sides_are_normal():
     view = ZoomingCrop((0.4, 0.1), side_std=0.1, center_std=0.05)
     draws = torch.rand(3000, view.n_draws, generator=torch.Generator().manual_seed(0))
-    middles, sides = view.at(0).part(draws[:, :3])
+    middles, sides = view.at(0).part(draws[:, :3], 8)
     # Of numbers from -1 to 1 over the side: a share of the side is half as much.
     torch.testing.assert_close(middles.mean(0) / 2, torch.zeros(2), atol=0.004, rtol=0)
     torch.testing.assert_close(middles.std(0) / 2, torch.full((2,), 0.05), atol=0.003, rtol=0)
@@ -57,7 +57,7 @@ def test_middles_and_sides_are_normal():
 def test_the_side_stays_within_the_picture():
     for side, std in ((1.0, 0.5), (0.05, 3.0)):
         view = ZoomingCrop((side, side), side_std=std)
-        _, sides = view.part(torch.rand(500, 3))
+        _, sides = view.part(torch.rand(500, 3), 8)
         assert sides.min() > 0
         assert sides.max() <= 1
 

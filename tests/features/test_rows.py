@@ -111,3 +111,14 @@ def test_optimisers_that_cannot_do_it_are_refused(optimizer: OptimizerCallable):
 def test_settings_that_the_optimiser_refuses_are_told():
     with pytest.raises(InputError, match="Invalid learning rate"):
         OptimizedRows(torch.zeros(2, 3), partial(optim.Adam, lr=-1.0))
+
+
+def test_gradients_may_lie_in_memory_otherwise_than_the_batch():
+    start, gradients = torch.randn(3, 2, 4, 5), torch.randn(3, 2, 4, 5)
+    strided = gradients.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
+    moved = []
+    for given in (gradients, strided):
+        rows = OptimizedRows(start, partial(optim.AdamW, lr=0.1, fused=True))
+        rows.step(given)
+        moved.append(rows.batch.detach().clone())
+    torch.testing.assert_close(moved[0], moved[1])

@@ -23,6 +23,7 @@ SCHEDULES: dict[str, Any] = {
     "one cycle": partial(lr_scheduler.OneCycleLR, max_lr=0.2, total_steps=9),
     "ours": partial(CosineWithWarmup, warmup=2),
 }
+constant_rate = partial(lr_scheduler.ConstantLR, factor=1.0)
 
 
 def rates(scheduler: Any, steps: int) -> list[float]:
@@ -51,6 +52,16 @@ def test_a_warm_up_longer_than_all_steps_only_rises():
     assert rates(partial(CosineWithWarmup, warmup=10), 3) == pytest.approx([0.05, 0.1, 0.15], abs=1e-6)
 
 
+def test_the_warm_up_is_a_quarter_of_the_steps_by_default_and_ten_at_most():
+    for steps, warmup in ((3, 0), (8, 2), (60, 10)):
+        assert rates(CosineWithWarmup, steps) == rates(partial(CosineWithWarmup, warmup=warmup), steps)
+
+
+def test_the_default_optimiser_has_a_schedule_and_a_given_one_a_constant_rate():
+    assert Maximizer(8).settings["scheduler"] == {"class": "CosineWithWarmup", "warmup": 2, "steps": 8}
+    assert Maximizer(8, optimizer=partial(optim.Adam, lr=0.05)).settings["scheduler"] is None
+
+
 def test_a_number_of_steps_that_is_given_stays():
     given, own = (rates(partial(CosineWithWarmup, warmup=1, steps=steps), 6) for steps in (3, None))
     assert given[3:] == pytest.approx([0, 0, 0], abs=1e-6)
@@ -63,7 +74,7 @@ def test_pictures_with_a_schedule_stand_alone(wide_cnn: nn.Module, name: str):
     together = maximizer.maximize(wide_cnn, "fc:*", (1, 12, 12))
     alone = maximizer.maximize(wide_cnn, "fc:3", (1, 12, 12))[0]
     torch.testing.assert_close(alone.parameters, together[3].parameters, atol=1e-4, rtol=0)
-    constant = Maximizer(8, image=PixelImage()).maximize(wide_cnn, "fc:3", (1, 12, 12))[0]
+    constant = Maximizer(8, scheduler=constant_rate, image=PixelImage()).maximize(wide_cnn, "fc:3", (1, 12, 12))[0]
     assert not torch.allclose(constant.parameters, alone.parameters, atol=1e-3)
 
 
@@ -83,7 +94,7 @@ def test_rows_that_leave_do_not_disturb_the_schedule():
 def test_settings_tell_schedules_apart_and_are_plain():
     described = [
         Maximizer(8, scheduler=scheduler).settings["scheduler"]
-        for scheduler in (None, *SCHEDULES.values(), partial(CosineWithWarmup, warmup=3))
+        for scheduler in (constant_rate, *SCHEDULES.values(), partial(CosineWithWarmup, warmup=3))
     ]
     assert len({json.dumps(one, sort_keys=True) for one in described}) == len(described)
     assert described[-1] == {"class": "CosineWithWarmup", "warmup": 3, "steps": 8}

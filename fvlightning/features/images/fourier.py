@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -39,6 +40,12 @@ class FourierImage(Image):
         self.decorrelate = decorrelate
         self.max_rms = check_max_rms("FourierImage", max_rms)
 
+    @property
+    @override
+    def weight_decay(self) -> float:
+        # Where light is bounded, contrast is, too.
+        return 0.3 if self.max_rms is None else 0.0
+
     @override
     def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
         channels, height, width = image_shape
@@ -74,6 +81,12 @@ class FourierImage(Image):
 
     def _scale(self, image_shape: Sequence[int], device: torch.device) -> Tensor:
         height, width = image_shape[-2:]
+        return _scales(height, width, self.decay, device)
+
+
+@lru_cache(maxsize=16)  # asked for at every step
+def _scales(height: int, width: int, decay: float, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # or it would be of no use to those who want gradients
         bounded = frequencies(height, width, device).clamp(min=1 / max(width, height))
-        scale: Tensor = (width * height) ** 0.5 / bounded**self.decay
-        return scale[..., None]
+        scales: Tensor = (width * height) ** 0.5 / bounded**decay
+        return scales[..., None]

@@ -43,7 +43,7 @@ class RandomAffine(Warp):
         self.scale = tuple(scale)
 
     @override
-    def part(self, draws: Tensor) -> tuple[Tensor, Tensor]:
+    def part(self, draws: Tensor, shorter: int) -> tuple[Tensor, Tensor]:
         sides = 1 / between(draws[:, 2], (self.scale[0], self.scale[1]))
         return amounts(draws[:, :2]) * 2 * self.shift, sides
 

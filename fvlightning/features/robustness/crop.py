@@ -23,6 +23,8 @@ class RandomResizedCrop(Warp):
         degrees: Largest rotation, either way.
         border: What is seen outside of the picture: ``"reflection"``, ``"border"`` (the nearest pixel) or ``"grey"``.
         flip: Whether every other view, by chance, is mirrored left to right.
+        smallest: No part has a side of fewer pixels than this, unless it has nine tenths of the side: there is little
+            to see in the details of small pictures, and this makes one setting serve 28 pixels and 224.
 
     Raises:
         InputError: A setting is out of its range.
@@ -34,13 +36,18 @@ class RandomResizedCrop(Warp):
         degrees: float = 0.0,
         border: Border = "reflection",
         flip: bool = False,
+        smallest: int = 0,
     ) -> None:
         super().__init__(degrees, border, flip)
         if not (len(side) == 2 and 0 < side[0] <= side[1] and math.isfinite(side[1])):
             raise InputError(f"RandomResizedCrop(side={side}): smallest and largest share of the side, greater than 0")
+        if smallest < 0:
+            raise InputError(f"RandomResizedCrop(smallest={smallest}): a number of pixels, at least 0")
         self.side = tuple(side)
+        self.smallest = smallest
 
     @override
-    def part(self, draws: Tensor) -> tuple[Tensor, Tensor]:
-        sides = between(draws[:, 2], (self.side[0], self.side[1]))
+    def part(self, draws: Tensor, shorter: int) -> tuple[Tensor, Tensor]:
+        largest = self.side[1]
+        sides = between(draws[:, 2], (min(max(self.side[0], min(self.smallest / shorter, 0.9)), largest), largest))
         return amounts(draws[:, :2]) * (1 - sides).abs()[:, None], sides

@@ -68,7 +68,7 @@ def uniform_fields(draws: Tensor, shape: Sequence[int]) -> Tensor:
     keys = (draws * 2**24).to(torch.int32)
     counters = torch.arange(math.prod(shape), dtype=torch.int32, device=draws.device)
     hashed = _hash(_hash(counters + 0x3C6EF372 + keys[:, :1]) ^ keys[:, 1:])
-    return (_shift(hashed, 8).to(draws.dtype) / 2**24).reshape(-1, *shape)
+    return _shift(hashed, 8).to(draws.dtype).div_(2**24).reshape(-1, *shape)
 
 
 def normal_fields(draws: Tensor, shape: Sequence[int]) -> Tensor:
@@ -83,19 +83,20 @@ def normal_fields(draws: Tensor, shape: Sequence[int]) -> Tensor:
     """
     n_numbers = math.prod(shape)
     radii, angles = uniform_fields(draws, (2, (n_numbers + 1) // 2)).unbind(1)
-    # 1 - u is in (0, 1], of which the logarithm is finite.
-    radii, angles = (-2 * torch.log1p(-radii)).sqrt(), 2 * math.pi * angles
+    # 1 - u is exact, and in (0, 1], of which the logarithm is finite. `torch.log1p` takes eight times as long.
+    radii, angles = (1 - radii).log_().mul_(-2).sqrt_(), 2 * math.pi * angles
     fields = torch.cat([radii * angles.cos(), radii * angles.sin()], dim=1)
     return fields[:, :n_numbers].reshape(-1, *shape)
 
 
 def _hash(numbers: Tensor) -> Tensor:
     """Mix the bits of 32-bit numbers: 'lowbias32' of https://github.com/skeeto/hash-prospector."""
-    numbers = (numbers ^ _shift(numbers, 16)) * 0x7FEB352D
-    numbers = (numbers ^ _shift(numbers, 15)) * (0x846CA68B - 2**32)
-    return numbers ^ _shift(numbers, 16)
+    # In place, but for the first: fresh memory for as many numbers costs more than the arithmetic.
+    numbers = (numbers ^ _shift(numbers, 16)).mul_(0x7FEB352D)
+    numbers.bitwise_xor_(_shift(numbers, 15)).mul_(0x846CA68B - 2**32)
+    return numbers.bitwise_xor_(_shift(numbers, 16))
 
 
 def _shift(numbers: Tensor, places: int) -> Tensor:
     # The shift of signed numbers repeats their sign, which is masked.
-    return (numbers >> places) & ((1 << (32 - places)) - 1)
+    return (numbers >> places).bitwise_and_((1 << (32 - places)) - 1)

@@ -36,11 +36,12 @@ class Warp(View):
         self.flip = flip
 
     @abstractmethod
-    def part(self, draws: Tensor) -> tuple[Tensor, Tensor]:
+    def part(self, draws: Tensor, shorter: int) -> tuple[Tensor, Tensor]:
         """Return which part of each picture is seen.
 
         Args:
             draws: ``(B, 3)``, uniform in [0, 1).
+            shorter: The shorter side of the pictures, in pixels.
 
         Returns:
             Where its middle is, ``(B, 2)``, across and down, from -1 to 1 over the picture; and its side, ``(B,)``, as
@@ -54,7 +55,7 @@ class Warp(View):
 
     @override
     def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
-        shifts, sides = self.part(draws[:, :3])
+        shifts, sides = self.part(draws[:, :3], min(pictures.shape[-2:]))
         angles = amounts(draws[:, 3]) * math.radians(self.degrees)
         flipped = draws[:, 4] < 0.5 if self.flip else None
         return warp_affine(pictures, shifts, sides, angles, flipped, self.border)

@@ -58,6 +58,6 @@ class ZoomingCrop(Warp):
         return now
 
     @override
-    def part(self, draws: Tensor) -> tuple[Tensor, Tensor]:
+    def part(self, draws: Tensor, shorter: int) -> tuple[Tensor, Tensor]:
         sides = self.side[0] * (1 + self.side_std * normal(draws[:, 2]))
         return 2 * self.center_std * normal(draws[:, :2]), sides.clamp(_SMALLEST_SIDE, 1)

@@ -1,0 +1,122 @@
+"""A copy of a network that gives the same, in less time."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+
+import torch
+from torch import Tensor, nn
+
+from fvlightning.features.capture import Activations, Capture, device_and_dtype, find_layer
+from fvlightning.features.folding import FoldedBatchNorm2d, Pairing, folded, has_plain_weight
+from fvlightning.features.isolation import is_compiled
+from fvlightning.features.strided import StridedConv2d
+from fvlightning.features.units import LayerCall
+
+# The largest difference, in roundings of the largest activation of a layer.
+_ROUNDING = 1024
+
+# A network none of whose convolutions takes and gives so many channels gains nothing by having them last.
+_FEWEST_CHANNELS = 16
+
+
+def inference_copy(
+    network: nn.Module, layers: Collection[LayerCall], image_shapes: Iterable[Sequence[int]]
+) -> nn.Module:
+    """Return a copy of a frozen network, for the gradients of some layers to the picture.
+
+    In the copy batch norms are folded into the convolutions before them, if no wanted layer lies between; the weights
+    of convolutions have their channels last, which makes all that follows have them last; and the first convolution
+    computes its gradient by phases (`StridedConv2d`). Modules have the same paths, run the same code, and share all
+    weights that are not changed. The copy is tried on a random picture: where it does not give what the network gives,
+    up to rounding, or cannot be made, the network itself is returned. So it is where nothing can be gained.
+
+    It knows nothing of what becomes of the network's weights later on.
+
+    Args:
+        network: Any module that takes pictures, frozen (`fvlightning.features.isolation.frozen`).
+        layers: What is wanted. What lies behind the last of them is left as it is.
+        image_shapes: Sizes ``(C, H, W)`` of the pictures.
+    """
+    device, dtype = device_and_dtype(network)
+    if device.type != "cpu" or dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
+        return network
+    if any(isinstance(module, torch.jit.ScriptModule) or is_compiled(module) for module in network.modules()):
+        return network
+    shapes = dict.fromkeys(tuple(shape) for shape in image_shapes)
+    pictures = [torch.rand(1, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype) for shape in shapes]
+    pairing = Pairing({find_layer(network, layer.layer) for layer in layers})
+    capture = Capture(network, layers)
+    with torch.no_grad():
+        with pairing.watching(network):
+            expected = [capture(picture) for picture in pictures[:1]]
+        expected += [capture(picture) for picture in pictures[1:]]
+        for channels_last in (True, False):
+            # A network's own code may look at what was changed (`view` at the order in memory), and raise anything.
+            with suppress(Exception):
+                quick = _changed(network, pairing, channels_last)
+                if quick is not None and _gives(quick, pictures, expected, _ROUNDING * torch.finfo(dtype).eps):
+                    return quick
+    return network
+
+
+def _changed(network: nn.Module, pairing: Pairing, channels_last: bool) -> nn.Module | None:
+    """Return the copy with all that can be changed in it, or None if that is nothing."""
+    convolutions = list(filter(has_plain_weight, pairing.called))
+    if channels_last and max((min(c.in_channels, c.out_channels) for c in convolutions), default=0) < _FEWEST_CHANNELS:
+        return None
+    strided = list(filter(StridedConv2d.suits, convolutions))
+    kinds: dict[nn.Module, type[nn.Module]] = dict.fromkeys(strided, StridedConv2d)
+    kinds |= dict.fromkeys(pairing.pairs.values(), FoldedBatchNorm2d)
+    if not kinds and not channels_last:
+        return None
+    copies: dict[nn.Module, nn.Module] = {}
+    changed = _copied(network, kinds, copies)
+    for convolution in convolutions:
+        registered = copies[convolution]._parameters
+        weight = convolution.weight.detach()
+        if (norm := pairing.pairs.get(convolution)) is not None:
+            weight, bias = folded(convolution, norm)
+            registered["bias"] = nn.Parameter(bias, requires_grad=False)
+        if channels_last:
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        registered["weight"] = nn.Parameter(weight, requires_grad=False)
+    return changed
+
+
+def _copied(
+    module: nn.Module, kinds: Mapping[nn.Module, type[nn.Module]], copies: dict[nn.Module, nn.Module]
+) -> nn.Module:
+    """Return a copy of a module and of those in it, which shares all else: weights, settings, what they refer to.
+
+    Not `copy.deepcopy`, which would copy a LightningModule's trainer, too, with its data.
+
+    Args:
+        module: What is copied.
+        kinds: The classes of copies that are of another one.
+        copies: By their originals the copies that have been made; those that are made are added.
+    """
+    if module not in copies:
+        copies[module] = copy = object.__new__(kinds.get(module, type(module)))
+        registers = vars(nn.Module())
+        for name, value in vars(module).items():
+            # A module's registers of what it has, as weights and hooks, are the copy's own.
+            owned = name in registers and isinstance(value, dict | set)
+            copy.__dict__[name] = value.copy() if owned else value
+        for name, child in module._modules.items():
+            copy._modules[name] = None if child is None else _copied(child, kinds, copies)
+    return copies[module]
+
+
+def _gives(copy: nn.Module, pictures: Iterable[Tensor], expected: Iterable[Activations], rounding: float) -> bool:
+    """Whether a copy gives what is expected, but for differences of a share of the largest activation of a layer."""
+    for picture, activations in zip(pictures, expected, strict=True):
+        found = Capture(copy, activations)(picture)
+        for layer, activation in activations.items():
+            # Of a decision that is no number, too.
+            values, of_copy = activation.values.to(picture.dtype), found[layer].values.to(picture.dtype)
+            if of_copy.shape != values.shape:
+                return False
+            # What is not finite is not near anything.
+            if not bool(((of_copy - values).abs() <= rounding * values.abs().amax()).all()):
+                return False
+    return True
