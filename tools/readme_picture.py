@@ -1,6 +1,8 @@
-"""Joins the contact sheets of a run into the README's picture: a row for each layer, a column for each epoch.
+"""Joins contact sheets into a picture for the README, row by row.
 
-python tools/readme_picture.py runs/quickstart/version_0 .github/quickstart.png
+F=runs/quickstart/version_0/features
+python tools/readme_picture.py $F/epoch_000[018]/conv2.png $F/epoch_000[018]/fc2.png --columns 3 -o both.png
+python tools/readme_picture.py out/blocks.*.png out/classifier.png --columns 2 -o .github/imagenet.webp
 """
 
 import argparse
@@ -12,18 +14,12 @@ from PIL import Image as PILImage
 def main() -> None:
     """Read the sheets, join them, and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("picture", type=Path, help="where the picture goes")
-    parser.add_argument("--layers", nargs="+", default=["conv2", "fc2"])
-    parser.add_argument("--epochs", nargs="+", type=int, default=[0, 1, 8])
+    parser.add_argument("sheets", type=Path, nargs="+", help="the sheets, in order")
+    parser.add_argument("--columns", type=int, default=1, help="how many sheets stand beside each other")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="where the picture goes, PNG or WebP")
     settings = parser.parse_args()
-    rows = [
-        [
-            PILImage.open(settings.run / "features" / f"epoch_{epoch:04d}" / f"{layer}.png").convert("RGB")
-            for epoch in settings.epochs
-        ]
-        for layer in settings.layers
-    ]
+    sheets = [PILImage.open(path).convert("RGB") for path in settings.sheets]
+    rows = [sheets[first : first + settings.columns] for first in range(0, len(sheets), settings.columns)]
     width = max(sum(sheet.width for sheet in row) for row in rows)
     height = sum(max(sheet.height for sheet in row) for row in rows)
     joined = PILImage.new("RGB", (width, height), (255, 255, 255))
@@ -34,7 +30,10 @@ def main() -> None:
             joined.paste(sheet, (x, y))
             x += sheet.width
         y += max(sheet.height for sheet in row)
-    joined.quantize(64).save(settings.picture, optimize=True)
+    if settings.output.suffix == ".png":
+        joined.quantize(64).save(settings.output, optimize=True)
+    else:
+        joined.save(settings.output, quality=80)
 
 
 if __name__ == "__main__":

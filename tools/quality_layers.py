@@ -1,0 +1,86 @@
+"""Make pictures of channels of an ImageNet network's layers, and compare their activations with those of images.
+
+The pictures are made for tf_efficientnet_lite0. Of each layer the median over its channels is printed of
+
+- the activation of the clean picture, less the mean over natural images, over the largest of a natural image less the
+  same mean: more than 1 excites the channel more than any image does,
+- the same of random views of the picture (resized crop of .5-1 of the area, flip),
+- the slope of the logarithmic power spectrum, and the mean total variation, beside those of natural images.
+
+    python tools/quality_layers.py --images DATA/imagenet-sample --sheet sheet.png
+
+Settings are given as for `tools/quality.py`, whose networks these are.
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+
+import torch
+from quality import Judge, naturalness, random_crops, read_images, read_maximizer
+from torch import Tensor
+
+from fvlightning.features import Capture, Feature, LayerCall
+from fvlightning.output import contact_sheet
+
+LAYERS = ["blocks.1.0.conv_pw", "blocks.2.1.conv_pwl", "blocks.4.1.conv_pwl", "blocks.5.2.conv_pwl"]
+CHANNELS = [3, 7, 11, 15]
+_BATCH = 20
+
+
+def mean_activations(network: Judge, pictures: Tensor) -> dict[str, Tensor]:
+    """Return each layer's mean activations over positions, ``(B, C)``, of pictures ``(B, 3, H, W)``."""
+    capture = Capture(network, {LayerCall(f"network.{layer}") for layer in LAYERS})
+    with torch.no_grad():
+        parts = [capture(batch) for batch in torch.split(pictures, _BATCH)]
+    return {
+        layer: torch.cat([part[LayerCall(f"network.{layer}")].values.flatten(2).mean(2) for part in parts])
+        for layer in LAYERS
+    }
+
+
+def main() -> None:
+    """Make, compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--maximizer", type=Path, help="YAML file with the settings; default: the maximizer's own")
+    parser.add_argument("--channels", type=int, nargs="+", default=CHANNELS)
+    parser.add_argument("--side", type=int, default=224, help="side of the pictures, in pixels")
+    parser.add_argument("--steps", type=int, help="other than the settings'")
+    parser.add_argument("--images", type=Path, required=True, help="folder of natural images to compare with")
+    parser.add_argument("--sheet", type=Path, help="where the contact sheet goes, a PNG file")
+    arguments = parser.parse_args()
+    maximizer = read_maximizer(arguments.maximizer, {"steps": arguments.steps} if arguments.steps else {})
+    network = Judge(0)
+    images = read_images(arguments.images, arguments.side)
+    natural = mean_activations(network, torch.stack(images))
+    shape = (3, arguments.side, arguments.side)
+    shown: list[Feature] = []
+    print("| layer | clean / natural maximum | views / natural maximum | slope | TV |\n| --- | --- | --- | --- | --- |")
+    for layer in LAYERS:
+        units = [f"network.{layer}:{channel}" for channel in arguments.channels]
+        features = maximizer.maximize(network, units, shape)
+        clean, seen = [], []
+        for channel, feature in zip(arguments.channels, features, strict=True):
+            of_channel = natural[layer][:, channel]
+            mean = float(of_channel.mean())
+            largest = float(of_channel.max()) - mean
+            views = random_crops(feature.image, arguments.side, torch.Generator().manual_seed(channel))
+            clean.append((feature.score - mean) / largest)
+            seen.append((float(mean_activations(network, views)[layer][:, channel].mean()) - mean) / largest)
+        slope, variation = naturalness([feature.image for feature in features])
+        print(
+            f"| {layer} | {statistics.median(clean):.2f} | {statistics.median(seen):.2f} | {slope:.2f} | "
+            f"{variation:.3f} |",
+            flush=True,
+        )
+        shown += features
+    slope, variation = naturalness(images)
+    print(f"| natural images | 1 | | {slope:.2f} | {variation:.3f} |")
+    if arguments.sheet:
+        pixels = [(f.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy() for f in shown]
+        labels = [f"{layer.rpartition('.')[0]}: {channel}" for layer in LAYERS for channel in arguments.channels]
+        contact_sheet(pixels, labels, columns=len(arguments.channels)).save(arguments.sheet)
+
+
+if __name__ == "__main__":
+    main()
