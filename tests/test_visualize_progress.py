@@ -13,6 +13,7 @@ from visualizing import COMMON
 
 from fvlightning.cli import main
 
+# Each batch takes longer than what lies between two refreshes of a bar.
 UNITS = ["--units", '["fc:*"]', "--batch_size=4"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:visualize without --ckpt_path"),
@@ -44,7 +45,7 @@ def test_in_a_terminal_pictures_are_counted(bar, monkeypatch):
     with monkeypatch.context() as patch, os.fdopen(theirs, "w") as terminal:
         patch.setattr(sys, "stderr", terminal)
         status = main(
-            [*COMMON, *UNITS, "--maximizer.steps=100", f"--trainer.callbacks=lightning.pytorch.callbacks.{bar}"]
+            [*COMMON, *UNITS, "--maximizer.steps=500", f"--trainer.callbacks=lightning.pytorch.callbacks.{bar}"]
         )
     reader.join()
     os.close(ours)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,7 +30,14 @@ def start(*arguments: str, program: tuple[str, ...] = ("-m", "fvlightning"), **o
     }
     command = [sys.executable, *program, *COMMON, *arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, env=environment, text=True, **{**streams, **options})
+
+    def answer_to_interrupts() -> None:
+        # A shell without job control has its background commands, the tests perhaps, ignore Ctrl+C.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        command, env=environment, text=True, preexec_fn=answer_to_interrupts, **{**streams, **options}
+    )
 
 
 def wait_for_pictures(process: subprocess.Popen[str], count: int, folder: str = "out") -> None:
