@@ -21,11 +21,12 @@ from fvlightning.analysis import (
 from fvlightning.analysis.comparison_files import write_comparison
 from fvlightning.analysis.spaces import NATURAL
 from fvlightning.callbacks.feature_writer import read_pixels
+from fvlightning.digests import digest_of_weights
 from fvlightning.features import Image, Maximizer, Objective, Unit
 from fvlightning.features.objectives import objective_of
 from fvlightning.output import check_writable, on_white, to_pixels
 from fvlightning.output.colors import Pixels
-from fvlightning.picture_runs import fingerprint, run_pictures
+from fvlightning.picture_runs import run_pictures
 
 
 def run_comparison(
@@ -90,7 +91,7 @@ def run_comparison(
         columns[name] = measure_pictures(model, objectives, places, pictures, natural, space, maximizer.batch_size)
     settings = {
         "model": type(getattr(model, "net", model)).__name__,
-        "weights": fingerprint(model),
+        "weights": digest_of_weights(model),
         "data": type(datamodule).__name__,
         "natural_images": len(natural.activations),
         "features": f"input of {space.layer}",

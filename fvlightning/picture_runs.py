@@ -1,6 +1,5 @@
 """Pictures of units as files, by a trainer: made where they are missing, kept where they are there."""
 
-import hashlib
 import signal
 import sys
 import warnings
@@ -9,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from fvlightning.callbacks.feature_writer import FeatureWriter, versions
+from fvlightning.digests import digest_of_weights
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Unit
 from fvlightning.visualizer import Visualizer, couples_units
@@ -43,7 +42,7 @@ def run_pictures(
     """
     common = {
         "model": type(getattr(model, "net", model)).__name__,
-        "weights": fingerprint(model),
+        "weights": digest_of_weights(model),
         "image_shape": list(shape),
         "versions": versions(),
     }
@@ -81,16 +80,6 @@ def report_pictures(records: Sequence[dict[str, Any]], folder: Path) -> None:
             f"{len(failed)} of {len(records)} pictures gave values that are not finite: {', '.join(failed[:8])}; the "
             "others are there"
         )
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """Return a hash of the weights, by which pictures of one state of a network are told from those of another."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if isinstance(tensor, torch.Tensor):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _predict(

@@ -13,8 +13,9 @@ from typing_extensions import override
 
 from fvlightning.autoencoder import Autoencoder
 from fvlightning.callbacks.pictures import EpochPictures
+from fvlightning.digests import digest_of_file
 from fvlightning.errors import InputError
-from fvlightning.features.images.codes import digest_of_file, load_autoencoder, measure_codes
+from fvlightning.features.images.codes import load_autoencoder, measure_codes
 from fvlightning.features.isolation import frozen, isolated_rng
 from fvlightning.output import contact_sheet, to_pixels
 

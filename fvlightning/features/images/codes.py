@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fvlightning.autoencoder import Autoencoder
 from fvlightning.checkpoints import read_checkpoint
+from fvlightning.digests import digest_of_file
 from fvlightning.errors import InputError
 from fvlightning.pickles import load_plain
 
@@ -76,8 +77,8 @@ def measure_codes(encoder: str | Path | nn.Module, pictures: Iterable[Tensor] | 
     Raises:
         InputError: There are fewer than two pictures; or as of `load_autoencoder`.
     """
-    digest = None if isinstance(encoder, nn.Module) else digest_of_file(encoder)
     module = encoder if isinstance(encoder, nn.Module) else load_autoencoder(encoder)
+    digest = None if isinstance(encoder, nn.Module) else digest_of_file(encoder)
     own = getattr(module, "encoder", module)
     flags = {part: part.training for part in own.modules()}
     device = next(own.parameters()).device
@@ -135,20 +136,6 @@ def load_autoencoder(path: str | Path) -> Autoencoder:
             f"'{path}' is no checkpoint of a VAE: its network is not that of VAEModule; give one that VAEModule saved"
         ) from error
     return network.eval()
-
-
-def digest_of_file(path: str | Path) -> str:
-    """Return a short fingerprint of a file's content, or an empty one if there is no such file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if Path(path).is_file() else ""
-
-
-def digest_of_weights(module: nn.Module) -> str:
-    """Return a short fingerprint of a module's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 class _Moments:

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from fvlightning.digests import digest_of_file
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
 from fvlightning.features.images.checks import check_max_rms
 from fvlightning.features.images.display import from_display, to_display
 from fvlightning.features.images.magnitude import natural_magnitude, resample_magnitude
-from fvlightning.features.images.magnitude_files import digest_of, load_magnitude
+from fvlightning.features.images.magnitude_files import load_magnitude
 
 
 class MagnitudeConstrainedImage(Image):
@@ -65,7 +66,7 @@ class MagnitudeConstrainedImage(Image):
             raise InputError(f"MagnitudeConstrainedImage(contrast={contrast}): must be greater than 0 and finite")
         self._measured = None if magnitude is None else load_magnitude(magnitude)
         self.magnitude = None if magnitude is None else str(magnitude)
-        self.digest = None if magnitude is None else digest_of(magnitude)
+        self.digest = None if magnitude is None else digest_of_file(magnitude)
         self.decay = decay
         self.contrast = contrast
         self.decorrelate = decorrelate

@@ -1,6 +1,5 @@
 """Magnitude spectra as files, read without running code."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -72,11 +71,6 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     text = content.get("settings") if isinstance(content, dict) else None
     settings: dict[str, Any] = json.loads(text) if isinstance(text, str) else {}
     return settings
-
-
-def digest_of(path: str | Path) -> str:
-    """Return a short fingerprint of a file's content."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def check_magnitude_name(path: Path) -> None:
