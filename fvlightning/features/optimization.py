@@ -91,15 +91,15 @@ class Optimization:
             on_step: Called with the number of pictures that made a step, or need not make it any more.
         """
         settings, steps, first_step = self._settings, self._part.steps, self._part.first_step
-        going_on = torch.tensor([job.start is not None for job in self._jobs], device=self._device)
-        tracker = Tracker(self._rows.batch, steps, settings.patience, settings.min_delta, going_on)
+        going_on = [job.start is not None for job in self._jobs]
+        presentable = torch.tensor(going_on, device=self._device)
+        tracker = Tracker(self._rows.batch, steps, settings.patience, settings.min_delta, presentable)
         tracker.failed |= self._failed
         tracker.stopped |= self._failed
-        # Noise is judged in vain: it is never the best.
-        first_judged = 0 if any(job.start is not None for job in self._jobs) else _CHECK_EVERY
         for step in range(steps):
             if step % _CHECK_EVERY == 0:
-                if n_stopped := self._drop_stopped(tracker, step >= first_judged):
+                # Noise is judged in vain: it is never the best.
+                if n_stopped := self._drop_stopped(tracker, judge=step > 0 or any(going_on)):
                     on_step(n_stopped * (steps - step))
                 if not len(tracker.active):
                     return self._features(tracker)
@@ -212,6 +212,9 @@ class Optimization:
         best_steps, steps_made = tracker.best_step.tolist(), tracker.steps_made.tolist()
         pictures, parameters, histories = (t.cpu() for t in (pictures, tracker.best_parameters, tracker.history.T))
         moved = tracker.moved.tolist()
+        # Penalties and open ReLUs move the picture of a unit that does not answer at all.
+        has_prior = self._settings.image.penalty(tracker.best_parameters) is not None
+        moved_anyway = bool(self._settings.penalties) or has_prior or self._settings.open_relu_steps > 0
         maps = self._importance.maps().cpu() if self._importance is not None else None
         features = []
         for row, (job, score) in enumerate(zip(self._jobs, scores.tolist(), strict=True)):
@@ -225,7 +228,7 @@ class Optimization:
                     history=history,
                     best_step=best_steps[row],
                     seed=self._settings.seed,
-                    status=self._status(failed[row], moved[row], history),
+                    status=_status(failed[row], moved[row], moved_anyway, history),
                     parameters=parameters[row].clone(),
                     settings=settings,
                     importance=maps[row].clone() if maps is not None else None,
@@ -234,14 +237,13 @@ class Optimization:
             )
         return features
 
-    def _status(self, failed: bool, moved: bool, history: Tensor) -> Status:
-        if failed:
-            return "non-finite"
-        # Penalties and open ReLUs move the picture of a unit that does not answer at all.
-        has_prior = self._settings.image.penalty(self._rows.batch.detach()) is not None
-        moved_anyway = bool(self._settings.penalties) or has_prior or self._settings.open_relu_steps > 0
-        unanswered = moved_anyway and len(history) > 1 and bool((history == history[0]).all())
-        return "ok" if moved and not unanswered else "dead"
+
+def _status(failed: bool, moved: bool, moved_anyway: bool, history: Tensor) -> Status:
+    """Return how a picture ended; `moved_anyway` says that it moves even if its unit does not answer."""
+    if failed:
+        return "non-finite"
+    unanswered = moved_anyway and len(history) > 1 and bool((history == history[0]).all())
+    return "ok" if moved and not unanswered else "dead"
 
 
 def _gradients(loss: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
