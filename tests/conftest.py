@@ -44,6 +44,12 @@ def draw_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.ui
     return pictures[order], labels[order]
 
 
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder: what a command writes goes there."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def mnist_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 640 training and 128 test digits in MNIST's files, laid out as torchvision does."""

@@ -23,6 +23,7 @@ MODEL = ["--model", "ClassifierModule", "--model.network", f"{__name__}.Small"]
 MAXIMIZER = ["--maximizer", "Maximizer", "--maximizer.steps", "20"]
 SPACES = ("pixel", "fourier", "latent", "decorrelated")
 MEASURES = ("activation_ratio", "robust_activation", "total_variation", "spectral_slope", "nearest_natural")
+pytestmark = pytest.mark.usefixtures("in_folder")
 
 
 class Small(nn.Sequential):
@@ -56,11 +57,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pictures = data.splits.train.images / 255
     measure_codes(folder / "vae.ckpt", pictures).save(folder / "vae.ckpt.codes.pt")
     return {"classifier": folder / "last.ckpt", "vae": folder / "vae.ckpt", "small": folder / "small.ckpt"}
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -18,11 +18,7 @@ from fvlightning.features import MagnitudeConstrainedImage, load_magnitude, meas
 from fvlightning.features.images.magnitude_files import read_settings
 
 SHAPE = ["--image_shape", "[3, 16, 24]"]
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_folder")
 
 
 @pytest.fixture

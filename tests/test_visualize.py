@@ -14,14 +14,10 @@ from fvlightning.cli import main
 
 # The weights that the model is made with are looked at on purpose.
 pytestmark = [
+    pytest.mark.usefixtures("in_folder"),
     pytest.mark.filterwarnings("ignore:visualize without --ckpt_path"),
     pytest.mark.filterwarnings("ignore:.*Consider setting `trainer.devices`"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_pictures_sheets_and_records():

@@ -16,14 +16,10 @@ from fvlightning.trainer import Trainer
 from fvlightning.visualizer import UnitSampler
 
 pytestmark = [
+    pytest.mark.usefixtures("in_folder"),
     pytest.mark.filterwarnings("ignore:visualize without --ckpt_path"),
     pytest.mark.filterwarnings("ignore:.*Consider setting `trainer.devices`"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_sums_are_units_like_others(caplog):

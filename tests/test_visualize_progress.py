@@ -6,7 +6,6 @@ import re
 import sys
 import termios
 import threading
-from pathlib import Path
 
 import pytest
 from visualizing import COMMON
@@ -16,14 +15,10 @@ from fvlightning.cli import main
 # Each batch takes longer than what lies between two refreshes of a bar.
 UNITS = ["--units", '["fc:*"]', "--batch_size=4"]
 pytestmark = [
+    pytest.mark.usefixtures("in_folder"),
     pytest.mark.filterwarnings("ignore:visualize without --ckpt_path"),
     pytest.mark.filterwarnings("ignore:.*Consider setting `trainer.devices`"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("bar", ["RichProgressBar", "TQDMProgressBar"])

@@ -11,12 +11,10 @@ from fvlightning.cli import main
 
 # Each batch takes long enough to be met in its middle.
 LONG = ["--units", '["conv:*", "fc:0-3"]', "--maximizer.steps=150", "--batch_size=1"]
-pytestmark = pytest.mark.filterwarnings("ignore:visualize without --ckpt_path")
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = [
+    pytest.mark.usefixtures("in_folder"),
+    pytest.mark.filterwarnings("ignore:visualize without --ckpt_path"),
+]
 
 
 def written() -> dict[Path, int]:
