@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
+from fvlightning.features.allocation import freed_memory_kept
 from fvlightning.features.couplings import Coupling, held_together
 from fvlightning.features.description import describe, describe_optimizer
 from fvlightning.features.feature import Feature
@@ -248,7 +249,7 @@ class Maximizer:
             quick = inference_copy(network, frozenset().union(*wanted), [part.image_shape for part in rounds])
 
         def make(places: Sequence[int], on_step: Callable[[int], None]) -> list[Feature]:
-            with isolated_rng(), frozen(network):
+            with isolated_rng(), frozen(network), freed_memory_kept():
                 return run_rounds(self, network, quick, [jobs[place] for place in places], rounds, on_step)
 
         yield from in_batches(alike.values(), self.batch_size, make, on_step or (lambda _: None))
