@@ -24,7 +24,7 @@ from fvlightning.callbacks.feature_writer import read_pixels
 from fvlightning.digests import digest_of_weights
 from fvlightning.features import Image, Maximizer, Objective, Unit
 from fvlightning.features.objectives import objective_of
-from fvlightning.output import check_writable, on_white, to_pixels
+from fvlightning.output import check_writable, on_grey, to_pixels
 from fvlightning.output.colors import Pixels
 from fvlightning.picture_runs import run_pictures
 
@@ -74,11 +74,12 @@ def run_comparison(
     records = []
     for name, image in spaces.items():
         own = in_space(maximizer, image)
-        records.append(run_pictures(trainer, model, units, own, shape, folder / name, overwrite))
+        records.append(run_pictures(trainer, model, units, own, shape, folder / name, overwrite, name))
     if not trainer.is_global_zero:
         return [], ""
     model.to(trainer.strategy.root_device)  # from which Lightning has moved it away
-    strongest = measure_strongest(model, objectives, natural, maximizer.batch_size)
+    batch_size = maximizer.batch_size or 64
+    strongest = measure_strongest(model, objectives, natural, batch_size)
     places = [(place, repeat) for place in range(len(units)) for repeat in range(maximizer.repeats)]
     # The strongest image of a unit stands beside each of its repeats.
     columns = {NATURAL: [strongest[place] for place, _ in places]}
@@ -87,8 +88,8 @@ def run_comparison(
         files = {(record["unit"], record["repeat"]): folder / name / record["file"] for record in of_space}
         read = [read_pixels(files[str(units[place]), repeat]) for place, repeat in places]
         pictures = torch.stack([_picture(each, shape[0]) for each in read])
-        pixels[name] = [on_white(each) for each in read]
-        columns[name] = measure_pictures(model, objectives, places, pictures, natural, space, maximizer.batch_size)
+        pixels[name] = [on_grey(each) for each in read]
+        columns[name] = measure_pictures(model, objectives, places, pictures, natural, space, batch_size)
     settings = {
         "model": type(getattr(model, "net", model)).__name__,
         "weights": digest_of_weights(model),

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ def run_pictures(
     shape: tuple[int, ...],
     folder: Path,
     overwrite: bool = False,
+    tag: str = "features",
 ) -> list[dict[str, Any]]:
     """Make the pictures that are not in a folder yet, and write its sheets and its manifest.
 
@@ -36,6 +36,7 @@ def run_pictures(
         shape: ``(C, H, W)`` of the pictures.
         folder: Where they go; it can be written.
         overwrite: Whether pictures that are there already are made again.
+        tag: Under which name loggers get the sheets.
 
     Returns:
         The records of all pictures of these units on rank zero, nothing on others.
@@ -46,7 +47,7 @@ def run_pictures(
         "image_shape": list(shape),
         "versions": versions(),
     }
-    writer = FeatureWriter(folder, units, maximizer, common)
+    writer = FeatureWriter(folder, units, maximizer, common, tag)
     missing = list(units) if overwrite else writer.missing()
     if missing and couples_units(maximizer):
         missing = list(units)
@@ -73,8 +74,9 @@ def report_pictures(records: Sequence[dict[str, Any]], folder: Path) -> None:
     failed = [record["unit"] for record in records if record["status"] == "non-finite"]
     dead = [record["unit"] for record in records if record["status"] == "dead"]
     if dead:
-        rank_zero_info(f"{len(dead)} units do not answer to any step: {', '.join(dead[:8])}")
-    rank_zero_info(f"{len(records)} pictures are in {folder}")
+        units = "unit does" if len(dead) == 1 else "units do"
+        rank_zero_info(f"{len(dead)} {units} not answer to any step: {', '.join(dead[:8])}")
+    rank_zero_info(f"{len(records)} {'picture is' if len(records) == 1 else 'pictures are'} in {folder}")
     if failed:
         raise InputError(
             f"{len(failed)} of {len(records)} pictures gave values that are not finite: {', '.join(failed[:8])}; the "
@@ -94,13 +96,10 @@ def _predict(
     before = list(callbacks)
     # Lightning's own bar counts batches.
     bar = trainer.progress_bar_callback
-    callbacks[:] = [*(callback for callback in callbacks if callback is not bar), writer]
-    visualizer = Visualizer(model, units, maximizer, shape, bar)
+    callbacks[:] = [callback for callback in callbacks if callback is not bar]
+    visualizer = Visualizer(model, units, maximizer, shape, writer.write, bar)
     try:
-        with warnings.catch_warnings():
-            # The writer goes by the features, not by their places in the loader.
-            warnings.filterwarnings("ignore", "Couldn't infer the batch indices")
-            trainer.predict(visualizer, return_predictions=False)
+        trainer.predict(visualizer, return_predictions=False)
     except BaseException:
         # Lightning ends the processes of the other ranks only after SIGINT.
         if (launcher := trainer.strategy.launcher) is not None and hasattr(launcher, "kill"):

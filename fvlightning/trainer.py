@@ -25,7 +25,7 @@ class Trainer(pl.Trainer):
         units: Sequence[str] | str = (),
         maximizer: Maximizer | None = None,
         output_dir: str = "out",
-        batch_size: int = 16,
+        batch_size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
         overwrite: bool = False,
         list_layers: bool = False,
@@ -45,7 +45,7 @@ class Trainer(pl.Trainer):
             units: What is maximised, for example '["conv2:*", "fc2:7"]', or 'fc2:7 - 0.5*fc2:3'.
             maximizer: How the pictures are made.
             output_dir: Folder of the results.
-            batch_size: How many units are optimised at once on each device.
+            batch_size: How many pictures are optimised at once on each device. Default: what it holds.
             image_shape: Shape of the pictures, [C, H, W]. Default: the model's input_shape.
             overwrite: Whether pictures that are there already are made again.
             list_layers: Print the layers with their output shapes and numbers of units, and make no pictures.
@@ -78,7 +78,7 @@ class Trainer(pl.Trainer):
         units: Sequence[str] | str = (),
         maximizer: Maximizer | None = None,
         output_dir: str = "comparison",
-        batch_size: int = 16,
+        batch_size: int | None = None,
         n_images: int = 5000,
         overwrite: bool = False,
         ckpt_path: str | None = None,
@@ -99,7 +99,7 @@ class Trainer(pl.Trainer):
             units: What is maximised, for example '["conv3:*", "fc2:7"]'.
             maximizer: How the pictures are made; its image is that of each space in turn.
             output_dir: Folder of the results.
-            batch_size: How many units are optimised at once on each device.
+            batch_size: How many pictures are optimised at once on each device. Default: what it holds.
             n_images: How many natural images are measured at most: of the test set, or else of that for validation.
             overwrite: Whether pictures that are there already are made again.
             ckpt_path: Checkpoint whose weights are used. Default: the weights that the model is made with.
@@ -186,11 +186,12 @@ def _load_weights(model: pl.LightningModule, ckpt_path: str) -> None:
     model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
 
 
-def _with_batch_size(maximizer: Maximizer | None, batch_size: int) -> Maximizer:
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size}: must be at least 1")
+def _with_batch_size(maximizer: Maximizer | None, batch_size: int | None) -> Maximizer:
     maximizer = maximizer if maximizer is not None else Maximizer()
-    maximizer.batch_size = batch_size
+    if batch_size is not None:
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size}: must be at least 1")
+        maximizer.batch_size = batch_size
     return maximizer
 
 

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import NoReturn
 
@@ -35,14 +35,14 @@ class _Places(Dataset[list[int]]):
 
 
 class UnitSampler(DistributedSampler[list[int]]):
-    """One rank's part of the units, in batches that need the same layers: a forward pass ends at the last of them.
+    """One rank's part of the units, all of them that need the same layers together.
 
+    A forward pass ends at the last layer that is needed, and the maximizer makes batches of what needs the same ones.
     A `DistributedSampler`, so that Lightning does not put one of its own in its place, which would repeat units.
 
     Args:
         units: All units.
-        maximizer: How the pictures are made. A batch has as many units as its pictures make a batch, and all units if
-            the maximizer couples them.
+        maximizer: How the pictures are made. If it couples units, all units are together.
         num_replicas: How many ranks there are.
         rank: The rank.
     """
@@ -53,7 +53,6 @@ class UnitSampler(DistributedSampler[list[int]]):
         if couples_units(maximizer):
             self._batches = [list(range(len(units)))] if rank == 0 else []
             return
-        batch_size = max(1, maximizer.batch_size // maximizer.repeats)
         by_layers: dict[frozenset[LayerCall], list[int]] = {}
         for place, unit in enumerate(units):
             layers = unit.layers if isinstance(unit, Objective) else frozenset({unit.layer_call})
@@ -61,9 +60,9 @@ class UnitSampler(DistributedSampler[list[int]]):
         n_dealt = 0
         for places in by_layers.values():
             # Each layer goes on with the rank after the last one's, or the first rank would get all single units.
-            mine = places[(rank - n_dealt) % num_replicas :: num_replicas]
+            if mine := places[(rank - n_dealt) % num_replicas :: num_replicas]:
+                self._batches.append(mine)
             n_dealt += len(places)
-            self._batches += [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -78,13 +77,14 @@ def couples_units(maximizer: Maximizer) -> bool:
 
 
 class Visualizer(pl.LightningModule):
-    """Makes the pictures of a batch of units as the prediction for them.
+    """Makes the pictures of units, and hands out each as it is done; the prediction is only how many there are.
 
     Args:
         model: The model whose units are looked at.
         units: Of which units there are to be pictures.
         maximizer: How they are made.
         shape: ``(C, H, W)`` of the pictures.
+        write: Gets each feature when it is done.
         bar: The trainer's progress bar, in whose way the progress is shown, or None.
     """
 
@@ -94,6 +94,7 @@ class Visualizer(pl.LightningModule):
         units: Sequence[Unit | Objective],
         maximizer: Maximizer,
         shape: tuple[int, ...],
+        write: Callable[[Feature], object],
         bar: ProgressBar | None,
     ) -> None:
         super().__init__()
@@ -101,6 +102,7 @@ class Visualizer(pl.LightningModule):
         self.units = units
         self.maximizer = maximizer
         self.shape = shape
+        self.write = write
         self.bar = bar
         # With more ranks than units some have nothing to do.
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -132,11 +134,14 @@ class Visualizer(pl.LightningModule):
         _wait_for_all_ranks()  # rank zero reads all files then
 
     @override
-    def predict_step(self, batch: list[int], batch_idx: int) -> list[Feature]:
+    def predict_step(self, batch: list[int], batch_idx: int) -> int:
         units = [self.units[place] for place in batch]
-        features = self.maximizer.maximize(self.model, units, self.shape, on_step=self._progress.step)
-        self._progress.done(len(features))
-        return features
+        n_done = 0
+        for _, feature in self.maximizer.stream(self.model, units, self.shape, on_step=self._progress.step):
+            self.write(feature)
+            self._progress.done()
+            n_done += 1
+        return n_done
 
     def close(self) -> None:
         """Take the progress bar off the screen."""

@@ -1,5 +1,6 @@
 """`visualize`: sums of units, strips of snapshots, pictures with importance."""
 
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -66,6 +67,17 @@ def test_snapshots_are_one_strip_a_picture():
         assert (places[row : row + 112, 8:120] != np.asarray(enlarged)).any()
 
 
+def test_manifest_lists_also_the_pictures_of_earlier_runs():
+    assert main([*COMMON, "--units", '["conv:0-1", "fc:2"]', "--maximizer.snapshots=[1]"]) == 0
+    earlier = records()
+    assert main([*COMMON, "--units", '["fc:2", "fc:3"]', "--seed_everything=0", "--maximizer.seed=5"]) == 0
+    assert [record["unit"] for record in records()] == ["fc:2", "fc:3", "conv:0", "conv:1"]
+    assert [record["seed"] for record in records()] == [5, 5, 0, 0]
+    assert records()[2:] == earlier[:2]
+    # The strip of a picture that is no more is gone.
+    assert {name for name in files() if "steps" in name} == {"conv/0_steps.png", "conv/1_steps.png"}
+
+
 def test_a_missing_strip_is_made_again_with_its_picture_only():
     arguments = [*COMMON, "--units", '["conv:0-1"]', "--maximizer.snapshots=[1, 4]"]
     assert main(arguments) == 0
@@ -103,13 +115,39 @@ def test_importance_is_the_alpha_channel(caplog):
         assert sheet.mode == "RGB"
 
 
-def test_units_are_dealt_out_evenly_in_batches_of_the_same_layers():
+def test_units_are_dealt_out_evenly_those_of_the_same_layers_together():
     units = [Unit("a", index) for index in range(5)] + [Unit("b", 0), Unit("c", 0)]
     units += [UnitActivation("a:0") + UnitActivation("b:1"), UnitActivation("b:2") + UnitActivation("a:3")]
     maximizer = Maximizer(repeats=2, batch_size=4)
     parts = [list(UnitSampler(units, maximizer, 2, rank)) for rank in range(2)]
-    assert parts == [[[0, 2], [4], [6], [8]], [[1, 3], [5], [7]]]
-    assert list(UnitSampler(units, maximizer, 1, 0)) == [[0, 1], [2, 3], [4], [5], [6], [7, 8]]
+    assert parts == [[[0, 2, 4], [6], [8]], [[1, 3], [5], [7]]]
+    assert list(UnitSampler(units, maximizer, 1, 0)) == [[0, 1, 2, 3, 4], [5], [6], [7, 8]]
+
+
+class CountsSteps(pl.Callback):
+    n_steps = 0
+
+    def on_predict_batch_end(self, *args: object) -> None:
+        self.n_steps += 1
+
+
+def test_one_step_makes_all_units_of_a_layer_and_writes_each_when_it_is_done():
+    pl.seed_everything(0)
+    counts = CountsSteps()
+    trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, callbacks=[counts])
+    optimizer = partial(torch.optim.Adam, lr=0.1)
+    maximizer = Maximizer(steps=160, patience=3, min_delta=0.02, robustness=[], optimizer=optimizer)
+    trainer.visualize(Classifier(), ["fc:*", "conv:*"], maximizer, "out", batch_size=4)
+    assert counts.n_steps == 2, "batches of 4 are the maximizer's own"
+    for layer, n_units in {"fc": 10, "conv": 6}.items():
+        written = {record["unit"]: Path("out", record["file"]).stat().st_mtime_ns for record in records()}
+        steps = {record["unit"]: record["steps"] for record in records()}
+        of_layer = [unit for unit in written if unit.startswith(layer)]
+        assert len(of_layer) == n_units
+        first = sorted((f"{layer}:{index}" for index in range(4)), key=lambda unit: written[unit])
+        looked_at = [(steps[unit] + 15) // 16 for unit in first]
+        assert looked_at == sorted(looked_at), "those that stop first are written first"
+    assert len(set(steps.values())) > 1
 
 
 def test_coupled_units_are_made_together():

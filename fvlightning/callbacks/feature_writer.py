@@ -8,10 +8,8 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import BasePredictionWriter
 from PIL import Image as PILImage
 from PIL.PngImagePlugin import PngInfo
-from typing_extensions import override
 
 import fvlightning
 from fvlightning.features import Feature, Maximizer, Objective, Unit
@@ -39,30 +37,37 @@ _RECORD = "fvlightning"
 _NO_PART_OF_THE_PICTURE = ("score", "steps", "best_step", "status", "versions")
 
 
-class FeatureWriter(BasePredictionWriter):
+class FeatureWriter:
     """Writes features as they are made: ``FOLDER/LAYER/INDEX.png``, each with its record inside the file.
 
     A picture and its record are one file, written whole or not at all: whatever ends a run, what is there is good, and
     the next run goes on behind it. If the maximizer keeps snapshots, they are beside it as one strip,
     ``FOLDER/LAYER/INDEX_steps.png``, which is written before the picture. At the end the rank zero reads all files back
-    and writes a contact sheet a layer, ``FOLDER/LAYER.png``, and the records as ``FOLDER/features.json``. Sums of units
-    are in ``FOLDER/sums`` and ``FOLDER/sums.png``.
+    and writes a contact sheet a layer, ``FOLDER/LAYER.png``, of the units of this run, and the records of all pictures
+    in the folder, also those of earlier runs, as ``FOLDER/features.json``. Sums of units are in ``FOLDER/sums`` and
+    ``FOLDER/sums.png``.
 
     Args:
         folder: Where the files go.
         units: All units of the run, in order, also those that are there already.
         maximizer: How the pictures are made.
         common: Entries that all records share: the model, its weights, the shape of the pictures.
+        tag: Under which name loggers get the sheets, ``TAG/LAYER``.
     """
 
     def __init__(
-        self, folder: Path, units: Sequence[Unit | Objective], maximizer: Maximizer, common: dict[str, Any]
+        self,
+        folder: Path,
+        units: Sequence[Unit | Objective],
+        maximizer: Maximizer,
+        common: dict[str, Any],
+        tag: str = "features",
     ) -> None:
-        super().__init__(write_interval="batch")
         self.folder = folder
         self.units = list(units)
         self.maximizer = maximizer
         self.common = common
+        self.tag = tag
         self._snapshots = [step for step in maximizer.snapshots if step <= maximizer.steps]
 
     def missing(self) -> list[Unit | Objective]:
@@ -88,29 +93,25 @@ class FeatureWriter(BasePredictionWriter):
         strip = strip_file(unit, repeat).as_posix()
         return {"snapshots": self._snapshots, "snapshots_file": strip} if self._snapshots else {}
 
-    @override
-    def write_on_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        prediction: Sequence[Feature],
-        batch_indices: Sequence[int] | None,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        for feature in prediction:
-            file = unit_file(feature.unit, feature.repeat)
-            record = {**feature_record(feature, file), **self._strip(feature.unit, feature.repeat), **self.common}
-            limit = None
-            if not self.maximizer.image.bounded:
-                limit = record["limit"] = value_limit([feature.image])
-            if self._snapshots:
-                strip = snapshot_strip(feature, self.maximizer.image.bounded)
-                save_png(strip, self.folder / strip_file(feature.unit, feature.repeat))
-            info = PngInfo()
-            info.add_text(_RECORD, json.dumps(record, default=str))
-            save_png(feature_pixels(feature, limit), self.folder / file, info)
+    def write(self, feature: Feature) -> None:
+        """Write a feature's picture, and before it the strip of its snapshots.
+
+        Raises:
+            InputError: There is no space left.
+        """
+        file = unit_file(feature.unit, feature.repeat)
+        record = {**feature_record(feature, file), **self._strip(feature.unit, feature.repeat), **self.common}
+        limit = None
+        if not self.maximizer.image.bounded:
+            limit = record["limit"] = value_limit([feature.image])
+        strip = self.folder / strip_file(feature.unit, feature.repeat)
+        if self._snapshots:
+            save_png(snapshot_strip(feature, self.maximizer.image.bounded), strip)
+        else:
+            strip.unlink(missing_ok=True)  # one of an earlier run would be of another picture
+        info = PngInfo()
+        info.add_text(_RECORD, json.dumps(record, default=str))
+        save_png(feature_pixels(feature, limit), self.folder / file, info)
 
     def finish(self, trainer: pl.Trainer) -> list[dict[str, Any]]:
         """Write the sheets and the manifest, give the sheets to the loggers, and return the records. For rank zero."""
@@ -131,9 +132,18 @@ class FeatureWriter(BasePredictionWriter):
             save_png(sheet, self.folder / f"{layer_name(name)}.png")
             for logger in trainer.loggers:
                 if takes_images(logger):
-                    log_image(logger, f"features/{name}", sheet, 0)
-        write_manifest(records, self.folder / "features.json")
+                    log_image(logger, f"{self.tag}/{name}", sheet, 0)
+        write_manifest([*records, *self._earlier(records)], self.folder / "features.json")
         return records
+
+    def _earlier(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the records of the pictures in the folder that are not among these."""
+        files = {record["file"] for record in records}
+        others = [path for path in sorted(self.folder.glob("*/*.png")) if self._name(path) not in files]
+        return [record for path in others if (record := read_record(path)) and record["file"] == self._name(path)]
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
 
 
 def read_pixels(path: Path) -> Pixels:

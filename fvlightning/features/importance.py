@@ -1,5 +1,7 @@
 """Where a picture matters to its unit."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -33,14 +35,18 @@ class Importance:
         amounts = gradients.abs().mean(1)
         self._sums[places] += torch.where(counted[:, None, None], amounts, 0.0)
 
-    def maps(self) -> Tensor:
-        """Return the importance of each pixel, ``(N, H, W)`` in [0, 1]: 1 from the 80th percentile of the picture on.
+    def maps(self, places: Sequence[int]) -> Tensor:
+        """Return the importance of each pixel, ``(n, H, W)`` in [0, 1]: 1 from the 80th percentile of the picture on.
 
         A picture that no gradient has reached has none, 0 everywhere. Where more than four fifths of the pixels have
         none, as of a unit that sees only a small part, only the largest is 1.
+
+        Args:
+            places: ``(n,)``, which of the batch's pictures at first they are.
         """
-        flat = self._sums.flatten(1)
+        sums = self._sums[list(places)]
+        flat = sums.flatten(1)
         # One by one: `quantile` refuses more than 16 million numbers at once.
         highest = torch.stack([row.quantile(_CLIPPED_AT) for row in flat])
         highest = torch.where(highest > 0, highest, flat.amax(1))[:, None, None]
-        return torch.where(highest > 0, self._sums / highest, 0.0).clamp(max=1)
+        return torch.where(highest > 0, sums / highest, 0.0).clamp(max=1)

@@ -6,9 +6,11 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from fvlightning.features.capture import Activations, Capture, device_and_dtype, find_layer
+from fvlightning.features.capture import Activation, Activations, Capture, device_and_dtype, find_layer
+from fvlightning.features.columns import ColumnsConv2d
 from fvlightning.features.folding import FoldedBatchNorm2d, Pairing, folded, has_plain_weight
 from fvlightning.features.isolation import is_compiled
+from fvlightning.features.means import MeanConv2d
 from fvlightning.features.strided import StridedConv2d
 from fvlightning.features.units import LayerCall
 
@@ -20,15 +22,22 @@ _FEWEST_CHANNELS = 16
 
 
 def inference_copy(
-    network: nn.Module, layers: Collection[LayerCall], image_shapes: Iterable[Sequence[int]]
+    network: nn.Module,
+    layers: Collection[LayerCall],
+    image_shapes: Iterable[Sequence[int]],
+    only_means: bool = False,
 ) -> nn.Module:
     """Return a copy of a frozen network, for the gradients of some layers to the picture.
 
     In the copy batch norms are folded into the convolutions before them, if no wanted layer lies between; the weights
     of convolutions have their channels last, which makes all that follows have them last; and the first convolution
-    computes its gradient by phases (`StridedConv2d`). Modules have the same paths, run the same code, and share all
-    weights that are not changed. The copy is tried on a random picture: where it does not give what the network gives,
-    up to rounding, or cannot be made, the network itself is returned. So it is where nothing can be gained.
+    computes its gradient by columns (`ColumnsConv2d`) or by phases (`StridedConv2d`). Modules have the same paths, run
+    the same code, and share all weights that are not changed. The copy is tried on a random picture: where it does not
+    give what the network gives, up to rounding, or cannot be made, the network itself is returned. So it is where
+    nothing can be gained.
+
+    If nothing but the means over all positions of a single layer is wanted, and that is a convolution, the copy
+    computes these alone (`MeanConv2d`), and stands for the network only as far as that layer.
 
     It knows nothing of what becomes of the network's weights later on.
 
@@ -36,6 +45,7 @@ def inference_copy(
         network: Any module that takes pictures, frozen (`fvlightning.features.isolation.frozen`).
         layers: What is wanted. What lies behind the last of them is left as it is.
         image_shapes: Sizes ``(C, H, W)`` of the pictures.
+        only_means: Whether of the activations nothing but the mean over all positions is wanted.
     """
     device, dtype = device_and_dtype(network)
     if device.type != "cpu" or dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
@@ -44,28 +54,41 @@ def inference_copy(
         return network
     shapes = dict.fromkeys(tuple(shape) for shape in image_shapes)
     pictures = [torch.rand(1, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype) for shape in shapes]
-    pairing = Pairing({find_layer(network, layer.layer) for layer in layers})
+    wanted = {find_layer(network, layer.layer) for layer in layers}
+    # The forward pass has to end there: of two layers one comes before the other.
+    ends = only_means and len(layers) == 1 and next(iter(layers)).call == 0
+    averaged = set(filter(MeanConv2d.suits, filter(has_plain_weight, wanted))) if ends else set()
+    pairing = Pairing(wanted)
     capture = Capture(network, layers)
     with torch.no_grad():
         with pairing.watching(network):
             expected = [capture(picture) for picture in pictures[:1]]
         expected += [capture(picture) for picture in pictures[1:]]
+        if averaged:
+            expected = [{layer: _averaged(found) for layer, found in activations.items()} for activations in expected]
         for channels_last in (True, False):
             # A network's own code may look at what was changed (`view` at the order in memory), and raise anything.
             with suppress(Exception):
-                quick = _changed(network, pairing, channels_last)
+                quick = _changed(network, pairing, averaged, channels_last)
                 if quick is not None and _gives(quick, pictures, expected, _ROUNDING * torch.finfo(dtype).eps):
                     return quick
     return network
 
 
-def _changed(network: nn.Module, pairing: Pairing, channels_last: bool) -> nn.Module | None:
+def _averaged(activation: Activation) -> Activation:
+    return Activation(activation.values.mean((2, 3), keepdim=True))
+
+
+def _changed(
+    network: nn.Module, pairing: Pairing, averaged: Collection[nn.Module], channels_last: bool
+) -> nn.Module | None:
     """Return the copy with all that can be changed in it, or None if that is nothing."""
     convolutions = list(filter(has_plain_weight, pairing.called))
     if channels_last and max((min(c.in_channels, c.out_channels) for c in convolutions), default=0) < _FEWEST_CHANNELS:
         return None
-    strided = list(filter(StridedConv2d.suits, convolutions))
-    kinds: dict[nn.Module, type[nn.Module]] = dict.fromkeys(strided, StridedConv2d)
+    kinds: dict[nn.Module, type[nn.Module]] = dict.fromkeys(filter(ColumnsConv2d.suits, convolutions), ColumnsConv2d)
+    kinds |= dict.fromkeys(filter(StridedConv2d.suits, convolutions), StridedConv2d)
+    kinds |= dict.fromkeys(averaged, MeanConv2d)
     kinds |= dict.fromkeys(pairing.pairs.values(), FoldedBatchNorm2d)
     if not kinds and not channels_last:
         return None
@@ -77,7 +100,7 @@ def _changed(network: nn.Module, pairing: Pairing, channels_last: bool) -> nn.Mo
         if (norm := pairing.pairs.get(convolution)) is not None:
             weight, bias = folded(convolution, norm)
             registered["bias"] = nn.Parameter(bias, requires_grad=False)
-        if channels_last:
+        if channels_last and convolution not in averaged:
             weight = weight.contiguous(memory_format=torch.channels_last)
         registered["weight"] = nn.Parameter(weight, requires_grad=False)
     return changed

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from fvlightning.errors import InputError
 from fvlightning.features.allocation import freed_memory_kept
+from fvlightning.features.batch_size import automatic_batch_size
+from fvlightning.features.capture import device_and_dtype
 from fvlightning.features.couplings import Coupling, held_together
 from fvlightning.features.description import describe, describe_optimizer
 from fvlightning.features.feature import Feature
@@ -22,6 +24,7 @@ from fvlightning.features.jobs import Job
 from fvlightning.features.memory import in_batches
 from fvlightning.features.objectives import Objective, Pooling
 from fvlightning.features.penalties import Penalty
+from fvlightning.features.precision import CastingCapture, autocast_dtype, full_precision
 from fvlightning.features.robustness import GaussianNoise, RandomResizedCrop, View
 from fvlightning.features.rounds import list_jobs_of_rounds, run_rounds
 from fvlightning.features.rows import OptimizerCallable
@@ -38,6 +41,9 @@ class Maximizer:
     is a sum over pictures, and the optimiser's state, early stopping and the best picture so far are its own. Whatever
     shares its batch or its device, it is the same picture up to floating-point error.
 
+    Under the caller's `torch.autocast` the network's forward pass has the precision of that, and all else (pictures,
+    views, penalties, optimiser) the full one. Scores are what the network gives in the caller's precision.
+
     Args:
         steps: How many steps each picture is optimised. Default: 256, or as many as the rounds of `scales` have;
             another number is spread over these rounds in proportion.
@@ -53,7 +59,8 @@ class Maximizer:
         repeats: How many pictures a unit gets, from different starts.
         seed: Seed of all pictures.
         batch_size: How many pictures are optimised at once. It changes the memory that is needed, not the pictures.
-            Where the memory does not suffice, it is halved, with a warning, down to one picture.
+            Where the memory does not suffice, it is halved, with a warning, down to one picture. Default: what the
+            device holds (`automatic_batch_size`).
         pooling: What is maximised of a channel: the ``"mean"`` over its positions, or the root mean square, ``"rms"``
             (`UnitActivation`). A unit with a position, and one of a layer without positions, has no use for it.
         normalize_gradients: Whether each picture's gradient is divided by the largest root mean square that it has had
@@ -97,7 +104,7 @@ class Maximizer:
         min_delta: float = 0.0,
         repeats: int = 1,
         seed: int = 0,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         pooling: Pooling = "mean",
         normalize_gradients: bool | None = None,
         scheduler: SchedulerCallable | None = None,
@@ -210,7 +217,9 @@ class Maximizer:
         steps: int | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> Iterator[tuple[int, Feature]]:
-        """Make a picture of each unit, and hand out each as soon as its batch is done.
+        """Make a picture of each unit, and hand out each as soon as it is done.
+
+        With `patience`, pictures that stop early are replaced in the batch by the next that need the same layers.
 
         Args:
             network: As in `maximize`.
@@ -233,9 +242,11 @@ class Maximizer:
         steps = self.steps if steps is None else steps
         if steps < 1:
             raise InputError(f"steps={steps}: must be at least 1")
+        device = device_and_dtype(network)[0]
+        autocast = autocast_dtype(device)
         rounds = plan_rounds(self.scales, image_shape, steps)
         jobs = list_jobs_of_rounds(self, network, units, rounds, start or {})
-        if self.batch_size > 1:
+        if self.batch_size != 1:
             warn_of_batch_statistics(network)
         alike: dict[tuple[frozenset[LayerCall], bool], list[list[int]]] = defaultdict(list)
         for places in _held_together(jobs, self.couplings):
@@ -246,13 +257,26 @@ class Maximizer:
 
         with isolated_rng(), frozen(network):
             wanted = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in self.couplings)]
-            quick = inference_copy(network, frozenset().union(*wanted), [part.image_shape for part in rounds])
+            shapes = [part.image_shape for part in rounds]
+            only_means = not self.couplings and all(job.objective.needs_means_only for job in jobs)
+            quick = inference_copy(network, frozenset().union(*wanted), shapes, only_means)
+            capture = CastingCapture(quick, frozenset().union(*wanted), autocast)
+            batch_size = self.batch_size or automatic_batch_size(capture, shapes, self.views)
 
-        def make(places: Sequence[int], on_step: Callable[[int], None]) -> list[Feature]:
-            with isolated_rng(), frozen(network), freed_memory_kept():
-                return run_rounds(self, network, quick, [jobs[place] for place in places], rounds, on_step)
+        def make(
+            batch: Sequence[int], waiting: Sequence[int], on_step: Callable[[int], None]
+        ) -> Iterator[tuple[int, Feature]]:
+            first, others = ([jobs[place] for place in places] for places in (batch, waiting))
+            parts = run_rounds(self, network, quick, first, others, rounds, on_step, autocast)
+            places = [*batch, *waiting]
+            done: list[tuple[int, Feature]] | None = []
+            while done is not None:
+                yield from ((places[i], feature) for i, feature in done)
+                # Between the features all is as the caller has it.
+                with isolated_rng(), frozen(network), freed_memory_kept(), full_precision(device):
+                    done = next(parts, None)
 
-        yield from in_batches(alike.values(), self.batch_size, make, on_step or (lambda _: None))
+        yield from in_batches(alike.values(), batch_size, make, on_step or (lambda _: None), steps)
 
 
 # Chosen on EfficientNet-Lite0 by what networks that the pictures were not made for see in them: tools/quality.py.

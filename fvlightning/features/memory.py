@@ -5,12 +5,13 @@ import re
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TypeVar
 
 import torch
 
 Made = TypeVar("Made")
+Make = Callable[[Sequence[int], Sequence[int], Callable[[int], None]], Iterator[tuple[int, Made]]]
 
 # What allocators that have no exception of their own say: the CPU's, that of MPS, and cuDNN.
 _MESSAGES = re.compile(r"DefaultCPUAllocator|not enough memory|out of memory|CUDNN_STATUS_ALLOC_FAILED", re.IGNORECASE)
@@ -19,19 +20,25 @@ _MESSAGES = re.compile(r"DefaultCPUAllocator|not enough memory|out of memory|CUD
 def in_batches(
     groups: Iterable[Sequence[Sequence[int]]],
     batch_size: int,
-    make: Callable[[Sequence[int], Callable[[int], None]], Sequence[Made]],
+    make: Make[Made],
     on_step: Callable[[int], None],
+    steps: int,
 ) -> Iterator[tuple[int, Made]]:
     """Make things batch by batch; where the memory does not suffice, in batches of half the size from there on.
+
+    What was handed out by then is not made again.
 
     Args:
         groups: What is to be made, by places, in sets that are not to be parted; no batch has places of two groups.
         batch_size: How many are made at once, at first; more only where one set has more.
-        make: Makes those at the places that it is given, and calls its second argument with the steps made.
+        make: Makes those at the places that it is given first, and hands out each with its place as it is done. Those
+            at the other places, the rest of the group, it may make too, as places in the batch become free. It calls
+            its last argument with the steps made.
         on_step: Gets these numbers; of steps that were lost and are made again, only once.
+        steps: How many steps each takes in all.
 
     Yields:
-        Pairs of a place and what was made for it, in the order of the groups.
+        Pairs of a place and what was made for it, group after group.
 
     Raises:
         RuntimeError: The memory does not suffice for one set at a time.
@@ -41,15 +48,15 @@ def in_batches(
         left = group
         while left:
             n_sets = _count_fitting(left, batch_size)
-            batch = [place for places in left[:n_sets] for place in places]
-            counter = _Counter(on_step, lost)
-            made = _attempt(make, batch, counter, last_resort=n_sets == 1)
-            if made is not None:
-                lost = counter.owed
-                yield from zip(batch, made, strict=True)
-                left = left[n_sets:]
+            batch, waiting = list(chain(*left[:n_sets])), list(chain(*left[n_sets:]))
+            counter, done = _Counter(on_step, lost), set[int]()
+            for place, made in _until_out_of_memory(make(batch, waiting, counter), last_resort=n_sets == 1):
+                done.add(place)
+                yield place, made
+            lost = max(lost, counter.total) - steps * len(done)
+            left = [places for places in left if not done.issuperset(places)]
+            if done.issuperset(batch):
                 continue
-            lost = max(lost, counter.total)
             batch_size = (len(batch) + 1) // 2
             _release()
             warnings.warn(
@@ -88,19 +95,13 @@ def _count_fitting(sets: Sequence[Sequence[int]], batch_size: int) -> int:
     return max(1, bisect_right(sizes, batch_size))
 
 
-def _attempt(
-    make: Callable[[Sequence[int], Callable[[int], None]], Sequence[Made]],
-    batch: Sequence[int],
-    counter: _Counter,
-    last_resort: bool,
-) -> Sequence[Made] | None:
+def _until_out_of_memory(making: Iterator[tuple[int, Made]], last_resort: bool) -> Iterator[tuple[int, Made]]:
     try:
-        return make(batch, counter)
+        yield from making
     except (RuntimeError, MemoryError) as error:
         # Its traceback holds the tensors of the attempt: it must be gone before the next.
         if last_resort or not is_out_of_memory(error):
             raise
-        return None
 
 
 def _release() -> None:

@@ -1,26 +1,23 @@
 """The loop: a batch of pictures, from their start to what is reported of them."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from fvlightning.errors import InputError
-from fvlightning.features.capture import Capture, device_and_dtype
+from fvlightning.features.capture import device_and_dtype
+from fvlightning.features.cohort import Cohort
 from fvlightning.features.couplings import Pairs
-from fvlightning.features.feature import Feature, Status
-from fvlightning.features.importance import Importance
-from fvlightning.features.isolation import picture_generator
+from fvlightning.features.feature import Feature
 from fvlightning.features.jobs import Job
-from fvlightning.features.objectives import Scorer, stack_objectives
+from fvlightning.features.objectives import stack_objectives
+from fvlightning.features.precision import CastingCapture, loss_scale
 from fvlightning.features.relus import open_relus
-from fvlightning.features.robustness import Draws, random_views
-from fvlightning.features.rows import OptimizedRows
+from fvlightning.features.robustness import random_views
 from fvlightning.features.scales import Round
-from fvlightning.features.snapshots import Snapshots
-from fvlightning.features.tracking import Tracker
 
 if TYPE_CHECKING:
     from fvlightning.features.maximizer import Maximizer
@@ -28,12 +25,19 @@ if TYPE_CHECKING:
 # How often clean pictures are judged when the steps see random views, and how often stopped pictures are looked for. A
 # clean forward pass costs about a third of a step, so this adds two per cent.
 _CHECK_EVERY = 16
+# What part of a batch has to be free before others join it. Each cohort has an optimiser of its own, whose cost does
+# not depend on how many pictures it has: few large cohorts take less than many small ones.
+_FREE_PART = 4
 
 
 class Optimization:
     """Pictures that are optimised together; all their objectives need the same layers.
 
-    The network has to be frozen (`fvlightning.features.isolation.frozen`) as long as this is used.
+    Pictures that have stopped leave the batch, and waiting ones join it, as a cohort that makes its own first step
+    then. The network always gets all cohorts in one batch. As they join only where the others are looked through for
+    stopped pictures, every cohort is looked through after the same numbers of its own steps, whenever it began.
+
+    The network has to be frozen (`fvlightning.features.isolation.frozen`) as long as `run` computes.
 
     Args:
         settings: How the pictures are made.
@@ -43,6 +47,10 @@ class Optimization:
         jobs: The pictures.
         part: Their size, and how many steps are made at most: the whole, or one round of several.
         failed: ``(B,)``, whether a picture has failed in an earlier round, and stays as it is. Default: none has.
+        waiting: More pictures, which join as others stop. Not with couplings or `open_relu_steps`, for which all
+            pictures of a batch are at the same step.
+        autocast: The low precision that forward passes of the network have, or None for that of its weights. All else
+            is in full precision, as long as no autocast is on (`fvlightning.features.precision.full_precision`).
 
     Raises:
         InputError: A job's start does not fit the parametrisation.
@@ -56,198 +64,201 @@ class Optimization:
         jobs: Sequence[Job],
         part: Round,
         failed: Sequence[bool] | None = None,
+        waiting: Sequence[Job] = (),
+        autocast: torch.dtype | None = None,
     ) -> None:
-        device, self._network_dtype = device_and_dtype(network)
-        precision = torch.float64 if self._network_dtype == torch.float64 else torch.float32
+        device, network_dtype = device_and_dtype(network)
+        precision = torch.float64 if network_dtype == torch.float64 else torch.float32
         self._settings = settings
-        self._jobs = jobs
         self._part = part
         self._shape = part.image_shape
         layers = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in settings.couplings)]
-        self._capture = Capture(network, frozenset().union(*layers))
-        self._quick_capture = Capture(quick, self._capture.layers)
-        self._device = device
-        self._failed = torch.tensor(failed if failed is not None else [False] * len(jobs), device=device)
-        self._score_jobs(range(len(jobs)))
-        # Each round has views of its own.
-        suffix = f"/{part.first_step}" if part.first_step else ""
-        generators = [picture_generator(settings.seed, f"{job.unit}{suffix}", job.repeat) for job in jobs]
-        starts = torch.stack([self._start(job, generator) for job, generator in zip(jobs, generators, strict=True)])
-        self._rows = OptimizedRows(
-            starts.to(device, precision),
-            settings.optimizer,
-            settings.normalize_gradients,
-            settings.scheduler,
-            part.steps,
-        )
-        self._draws = Draws(generators, settings.views * sum(view.n_draws for view in settings.robustness), device)
-        self._snapshots = Snapshots([step for step in settings.snapshots if step > part.first_step], len(jobs))
-        self._importance = Importance(len(jobs), self._shape[1:], self._rows.batch) if settings.importance else None
+        self._capture = CastingCapture(network, frozenset().union(*layers), autocast)
+        self._quick_capture = CastingCapture(quick, self._capture.layers, autocast)
+        self._loss_scale = loss_scale(autocast)
+        self._like = torch.empty(0, dtype=precision, device=device)
+        self._n_places = len(jobs)
+        self._waiting = deque(enumerate(waiting, start=len(jobs)))
+        self._set_cohorts([Cohort(settings, list(enumerate(jobs)), part, self._like, failed)])
 
-    def run(self, on_step: Callable[[int], None]) -> list[Feature]:
-        """Make the steps, and return the features in the order of the jobs.
+    def run(self, on_step: Callable[[int], None]) -> Iterator[list[tuple[int, Feature]]]:
+        """Make the steps, and hand out features as their pictures are done.
 
         Args:
             on_step: Called with the number of pictures that made a step, or need not make it any more.
+
+        Yields:
+            Features, each with its place among the jobs, behind which the waiting ones are counted.
         """
-        settings, steps, first_step = self._settings, self._part.steps, self._part.first_step
-        going_on = [job.start is not None for job in self._jobs]
-        presentable = torch.tensor(going_on, device=self._device)
-        tracker = Tracker(self._rows.batch, steps, settings.patience, settings.min_delta, presentable)
-        tracker.failed |= self._failed
-        tracker.stopped |= self._failed
-        for step in range(steps):
-            if step % _CHECK_EVERY == 0:
-                # Noise is judged in vain: it is never the best.
-                if n_stopped := self._drop_stopped(tracker, judge=step > 0 or any(going_on)):
-                    on_step(n_stopped * (steps - step))
-                if not len(tracker.active):
-                    return self._features(tracker)
-            pictures = settings.image(self._rows.batch, self._shape)
-            # What the units see is apart from what the penalties see, so that its gradient is that of the scores.
-            seen = pictures if self._importance is None else pictures.view_as(pictures)
-            inputs = [self._rows.batch] if self._importance is None else [self._rows.batch, seen]
-            with open_relus() if first_step + step < settings.open_relu_steps else nullcontext():
-                scores, totals = self._judge(pictures, self._views(seen, step), self._view_scorer)
-            gradients, *of_seen = _gradients(-totals.sum(), inputs)
-            if not settings.robustness:
-                tracker.offer(self._rows.batch, totals.detach())
-            stopped = tracker.stopped[tracker.active]
-            tracker.record(step, scores.detach(), totals.detach(), gradients)
-            if self._importance is not None:
-                self._importance.add(tracker.active, of_seen[0], ~(stopped | tracker.failed[tracker.active]))
-            self._rows.step(gradients, hold=stopped if settings.patience is not None else None)
-            with torch.no_grad():
-                settings.image.project(self._rows.batch)
-                if self._snapshots.is_due(made := first_step + step + 1):
-                    self._snapshots.take(made, tracker.active.tolist(), self._now(tracker))
-            on_step(len(self._rows.batch))
-        self._offer_clean(tracker)
-        return self._features(tracker)
+        yield from self._look_through(self._cohorts, on_step)
+        while self._cohorts or self._waiting:
+            if self._cohorts:
+                self._make_step()
+                on_step(len(self._batch))
+                yield from self._end_cohorts()
+            if not self._cohorts or self._cohorts[0].step % _CHECK_EVERY == 0:
+                yield from self._look_through(self._cohorts, on_step)
+                yield from self._look_through(self._join(), on_step)
 
-    def _start(self, job: Job, generator: torch.Generator) -> Tensor:
-        fresh = self._settings.image.start(self._shape, generator)
-        if job.start is None:
-            return fresh
-        if job.start.shape != fresh.shape:
-            image = type(self._settings.image).__name__
-            raise InputError(
-                f"cannot go on from the picture of {job.unit}: its parameters have the shape {tuple(job.start.shape)}, "
-                f"{image} of {self._shape} has {tuple(fresh.shape)}; start anew"
-            )
-        return job.start
+    def _set_cohorts(self, cohorts: Sequence[Cohort]) -> None:
+        """Put together what goes through the network at once."""
+        self._cohorts = [cohort for cohort in cohorts if len(cohort)]
+        self._batch = _Batch(self._settings, self._cohorts)
 
-    def _score_jobs(self, places: Sequence[int]) -> None:
-        """Make the functions that score the pictures of these jobs, and all the views of each; pair them."""
-        objectives = [self._jobs[place].objective for place in places]
-        self._scorer = self._view_scorer = stack_objectives(objectives)
-        if (n_views := self._settings.views) > 1:
-            self._view_scorer = stack_objectives([objective for objective in objectives for _ in range(n_views)])
-        names = [(str(self._jobs[place].unit), self._jobs[place].repeat) for place in places]
-        self._pairs = [Pairs.of(coupling, names, self._device) for coupling in self._settings.couplings]
+    def _join(self) -> list[Cohort]:
+        """Let waiting pictures join where enough places are free. Return them."""
+        n_free = self._n_places - len(self._batch)
+        if not self._waiting or n_free * _FREE_PART < self._n_places:
+            return []
+        jobs = [self._waiting.popleft() for _ in range(min(n_free, len(self._waiting)))]
+        cohort = Cohort(self._settings, jobs, self._part, self._like)
+        self._set_cohorts([*self._cohorts, cohort])
+        return [cohort]
 
-    def _views(self, pictures: Tensor, step: int) -> Tensor:
+    def _look_through(
+        self, cohorts: Sequence[Cohort], on_step: Callable[[int], None]
+    ) -> Iterator[list[tuple[int, Feature]]]:
+        """Judge the clean pictures where that is needed, leave out those that have stopped, and hand these out."""
+        running = [cohort.tracker.running() for cohort in cohorts]
+        n_stopped = sum(len(cohort) - len(places) for cohort, places in zip(cohorts, running, strict=True))
+        if n_stopped or (self._settings.robustness and any(cohort.is_worth_judging for cohort in cohorts)):
+            self._offer_clean(cohorts)
+        if n_stopped:
+            leaving = []
+            for cohort, places in zip(cohorts, running, strict=True):
+                if len(places) < len(cohort):
+                    on_step((len(cohort) - len(places)) * (self._part.steps - cohort.step))
+                    leaving.append((cohort, cohort.leave(places)))
+            self._set_cohorts(self._cohorts)
+            yield self._features(leaving)
+
+    def _end_cohorts(self) -> Iterator[list[tuple[int, Feature]]]:
+        """Hand out the pictures that have made all their steps."""
+        if done := [cohort for cohort in self._cohorts if cohort.is_done]:
+            self._offer_clean(done)
+            leaving = [(cohort, cohort.active) for cohort in done]
+            self._set_cohorts([cohort for cohort in self._cohorts if not cohort.is_done])
+            yield self._features(leaving)
+
+    def _make_step(self) -> None:
+        settings, batch = self._settings, self._batch
+        parameters = batch.parameters()
+        pictures = settings.image(parameters, self._shape)
+        # What the units see is apart from what the penalties see, so that its gradient is that of the scores.
+        seen = pictures.view_as(pictures) if settings.importance else pictures
+        inputs = [parameters, seen] if settings.importance else [parameters]
+        made = self._part.first_step + self._cohorts[0].step
+        with open_relus() if made < settings.open_relu_steps else nullcontext():
+            scores, totals = self._judge(batch, parameters, pictures, batch.views(seen))
+        gradients, *of_seen = _gradients(-totals.sum(), inputs, self._loss_scale)
+        batch.make_step(scores.detach(), totals.detach(), gradients, *of_seen)
+
+    def _judge(
+        self, batch: "_Batch", parameters: Tensor, pictures: Tensor, views: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the pictures' scores ``(B,)``, each the mean of its views', and these with penalties and couplings.
+
+        Without views the pictures themselves are judged.
+        """
+        scorer = batch.scorer if views is None else batch.view_scorer
+        activations = self._quick_capture(pictures if views is None else views)
+        scores = scorer(activations).to(pictures.dtype)
+        if len(scores) > len(pictures):
+            scores = scores.reshape(len(pictures), -1).mean(1)
+        totals = scores
+        for penalty in self._settings.penalties:
+            totals = totals - penalty(pictures)
+        if (prior := self._settings.image.penalty(parameters)) is not None:
+            totals = totals - prior
+        for coupling, pairs in zip(self._settings.couplings, batch.pairs, strict=True):
+            totals = totals + coupling(pictures, activations, pairs)
+        return scores, totals
+
+    def _offer_clean(self, cohorts: Sequence[Cohort]) -> None:
+        batch = self._batch if list(cohorts) == self._cohorts else _Batch(self._settings, cohorts)
+        with torch.no_grad():
+            parameters = batch.parameters()
+            totals = self._judge(batch, parameters, self._settings.image(parameters, self._shape))[1]
+            for cohort, own in zip(cohorts, torch.split(totals, [len(cohort) for cohort in cohorts]), strict=True):
+                cohort.tracker.offer(cohort.rows.batch, own)
+
+    def _features(self, leaving: Sequence[tuple[Cohort, Sequence[int]]]) -> list[tuple[int, Feature]]:
+        """Return what is reported of pictures, which are given by their cohorts and their rows in these."""
+        best = torch.cat([cohort.tracker.best_parameters[list(rows)] for cohort, rows in leaving])
+        scorer = stack_objectives([objective for cohort, rows in leaving for objective in cohort.objectives(rows)])
+        with torch.no_grad():
+            pictures = leaving[0][0].displayed(best)
+            scores = scorer(self._capture(pictures)).to(pictures.dtype)
+        features, first = [], 0
+        for cohort, rows in leaving:
+            last = first + len(rows)
+            features += cohort.features(rows, pictures[first:last], scores[first:last])
+            first = last
+        return features
+
+
+class _Batch:
+    """Cohorts that go through the network together, and what scores them.
+
+    Args:
+        settings: How the pictures are made.
+        cohorts: The cohorts; of only one, its tensors are used as they are.
+    """
+
+    def __init__(self, settings: "Maximizer", cohorts: Sequence[Cohort]) -> None:
+        self._settings = settings
+        self._cohorts = list(cohorts)
+        self._sizes = [len(cohort) for cohort in cohorts]
+        if not cohorts:
+            return
+        jobs = [job for cohort in cohorts for job in cohort.jobs]
+        self.scorer = self.view_scorer = stack_objectives([job.objective for job in jobs])
+        if (n_views := settings.views) > 1:
+            self.view_scorer = stack_objectives([job.objective for job in jobs for _ in range(n_views)])
+        names = [(str(job.unit), job.repeat) for job in jobs]
+        device = cohorts[0].rows.batch.device
+        self.pairs = [Pairs.of(coupling, names, device) for coupling in settings.couplings]
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return sum(self._sizes)
+
+    def parameters(self) -> Tensor:
+        """Return the parameters of all pictures, ``(B, ...)``, to which gradients can be asked for."""
+        if len(self._cohorts) == 1:
+            return self._cohorts[0].rows.batch
+        return torch.cat([cohort.rows.batch.detach() for cohort in self._cohorts]).requires_grad_()
+
+    def views(self, pictures: Tensor) -> Tensor:
         """Return the views of a step, ``(B * views, C, H, W)``, those of a picture together."""
         settings = self._settings
         if not settings.robustness:
             return pictures
-        draws = self._draws.step().reshape(len(pictures) * settings.views, -1)
-        progress = step / max(self._part.steps - 1, 1)
-        views = [view.at(progress) for view in settings.robustness]
-        return random_views(pictures.repeat_interleave(settings.views, 0), views, draws)
+        pictures = pictures.repeat_interleave(settings.views, 0)
+        draws = [cohort.draws() for cohort in self._cohorts]
+        views = [[view.at(cohort.progress) for view in settings.robustness] for cohort in self._cohorts]
+        if all(own is first for each in views for own, first in zip(each, views[0], strict=True)):
+            return random_views(pictures, views[0], draws[0] if len(draws) == 1 else torch.cat(draws))
+        # Views that change on the way are seen from where each cohort stands.
+        parts = torch.split(pictures, [len(drawn) for drawn in draws])
+        return torch.cat([random_views(*each) for each in zip(parts, views, draws, strict=True)])
 
-    def _displayed(self, parameters: Tensor) -> Tensor:
-        """Return pictures as a file holds them, in 8 bits."""
-        pictures = self._settings.image(parameters, self._shape)
-        return (pictures * 255).round() / 255 if self._settings.image.bounded else pictures
-
-    def _now(self, tracker: Tracker) -> Tensor:
-        """Return the pictures that are in the batch as they are shown; those that have failed as they were at best."""
-        batch = self._rows.batch.detach()
-        failed = tracker.failed[tracker.active].reshape(-1, *[1] * (batch.ndim - 1))
-        return self._displayed(torch.where(failed, tracker.best_parameters[tracker.active], batch))
-
-    def _judge(self, pictures: Tensor, views: Tensor, scorer: Scorer) -> tuple[Tensor, Tensor]:
-        """Return the pictures' scores ``(B,)``, each the mean of its views', and these with penalties and couplings."""
-        activations = self._quick_capture(views.to(self._network_dtype))
-        scores = scorer(activations).to(pictures.dtype).reshape(len(pictures), -1).mean(1)
-        totals = scores
-        for penalty in self._settings.penalties:
-            totals = totals - penalty(pictures)
-        if (prior := self._settings.image.penalty(self._rows.batch)) is not None:
-            totals = totals - prior
-        for coupling, pairs in zip(self._settings.couplings, self._pairs, strict=True):
-            totals = totals + coupling(pictures, activations, pairs)
-        return scores, totals
-
-    def _offer_clean(self, tracker: Tracker) -> None:
-        with torch.no_grad():
-            pictures = self._settings.image(self._rows.batch, self._shape)
-            tracker.offer(self._rows.batch, self._judge(pictures, pictures, self._scorer)[1])
-
-    def _drop_stopped(self, tracker: Tracker, judge: bool) -> int:
-        """Judge the clean pictures where that is needed, and leave out those that have stopped. Return their number."""
-        running = tracker.running()
-        n_stopped = len(self._rows.batch) - len(running)
-        if (self._settings.robustness and judge) or n_stopped:
-            self._offer_clean(tracker)
-        if n_stopped:
-            gone = sorted(set(range(len(self._rows.batch))) - set(running))
-            with torch.no_grad():
-                self._snapshots.hold(tracker.active[gone].tolist(), self._now(tracker)[gone])
-            tracker.keep(running)
-        if n_stopped and running:
-            self._rows.keep(running)
-            self._draws.keep(running)
-            self._score_jobs(tracker.active.tolist())
-        return n_stopped
-
-    def _features(self, tracker: Tracker) -> list[Feature]:
-        settings = {**self._settings.settings, "steps": self._part.last_step}
-        scorer = stack_objectives([job.objective for job in self._jobs])
-        with torch.no_grad():
-            pictures = self._displayed(tracker.best_parameters)
-            scores = scorer(self._capture(pictures.to(self._network_dtype))).to(pictures.dtype)
-        failed = (tracker.failed | ~scores.isfinite()).tolist()
-        best_steps, steps_made = tracker.best_step.tolist(), tracker.steps_made.tolist()
-        pictures, parameters, histories = (t.cpu() for t in (pictures, tracker.best_parameters, tracker.history.T))
-        moved = tracker.moved.tolist()
-        # Penalties and open ReLUs move the picture of a unit that does not answer at all.
-        has_prior = self._settings.image.penalty(tracker.best_parameters) is not None
-        moved_anyway = bool(self._settings.penalties) or has_prior or self._settings.open_relu_steps > 0
-        maps = self._importance.maps().cpu() if self._importance is not None else None
-        features = []
-        for row, (job, score) in enumerate(zip(self._jobs, scores.tolist(), strict=True)):
-            history = histories[row, : steps_made[row]].clone()
-            features.append(
-                Feature(
-                    unit=job.unit,
-                    repeat=job.repeat,
-                    image=pictures[row].clone(),
-                    score=score,
-                    history=history,
-                    best_step=best_steps[row],
-                    seed=self._settings.seed,
-                    status=_status(failed[row], moved[row], moved_anyway, history),
-                    parameters=parameters[row].clone(),
-                    settings=settings,
-                    importance=maps[row].clone() if maps is not None else None,
-                    snapshots=self._snapshots.of(row, self._part.last_step),
-                )
-            )
-        return features
+    def make_step(self, scores: Tensor, totals: Tensor, *gradients: Tensor) -> None:
+        """Make a step of each cohort: `Cohort.make_step`, with the tensors of all pictures."""
+        parts = [torch.split(tensor, self._sizes) for tensor in (scores, totals, *gradients)]
+        for cohort, own in zip(self._cohorts, zip(*parts, strict=True), strict=True):
+            cohort.make_step(*own)
 
 
-def _status(failed: bool, moved: bool, moved_anyway: bool, history: Tensor) -> Status:
-    """Return how a picture ended; `moved_anyway` says that it moves even if its unit does not answer."""
-    if failed:
-        return "non-finite"
-    unanswered = moved_anyway and len(history) > 1 and bool((history == history[0]).all())
-    return "ok" if moved and not unanswered else "dead"
+def _gradients(loss: Tensor, inputs: Sequence[Tensor], scale: float) -> Sequence[Tensor]:
+    """Return the gradients to the inputs: zero where none leads to them, as behind a decision or a constant.
 
-
-def _gradients(loss: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return the gradients to the inputs: zero where none leads to them, as behind a decision or a constant."""
+    Args:
+        loss: What is differentiated.
+        inputs: To what.
+        scale: What the loss is multiplied by on the way (`loss_scale`).
+    """
     if not loss.requires_grad:
         return [torch.zeros_like(tensor) for tensor in inputs]
-    return torch.autograd.grad(loss, inputs, materialize_grads=True)
+    gradients = torch.autograd.grad(loss * scale, inputs, materialize_grads=True)
+    return gradients if scale == 1 else [gradient / scale for gradient in gradients]

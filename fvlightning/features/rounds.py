@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from fvlightning.features.feature import Feature, Status
 from fvlightning.features.jobs import Job, list_jobs
 from fvlightning.features.objectives import Objective
 from fvlightning.features.optimization import Optimization
+from fvlightning.features.precision import full_precision
 from fvlightning.features.scales import Round
 from fvlightning.features.starts import fit_picture
 from fvlightning.features.units import Unit
@@ -65,10 +67,12 @@ def run_rounds(
     network: nn.Module,
     quick: nn.Module,
     jobs: Sequence[Job],
+    waiting: Sequence[Job],
     rounds: Sequence[Round],
     on_step: Callable[[int], None],
-) -> list[Feature]:
-    """Make the pictures round by round, and return the features in the order of the jobs.
+    autocast: torch.dtype | None = None,
+) -> Iterator[list[tuple[int, Feature]]]:
+    """Make the pictures round by round, and hand out the features as their pictures are done.
 
     At the end of a round its best picture goes over to the size of the next, where the optimiser and its schedule begin
     anew. Pictures that all go on from earlier ones make all of their steps at the last size.
@@ -78,24 +82,51 @@ def run_rounds(
         network: Any module that takes pictures, frozen.
         quick: As of `Optimization`.
         jobs: The pictures; all of them have a start, or those that have one begin anew if there are several rounds.
+        waiting: More pictures, which take the places of those that stop early, where these can be taken (`_refills`).
         rounds: Their rounds.
         on_step: Called with the number of pictures that made a step, or need not make it any more.
+        autocast: As of `Optimization`.
+
+    Yields:
+        Features, each with its place among the jobs, behind which the waiting ones are counted.
     """
     if all(job.start is not None for job in jobs):
         rounds = [Round(rounds[-1].image_shape, rounds[-1].last_step)]
     elif len(rounds) > 1:
         jobs = [replace(job, start=None) for job in jobs]
     given = _given_start(settings, rounds[0])
-    jobs = [replace(job, start=given) if job.start is None else job for job in jobs]
-    features = Optimization(settings, network, quick, jobs, rounds[0]).run(on_step)
+    jobs, waiting = (
+        [replace(job, start=given) if job.start is None else job for job in some]
+        for some in (jobs, waiting if _refills(settings) else [])
+    )
+    first = Optimization(settings, network, quick, jobs, rounds[0], waiting=waiting, autocast=autocast)
+    # What is coupled is made, and if need be made again, together.
+    if len(rounds) == 1 and not settings.couplings:
+        yield from first.run(on_step)
+        return
+    features = _in_order(first.run(on_step))
     for before, after in pairwise(rounds):
         parameters = torch.stack([feature.parameters for feature in features])
         starts = settings.image.resize(parameters, before.image_shape, after.image_shape, after.blur)
         jobs = [replace(job, start=start) for job, start in zip(jobs, starts, strict=True)]
         failed = [feature.status == "non-finite" for feature in features]
-        made = Optimization(settings, network, quick, jobs, after, failed).run(on_step)
+        made = _in_order(Optimization(settings, network, quick, jobs, after, failed, autocast=autocast).run(on_step))
         features = [_joined(earlier, later) for earlier, later in zip(features, made, strict=True)]
-    return features
+    yield list(enumerate(features))
+
+
+def _refills(settings: "Maximizer") -> bool:
+    """Whether waiting pictures take the places of those that stop early.
+
+    Without patience pictures stop together. Where they go through rounds, are coupled, or have open ReLUs in their
+    first steps, all of a batch have to be at the same step.
+    """
+    in_step = bool(settings.scales or settings.couplings or settings.open_relu_steps)
+    return settings.patience is not None and not in_step
+
+
+def _in_order(parts: Iterator[list[tuple[int, Feature]]]) -> list[Feature]:
+    return [feature for _, feature in sorted(chain.from_iterable(parts), key=itemgetter(0))]
 
 
 @contextmanager
@@ -111,7 +142,9 @@ def _given_start(settings: "Maximizer", first: Round) -> Tensor | None:
     """Return the parameters of the picture that the maximizer starts from, if it was given one."""
     if settings.start_picture is None:
         return None
-    return settings.image.invert(fit_picture(settings.start_picture, first.image_shape)[None])[0]
+    # It is asked for outside of the optimisation, too.
+    with full_precision(torch.device("cpu")):
+        return settings.image.invert(fit_picture(settings.start_picture, first.image_shape)[None])[0]
 
 
 def _joined(earlier: Feature, later: Feature) -> Feature:

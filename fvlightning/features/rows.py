@@ -1,5 +1,6 @@
 """One optimiser over the parameters of many pictures, with a state of its own for each."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from fvlightning.errors import InputError
 from fvlightning.features.schedules import SchedulerCallable, start_schedule
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+
+_GRAPH_CHECK = "_accelerator_graph_capture_health_check"
 
 
 class OptimizedRows:
@@ -45,6 +48,8 @@ class OptimizedRows:
         # The slots share the memory of the batch, so that nothing is copied between the optimiser and the forward pass.
         self._slots = [nn.Parameter(memory)] if _is_elementwise(optimizer) else [nn.Parameter(row) for row in memory]
         self._optimizer = optimizer(self._slots)
+        if memory.device.type == "cpu":
+            _leave_out_graph_check(self._optimizer)
         self._schedule = start_schedule(scheduler, self._optimizer, steps) if scheduler is not None else None
         self._scales = torch.zeros(len(memory), device=memory.device) if normalize else None
 
@@ -57,8 +62,8 @@ class OptimizedRows:
         """
         before = self.batch.detach().clone() if hold is not None else None
         if self._scales is not None:
-            rms = gradients.flatten(1).square().mean(1).sqrt()
-            self._scales = torch.maximum(self._scales, rms)
+            norms = torch.linalg.vector_norm(gradients.flatten(1), dim=1)
+            self._scales = torch.maximum(self._scales, norms / math.sqrt(gradients[0].numel()))
             gradients = gradients / self._scales.clamp(min=1e-30).reshape(-1, *[1] * (gradients.ndim - 1))
         if len(self._slots) == 1:
             # In the batch's own layout: fused optimisers go through the memory of both side by side.
@@ -95,6 +100,17 @@ class OptimizedRows:
             if isinstance(value, Tensor) and value.shape == slot.shape:
                 state[name] = value[rows]
         slot.data = memory
+
+
+def _leave_out_graph_check(optimizer: Optimizer) -> None:
+    """Have an optimiser of pictures on the CPU not ask at each step whether a GPU records its work.
+
+    Adam and AdamW ask, on every device. Where Lightning is imported, which has torch look for GPUs by way of NVML, the
+    question takes longer than the step itself. The answer is of no use on the CPU. It is this one instance that no
+    longer asks; in a version of torch where the method has another name, nothing is changed.
+    """
+    if hasattr(optimizer, _GRAPH_CHECK):
+        setattr(optimizer, _GRAPH_CHECK, lambda: None)
 
 
 def _is_elementwise(optimizer: OptimizerCallable) -> bool:

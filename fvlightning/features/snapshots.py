@@ -6,48 +6,48 @@ from torch import Tensor
 
 
 class Snapshots:
-    """Keeps pictures of a batch on the CPU, by the number of steps that they had made.
+    """Keeps pictures that began together on the CPU, by the number of steps that they had made.
 
     Args:
         steps: After which steps they are wanted.
-        n_pictures: How many pictures the batch has at first.
+        n_pictures: How many pictures there are at first.
     """
 
     def __init__(self, steps: Sequence[int], n_pictures: int) -> None:
         self._pending = sorted(set(steps))
-        self._held: dict[int, Tensor] = {}
         self._kept: list[dict[int, Tensor]] = [{} for _ in range(n_pictures)]
+
+    @property
+    def are_pending(self) -> bool:
+        """Whether pictures are wanted after steps that are yet to be made."""
+        return bool(self._pending)
 
     def is_due(self, step: int) -> bool:
         """Whether pictures are wanted after `step` steps."""
         return step in self._pending
 
     def take(self, step: int, places: Sequence[int], pictures: Tensor) -> None:
-        """Keep the pictures after `step` steps; those that have left the batch are as they were then.
+        """Keep the pictures after `step` steps.
 
         Args:
             step: How many steps were made.
-            places: ``(b,)``, which of the batch's pictures at first they are.
+            places: ``(b,)``, which of the pictures at first they are.
             pictures: ``(b, C, H, W)`` as they are shown.
         """
         self._pending.remove(step)
-        for place, picture in [*zip(places, pictures.cpu().unbind(), strict=True), *self._held.items()]:
+        for place, picture in zip(places, pictures.cpu().unbind(), strict=True):
             self._kept[place][step] = picture.clone()
 
     def hold(self, places: Sequence[int], pictures: Tensor) -> None:
-        """Keep pictures that leave the batch, for the steps that others have yet to make.
+        """Keep pictures that make no more steps: after all steps that are yet to come they are as they are now.
 
         Args:
-            places: ``(b,)``, which of the batch's pictures at first they are.
+            places: ``(b,)``, which of the pictures at first they are.
             pictures: ``(b, C, H, W)`` as they are shown.
         """
-        if self._pending:
-            self._held.update(zip(places, pictures.cpu().unbind(), strict=True))
+        for place, picture in zip(places, pictures.cpu().unbind(), strict=True):
+            self._kept[place].update({step: picture.clone() for step in self._pending})
 
     def of(self, place: int, steps: int) -> dict[int, Tensor]:
-        """Return a picture's snapshots, ``(C, H, W)`` each, by their step, up to `steps`.
-
-        They are the same whether others in the batch went on after the picture had stopped or not.
-        """
-        rest = {step: self._held[place] for step in self._pending if step <= steps and place in self._held}
-        return self._kept[place] | rest
+        """Return a picture's snapshots, ``(C, H, W)`` each, by their step, up to `steps`."""
+        return {step: picture for step, picture in self._kept[place].items() if step <= steps}

@@ -54,13 +54,19 @@ class Tracker:
         """
         # Of what is not finite it is not, either: one pass over the gradients tells all that is asked of them.
         largest = gradients.flatten(1).abs().amax(1)
-        finite = totals.isfinite() & largest.isfinite()
-        running = ~self.stopped[self.active]
-        self.history[step, self.active] = scores
-        self.moved[self.active] |= largest != 0
-        self.failed[self.active] |= running & ~finite
-        self.stopped[self.active] |= ~finite
-        self.steps_made[self.active] += running
+        not_finite = ~((totals + largest).abs() < torch.inf)
+        self.history[step] = scores if self._all_active else self.history[step].index_copy(0, self.active, scores)
+        # Steps of small networks are short, and each of these operations counts: with all pictures in the batch they
+        # need no places.
+        states = (self.moved, self.failed, self.stopped, self.steps_made)
+        moved, failed, stopped, steps_made = states if self._all_active else [state[self.active] for state in states]
+        steps_made += ~stopped
+        moved.logical_or_(largest)
+        failed |= not_finite & ~stopped
+        stopped |= not_finite
+        if not self._all_active:
+            for state, changed in zip(states, (moved, failed, stopped, steps_made), strict=True):
+                state[self.active] = changed
         if self._patience is None:
             return
         improved = totals > self._reference[self.active] + self._min_delta
@@ -87,6 +93,10 @@ class Tracker:
         chosen = better.reshape(-1, *[1] * (parameters.ndim - 1))
         kept = self.best_parameters[self.active]
         self.best_parameters[self.active] = torch.where(chosen, parameters.detach(), kept)
+
+    @property
+    def _all_active(self) -> bool:
+        return len(self.active) == len(self.stopped)
 
     def running(self) -> list[int]:
         """Return the places in the batch of the pictures that have not stopped. This waits for the device."""

@@ -1,6 +1,6 @@
 """Where results go: picture files, contact sheets, animations, loggers."""
 
-from fvlightning.output.colors import on_white, to_pixels, to_signed_pixels, with_alpha
+from fvlightning.output.colors import on_grey, to_pixels, to_signed_pixels, with_alpha
 from fvlightning.output.features import Tile, feature_pixels, feature_sheet, snapshot_strip, value_limit
 from fvlightning.output.files import check_writable, remove_unfinished, write_atomically
 from fvlightning.output.loggers import log_image, log_scalars, takes_images
@@ -19,7 +19,7 @@ __all__ = [
     "layer_name",
     "log_image",
     "log_scalars",
-    "on_white",
+    "on_grey",
     "remove_unfinished",
     "save_animation",
     "save_png",

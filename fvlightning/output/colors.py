@@ -56,10 +56,13 @@ def with_alpha(pixels: Pixels, importance: Tensor) -> Pixels:
     return np.dstack([pixels, np.tile(alpha, (1, pixels.shape[1] // alpha.shape[1]))])
 
 
-def on_white(pixels: Pixels) -> Pixels:
-    """Return colours ``(H, W, 3)`` as they are, and those with an alpha channel, ``(H, W, 4)``, on white paper."""
+def on_grey(pixels: Pixels) -> Pixels:
+    """Return colours ``(H, W, 3)`` as they are, and those with an alpha channel, ``(H, W, 4)``, on medium grey.
+
+    On white paper the bright strokes of a digit would be lost, on black paper dark ones.
+    """
     if pixels.shape[2] == 3:
         return pixels
     alpha = pixels[..., 3:].astype(np.float32) / 255
-    blended: Pixels = (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    blended: Pixels = (pixels[..., :3] * alpha + 128 * (1 - alpha)).round().astype(np.uint8)
     return blended

@@ -8,7 +8,7 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from fvlightning.features import Feature, Objective, Unit
-from fvlightning.output.colors import Pixels, on_white, to_pixels, to_signed_pixels, with_alpha
+from fvlightning.output.colors import Pixels, on_grey, to_pixels, to_signed_pixels, with_alpha
 from fvlightning.output.names import unit_label
 from fvlightning.output.sheets import contact_sheet
 
@@ -63,7 +63,7 @@ def feature_sheet(tiles: Sequence[Tile], title: str) -> PILImage.Image:
     labels = [unit_label(tile.unit, tile.repeat, tile.status) for tile in tiles]
     if limits:
         labels = [f"{label} (±{tile.limit:.2g})" for label, tile in zip(labels, tiles, strict=True)]
-    return contact_sheet([on_white(tile.pixels) for tile in tiles], labels, title, limit=limit)
+    return contact_sheet([on_grey(tile.pixels) for tile in tiles], labels, title, limit=limit)
 
 
 def snapshot_strip(feature: Feature, bounded: bool) -> PILImage.Image:

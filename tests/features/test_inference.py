@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations
 
 from fvlightning.features import Maximizer
 from fvlightning.features.capture import Capture
+from fvlightning.features.columns import ColumnsConv2d
 from fvlightning.features.folding import FoldedBatchNorm2d
 from fvlightning.features.inference import inference_copy
 from fvlightning.features.isolation import frozen
@@ -78,6 +79,21 @@ def copied(network: nn.Module, *layers: str, shape: tuple[int, ...] = SHAPE) -> 
     return quick
 
 
+@pytest.mark.parametrize(
+    ("convolution", "kind"),
+    [
+        (nn.Conv2d(3, 4, 3), ColumnsConv2d),
+        (nn.Conv2d(3, 4, 3, 2), ColumnsConv2d),
+        (nn.Conv2d(3, 32, 4, 4), ColumnsConv2d),
+        (nn.Conv2d(3, 4, 7, 2, 3), StridedConv2d),
+    ],
+    ids=str,
+)
+def test_first_convolution_has_a_gradient_of_its_own(convolution: nn.Module, kind: type[nn.Module]):
+    quick = copied(nn.Sequential(convolution, nn.ReLU()).requires_grad_(False), "1")
+    assert type(quick[0]) is kind
+
+
 def folded_paths(network: nn.Module) -> list[str]:
     return [path for path, module in network.named_modules() if isinstance(module, FoldedBatchNorm2d)]
 
@@ -86,7 +102,7 @@ def test_copy_gives_the_same_and_has_the_same_paths():
     network = residual()
     quick = copied(network, "fc")
     assert folded_paths(quick) == ["bn", "block.bn1", "block.bn2", "block.down.1"]
-    assert isinstance(quick.conv, StridedConv2d)
+    assert isinstance(quick.conv, ColumnsConv2d)
     assert quick.block.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     assert [path for path, _ in quick.named_modules()] == [path for path, _ in network.named_modules()]
 
@@ -193,7 +209,7 @@ def norm_first(odd: nn.Module, pictures: Tensor) -> Tensor:
 )
 def test_what_cannot_be_folded_stays(way: Callable[[nn.Module, Tensor], Tensor]):
     network = Odd(way).eval().requires_grad_(False)
-    assert copied(network, "fc") is network
+    assert folded_paths(copied(network, "fc")) == []
 
 
 def test_weights_that_are_computed_stay():
@@ -204,7 +220,7 @@ def test_weights_that_are_computed_stay():
     network.requires_grad_(False)
     quick = copied(network, "fc")
     assert folded_paths(quick) == ["block.bn2"]
-    assert not isinstance(quick.conv, StridedConv2d)
+    assert not isinstance(quick.conv, ColumnsConv2d)
 
 
 def test_batch_norm_without_statistics_stays():
@@ -249,7 +265,7 @@ def test_network_that_looks_into_its_batch_norm_is_left_alone():
         lambda: torch.jit.trace(residual(), torch.rand(1, *SHAPE)),
         lambda: residual().bfloat16(),
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 24, 4)),
-        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()),
+        lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.ReLU()),
     ],
     ids=["scripted", "bfloat16", "linear", "small"],
 )

@@ -1,6 +1,8 @@
 """An optimiser that treats each picture by itself."""
 
+import sys
 from functools import partial
+from types import FrameType
 
 import pytest
 import torch
@@ -122,3 +124,19 @@ def test_gradients_may_lie_in_memory_otherwise_than_the_batch():
         rows.step(given)
         moved.append(rows.batch.detach().clone())
     torch.testing.assert_close(moved[0], moved[1])
+
+
+def test_on_the_cpu_no_step_looks_for_gpus():
+    rows = OptimizedRows(torch.zeros(2, 3), partial(torch.optim.AdamW, lr=0.1))
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        called.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        rows.step(torch.ones(2, 3))
+    finally:
+        sys.setprofile(None)
+    assert "current_accelerator" not in called
+    torch.testing.assert_close(rows.batch.detach(), torch.full((2, 3), -0.1))

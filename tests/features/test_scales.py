@@ -71,7 +71,7 @@ class Sees(nn.Module):
         self.shapes: list[tuple[int, ...]] = []
 
     def forward(self, pictures: Tensor) -> Tensor:
-        if len(pictures) > 1:  # and not the one that measures the layers
+        if len(pictures) > 2:  # and not those that measure the layers and the memory
             self.shapes.append(tuple(pictures.shape[2:]))
         return pictures
 

@@ -9,7 +9,7 @@ from fvlightning.errors import InputError
 from fvlightning.features import Direction, Objective, Unit, UnitActivation
 from fvlightning.output import (
     contact_sheet,
-    on_white,
+    on_grey,
     save_animation,
     save_png,
     unit_file,
@@ -118,14 +118,14 @@ def test_long_labels_stay_under_their_pictures() -> None:
     assert (between == 255).all()
 
 
-def test_alpha_keeps_the_colours_and_shows_white_paper() -> None:
+def test_alpha_keeps_the_colours_and_shows_grey_paper() -> None:
     colors = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
     importance = torch.tensor([[0.0, 1.0], [0.5, 1.0]])
     for pixels in (colors[:, :2], colors):  # one picture, and two channels side by side
         shown = with_alpha(pixels, importance)
         np.testing.assert_array_equal(shown[..., :3], pixels)
         np.testing.assert_array_equal(shown[:, :2, 3], [[0, 255], [128, 255]])
-        white = on_white(shown)
-        np.testing.assert_array_equal(white[0, 0], [255, 255, 255])
-        np.testing.assert_array_equal(white[1, 1], pixels[1, 1])
-        np.testing.assert_allclose(white[1, 0], 255 - 128 / 255 * (255.0 - pixels[1, 0]), atol=0.5)
+        paper = on_grey(shown)
+        np.testing.assert_array_equal(paper[0, 0], [128, 128, 128])
+        np.testing.assert_array_equal(paper[1, 1], pixels[1, 1])
+        np.testing.assert_allclose(paper[1, 0], 128 - 128 / 255 * (128.0 - pixels[1, 0]), atol=0.5)

@@ -66,6 +66,12 @@ class UnitActivation(Objective):
     def units(self) -> tuple[Unit, ...]:
         return (self.unit,)
 
+    @property
+    @override
+    def needs_means_only(self) -> bool:
+        # What is derived from this class may look at more.
+        return type(self) is UnitActivation and self.pooling == "mean" and not self.unit.position
+
     @override
     def __call__(self, activations: Activations) -> Tensor:
         n_pictures = activations[self.unit.layer_call].values.shape[0]

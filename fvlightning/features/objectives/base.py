@@ -34,6 +34,11 @@ class Objective(ABC):
         """The units that the score names, which are checked against the network. By default none."""
         return ()
 
+    @property
+    def needs_means_only(self) -> bool:
+        """Whether maps that are averaged over their positions get the same score as whole ones. By default not."""
+        return False
+
     def __str__(self) -> str:
         """Return the class with its settings, the same in every run: with the seed it determines the picture.
 
@@ -102,6 +107,11 @@ class WeightedSum(Objective):
     @override
     def units(self) -> tuple[Unit, ...]:
         return tuple(unit for _, term in self.terms for unit in term.units)
+
+    @property
+    @override
+    def needs_means_only(self) -> bool:
+        return all(term.needs_means_only for _, term in self.terms)
 
     @property
     @override

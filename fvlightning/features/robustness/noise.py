@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -66,8 +67,7 @@ def uniform_fields(draws: Tensor, shape: Sequence[int]) -> Tensor:
         ``(B, C, H, W)``, uniform in [0, 1).
     """
     keys = (draws * 2**24).to(torch.int32)
-    counters = torch.arange(math.prod(shape), dtype=torch.int32, device=draws.device)
-    hashed = _hash(_hash(counters + 0x3C6EF372 + keys[:, :1]) ^ keys[:, 1:])
+    hashed = _hash(_hash(_counters(math.prod(shape), draws.device) + keys[:, :1]).bitwise_xor_(keys[:, 1:]))
     return _shift(hashed, 8).to(draws.dtype).div_(2**24).reshape(-1, *shape)
 
 
@@ -87,6 +87,12 @@ def normal_fields(draws: Tensor, shape: Sequence[int]) -> Tensor:
     radii, angles = (1 - radii).log_().mul_(-2).sqrt_(), 2 * math.pi * angles
     fields = torch.cat([radii * angles.cos(), radii * angles.sin()], dim=1)
     return fields[:, :n_numbers].reshape(-1, *shape)
+
+
+@lru_cache(maxsize=16)  # asked for at every step
+def _counters(count: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # or it would be of no use to those who want gradients
+        return torch.arange(count, dtype=torch.int32, device=device) + 0x3C6EF372
 
 
 def _hash(numbers: Tensor) -> Tensor:

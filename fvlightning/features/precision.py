@@ -1,0 +1,80 @@
+"""Networks in low precision, amid what is computed in full precision."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from fvlightning.features.capture import Activation, Capture, device_and_dtype
+from fvlightning.features.units import LayerCall
+
+# A power of two, so that it rounds nothing.
+_LOSS_SCALE = 1024.0
+
+
+class CastingCapture(Capture):
+    """Runs a network in its own precision, or under autocast, for callers that compute in full precision.
+
+    Args:
+        network: As of `Capture`.
+        layers: As of `Capture`.
+        autocast: The low precision (`autocast_dtype`) that its forward pass has, or None for that of its weights.
+
+    Raises:
+        InputError: A layer is not in the network.
+    """
+
+    def __init__(self, network: nn.Module, layers: Iterable[LayerCall], autocast: torch.dtype | None = None) -> None:
+        super().__init__(network, layers)
+        self._device, self._dtype = device_and_dtype(network)
+        self._autocast = autocast
+
+    @override
+    def __call__(self, pictures: Tensor) -> dict[LayerCall, Activation]:
+        """Return the activations, with their graph, in the precision of the pictures.
+
+        Args:
+            pictures: ``(B, C, H, W)`` in [0, 1].
+
+        Raises:
+            InputError: As of `Capture`.
+        """
+        low = nullcontext() if self._autocast is None else torch.autocast(self._device.type, self._autocast)
+        with low:
+            found = super().__call__(pictures.to(self._dtype))
+        return {
+            layer: replace(activation, values=activation.values.to(pictures.dtype))
+            if activation.values.is_floating_point()
+            else activation
+            for layer, activation in found.items()
+        }
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return the precision that the caller's `torch.autocast` gives networks on a device, or None if there is none."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Lift the caller's autocast, of a device and of the CPU, for as long as this lasts.
+
+    Under it matrix products, as of colours, would be rounded to three digits, and the FFT would refuse them.
+    """
+    with torch.autocast("cpu", enabled=False), torch.autocast(device.type, enabled=False):
+        yield
+
+
+def loss_scale(autocast: torch.dtype | None) -> float:
+    """Return what a loss is multiplied by, and its gradients are divided by, for none to vanish on the way back.
+
+    float16 has no number between 0 and 6e-8, and few digits below 6e-5; the gradient of a mean over a map of 112 x 112
+    begins with 8e-5 (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740, section 3.2). Normalised gradients
+    (`Maximizer`) need it, too: they are normalised behind the network. A constant will do for a loss that is a sum of
+    activations: gradients of 64 and more become infinite by it, and their pictures fail by name. bfloat16 has the range
+    of float32.
+    """
+    return _LOSS_SCALE if autocast == torch.float16 else 1.0
