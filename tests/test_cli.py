@@ -1,5 +1,7 @@
 import logging
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -249,6 +251,24 @@ def test_missing_checkpoint_names_those_under_runs(refused):
         line = refused(["test", *TINY, "--ckpt_path", missing], 1)
         assert f"no checkpoint '{missing}'" in line
         assert CHECKPOINT in line
+
+
+def test_missing_checkpoint_names_one_a_run_the_closest_first(refused):
+    assert main(["fit", *TINY, "--checkpoint.dirpath", "runs/tiny/version_0/checkpoints"]) == 0
+    for run in range(1, 7):
+        shutil.copytree("runs/tiny/version_0", f"runs/tiny/version_{run}", symlinks=True)
+    for run in range(7):
+        os.utime(f"runs/tiny/version_{run}/checkpoints/last.ckpt", (run, run))
+    line = refused(["test", *TINY, "--ckpt_path", "nothing.ckpt"], 1)
+    folders = [f"runs/tiny/version_{run}/checkpoints" for run in (6, 5, 4, 3, 2)]
+    named = ", ".join(f"{folder}/last.ckpt" for folder in folders)
+    assert line.endswith(f"no checkpoint 'nothing.ckpt'; checkpoints: {named} and 2 more")
+
+    line = refused(["test", *TINY, "--ckpt_path", "runs/tinny/version_1/checkpoints/last.ckpt"], 1)
+    assert "checkpoints: runs/tiny/version_1/checkpoints/last.ckpt, runs/tiny/version_6/checkpoints/last.ckpt," in line
+    # `last.ckpt` is a link to it: the same weights are not named twice.
+    line = refused(["test", *TINY, "--ckpt_path", "runs/tiny/version_1/checkpoints/epoch=0-step=3.ckpt"], 1)
+    assert line.endswith("; checkpoints: runs/tiny/version_1/checkpoints/epoch=0-step=2.ckpt")
 
 
 @pytest.mark.parametrize("content", [b"", b"model: 3", bytes(range(256)), b"PK\x03\x04" + bytes(100)])

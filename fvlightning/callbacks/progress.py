@@ -139,7 +139,8 @@ def _in_lines(description: str, n_pictures: int) -> Iterator[Show]:
         now = time.monotonic()
         if done > last and now - shown > _SECONDS_BETWEEN_LINES:
             left = (now - started) * (1 - part) / part if part else 0
-            rank_zero_info(f"{description}: {done}/{n_pictures} done, about {left / 60:.0f} min left")
+            ending = f", about {left / 60:.0f} min left" if done < n_pictures else ""
+            rank_zero_info(f"{description}: {done}/{n_pictures} done{ending}")
             shown, last = now, done
 
     yield show

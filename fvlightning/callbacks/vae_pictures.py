@@ -15,7 +15,7 @@ from fvlightning.autoencoder import Autoencoder
 from fvlightning.callbacks.pictures import EpochPictures
 from fvlightning.digests import digest_of_file
 from fvlightning.errors import InputError
-from fvlightning.features.images.codes import load_autoencoder, measure_codes
+from fvlightning.features.images.codes import codes_file, load_autoencoder, measure_codes
 from fvlightning.features.isolation import frozen, isolated_rng
 from fvlightning.output import contact_sheet, to_pixels
 
@@ -33,7 +33,8 @@ class VAEPicturesCallback(EpochPictures):
 
     When training ends, the codes of held-out pictures go to TensorBoard's projector (PCA, t-SNE, UMAP) with their
     pictures and classes, and the mean and covariance of the codes of the training set are saved beside the last
-    checkpoint, as ``CHECKPOINT.codes.pt``, for `DecorrelatedLatentImage`.
+    checkpoint, as ``CHECKPOINT.codes.pt`` (if that is a link, with the name of the file that it leads to), for
+    `DecorrelatedLatentImage`.
 
     Training does not notice any of it.
 
@@ -165,7 +166,8 @@ def _save_codes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     network = load_autoencoder(path).to(pl_module.device)
     batches = (pictures for pictures, _ in _batches(trainer, "train"))
     statistics = replace(measure_codes(network, batches), digest=digest_of_file(path))
-    statistics.save(f"{path}.codes.pt")
+    # Under the name that is no link: it stays with these weights when the link goes on to others.
+    statistics.save(codes_file(Path(path).resolve()))
 
 
 def _batches(trainer: pl.Trainer, part: str) -> Iterator[tuple[Tensor, Tensor | None]]:

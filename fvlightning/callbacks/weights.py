@@ -1,6 +1,7 @@
 """Weights of a first layer as images."""
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -9,14 +10,18 @@ from fvlightning.callbacks.pictures import EpochPictures
 from fvlightning.errors import InputError
 from fvlightning.features.capture import find_layer
 from fvlightning.output import contact_sheet, to_signed_pixels
+from fvlightning.output.colors import Pixels
+
+_PIXELS = 4
 
 
 class WeightImagesCallback(EpochPictures):
     """Shows the weights of a first linear or convolutional layer as images, at the end of each epoch.
 
     Each unit's weights are one image: those of a linear layer in the shape of the network's input, those of a
-    convolution as its kernel, several input channels side by side. Blue is negative, white is zero, red is positive;
-    all images of a sheet share one scale, whose ends the legend below gives.
+    convolution as its kernel, several input channels side by side with a gap between them, three in the order red,
+    green, blue. Blue is negative, white is zero, red is positive; all images of a sheet share one scale, whose ends the
+    legend below gives.
 
     Args:
         layer: Path of the layer in the network. Default: the first linear or two-dimensional convolutional layer.
@@ -60,8 +65,9 @@ class WeightImagesCallback(EpochPictures):
         name, weights = self._weights(pl_module)
         # All units set the scale, also those that are not shown.
         limit = float(weights.abs().max()) or 1.0
-        images = [to_signed_pixels(image, limit) for image in weights[: self.max_units]]
-        title = f"{name} weights, " + (f"epoch {epoch}" if epoch else "untrained")
+        images = [_side_by_side(image, limit) for image in weights[: self.max_units]]
+        channels = ", each unit's red, green, blue" if weights.shape[1] == 3 else ""
+        title = f"{name} weights{channels}, " + (f"epoch {epoch}" if epoch else "untrained")
         sheet = contact_sheet(images, [str(unit) for unit in range(len(images))], title, limit=limit)
         self.publish(trainer, name, sheet, epoch)
 
@@ -83,6 +89,17 @@ class WeightImagesCallback(EpochPictures):
                 f"{shape}; choose the first layer of the network"
             )
         return name, weights.reshape(-1, *shape)
+
+
+def _side_by_side(weights: Tensor, limit: float) -> Pixels:
+    """Return the channels of a unit's weights, ``(C, H, W)``, as pixels, one beside the other on white paper."""
+    if len(weights) == 1:
+        return to_signed_pixels(weights, limit)
+    # Each weight is a few pixels, so that a gap is narrower. One at either end keeps units further apart than channels.
+    parts = [to_signed_pixels(channel[None], limit).repeat(_PIXELS, 0).repeat(_PIXELS, 1) for channel in weights]
+    height = parts[0].shape[0]
+    gap = np.full((height, max(1, height // 12), 3), 255, np.uint8)
+    return np.hstack([gap, *(piece for part in parts for piece in (part, gap))])
 
 
 def _first_layer(pl_module: pl.LightningModule) -> str:

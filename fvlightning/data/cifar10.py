@@ -113,10 +113,14 @@ class CIFAR10DataModule(InMemoryDataModule):
 
     def _missing(self, reason: str) -> InputError:
         if (self.data_dir / "train").is_dir():
-            fix = f"{self.data_dir} looks like a folder of images: read it with --data ImageFolderDataModule."
+            fix = (
+                f"{self.data_dir} looks like a folder of images: read it with --data ImageFolderDataModule "
+                f"--data.data_dir {self.data_dir}."
+            )
         else:
             fix = (
-                f"Set data_dir to a folder that has {_FOLDER}, or train on generated pictures, which need no download, "
-                "with --data ShapesDataModule."
+                "Images in files are read with --data ImageFolderDataModule --data.data_dir FOLDER; the files of "
+                f"CIFAR-10 itself with data_dir, a folder that has {_FOLDER}; --data ShapesDataModule draws simple "
+                "pictures, and needs no download."
             )
         return InputError(f"no CIFAR-10 in {(self.data_dir / _FOLDER).resolve()}: {reason}. {fix}")

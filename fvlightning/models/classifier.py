@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from fvlightning.errors import InputError
+from fvlightning.models.classes import count_classes, misfit, wrong_outputs
 from fvlightning.models.confusion import class_scores, confusion_figure
 from fvlightning.models.hyperparameters import save_plain_hyperparameters
 from fvlightning.models.normalize import Normalize
@@ -45,7 +46,7 @@ class ClassifierModule(L.LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        num_classes: int = 10,
+        num_classes: int | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
@@ -57,7 +58,8 @@ class ClassifierModule(L.LightningModule):
 
         Args:
             network: Maps pictures `(B, C, H, W)` to logits `(B, num_classes)`.
-            num_classes: Number of classes.
+            num_classes: Number of classes; by default as many as the network gives: its `num_classes`, or else the
+                outputs of its last layer.
             optimizer: Makes the optimiser of given parameters.
             scheduler: Makes the learning rate's schedule of a given optimiser; none by default.
             scheduler_interval: Whether the schedule goes on after each epoch or after each optimiser step.
@@ -68,9 +70,15 @@ class ClassifierModule(L.LightningModule):
             input_shape: `(C, H, W)`; by default the `input_shape` of the network, or else of the data.
 
         Raises:
-            InputError: If a number is out of its range.
+            InputError: If a number is out of its range, or the number of classes is not given and not to be seen.
         """
         super().__init__()
+        num_classes = num_classes if num_classes is not None else count_classes(network)
+        if num_classes is None:
+            raise InputError(
+                f"how many classes {type(network).__name__} tells apart cannot be seen: give num_classes, on the "
+                "command line --model.num_classes N."
+            )
         if num_classes < 2:
             raise InputError(f"num_classes must be at least 2, got {num_classes}.")
         if not 0 <= label_smoothing <= 1:
@@ -115,11 +123,7 @@ class ClassifierModule(L.LightningModule):
         shape, classes = _as_shape(getattr(data, "image_shape", None)), getattr(data, "num_classes", None)
         own_shape = self.input_shape if self.input_shape is not None else shape
         if (shape is not None and shape != own_shape) or (classes is not None and classes != self.num_classes):
-            raise InputError(
-                f"data and model do not fit: {type(data).__name__} has images of shape {shape} in {classes} classes, "
-                f"{type(self).__name__} with {type(self.net).__name__} takes {own_shape} and {self.num_classes} "
-                "classes; set another network, num_classes or data."
-            )
+            raise misfit(self, self.net, (own_shape, self.num_classes), data, (shape, classes))
         self.input_shape = own_shape
         if stage == "fit" and self._takes_statistics and not self.normalize.is_set:
             mean, std = getattr(data, "mean", None), getattr(data, "std", None)
@@ -174,10 +178,7 @@ class ClassifierModule(L.LightningModule):
     def _classify(self, pictures: Tensor) -> Tensor:
         logits: Tensor = self(pictures)
         if logits.ndim != 2 or logits.shape[1] != self.num_classes:
-            raise InputError(
-                f"{type(self.net).__name__} gives outputs of shape {tuple(logits.shape)} for {len(pictures)} pictures, "
-                f"but num_classes is {self.num_classes}: ({len(pictures)}, {self.num_classes}) is needed."
-            )
+            raise wrong_outputs(self, self.net, self.num_classes, logits.shape)
         return logits
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str, accuracy: MulticlassAccuracy) -> None:

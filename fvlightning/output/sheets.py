@@ -83,7 +83,7 @@ def _columns(count: int, aspect: float) -> int:
     def cost(columns: int) -> float:
         return -count % columns / columns + abs(columns - best) / 10
 
-    return min(range(max(1, best - 2), min(count, best + 2) + 1), key=cost)
+    return min(range(max(1, best - 2), min(count, best + 2) + 1), key=lambda columns: (cost(columns), -columns))
 
 
 def _tile_size(width: int, height: int, columns: int) -> tuple[int, int]:

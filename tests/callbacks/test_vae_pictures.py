@@ -126,10 +126,12 @@ def test_sheets_show_what_the_network_makes(tmp_path: Path, digits: MNISTDataMod
 
 
 def test_statistics_of_the_codes_lie_beside_the_checkpoint(tmp_path: Path, digits: MNISTDataModule) -> None:
-    checkpoint = ModelCheckpoint(tmp_path / "checkpoints", save_last=True)
+    checkpoint = ModelCheckpoint(tmp_path / "checkpoints", save_last="link")
     module, _ = fit(tmp_path, digits, VAEPicturesCallback(), checkpoint, enable_checkpointing=True)
     last = tmp_path / "checkpoints/last.ckpt"
-    statistics = load_codes(f"{last}.codes.pt")
+    statistics = load_codes(f"{last.resolve()}.codes.pt")
+    assert last.is_symlink()
+    assert DecorrelatedLatentImage(last.resolve()).codes == statistics.fingerprint()
     with torch.no_grad():
         codes = module.eval().net.encoder(digits.splits.train.images / 255)[0]
     assert statistics.count == len(codes) == 576

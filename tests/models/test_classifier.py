@@ -290,10 +290,39 @@ def test_data_that_do_not_fit(mnist_dir, settings):
     assert "\n" not in str(caught.value)
 
 
-def test_network_whose_outputs_are_not_the_classes(mnist_dir):
-    module = ClassifierModule(nn.Sequential(nn.Flatten(), nn.Linear(784, 7)))
-    with pytest.raises(InputError, match=r"Sequential gives outputs of shape \(64, 7\) .*num_classes is 10"):
+class OutputsFirst(nn.Module):
+    """The layer that is made last is not the last one."""
+
+    def __init__(self):
+        super().__init__()
+        self.outputs, self.inputs = nn.Linear(7, 10), nn.Linear(784, 7)
+
+    def forward(self, images):
+        return self.outputs(self.inputs(images.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(784, 7)),
+            r"\(64, 7\), but num_classes is 10: .*a network with 10 outputs",
+        ),
+        (nn.Conv2d(1, 10, 28), r"\(64, 10, 1, 1\), .*: \(64, 10\) is needed; give a network that gives one number"),
+        (MnistMLP(7), r"\(64, 7\), .*give --model.network.num_classes 10, or leave num_classes out"),
+    ],
+)
+def test_network_whose_outputs_are_not_the_classes(mnist_dir, network, message):
+    module = ClassifierModule(network, num_classes=10)
+    with pytest.raises(InputError, match=rf"{type(network).__name__} gives outputs of shape {message}"):
         make_trainer().fit(module, datamodule=make_data(mnist_dir))
+
+
+def test_number_of_classes_that_was_guessed_wrong():
+    images = DataLoader(TensorDataset(torch.rand(8, 1, 28, 28), torch.arange(8)), batch_size=8)
+    with pytest.raises(InputError, match=r"\(8, 10\), but num_classes is 7: .*give --model.num_classes 10"):
+        make_trainer().test(ClassifierModule(OutputsFirst()), images)
+    make_trainer().test(ClassifierModule(OutputsFirst(), num_classes=10), images, verbose=False)
 
 
 @pytest.mark.parametrize(
@@ -307,3 +336,18 @@ def test_network_whose_outputs_are_not_the_classes(mnist_dir):
 def test_settings_out_of_range(settings, message):
     with pytest.raises(InputError, match=message):
         ClassifierModule(MnistMLP(), **settings)
+
+
+def test_the_number_of_classes_is_that_of_the_network():
+    images = TensorDataset(torch.rand(32, 1, 28, 28), torch.arange(32) % 3)
+    module = ClassifierModule(MnistMLP(num_classes=3))
+    make_trainer().test(module, DataLoader(images, batch_size=32), verbose=False)
+
+    assert module.num_classes == module.hparams["num_classes"] == 3
+    assert module.confusion.num_classes == module.test_accuracy.num_classes == 3
+
+
+def test_a_network_whose_number_of_classes_cannot_be_seen():
+    with pytest.raises(InputError, match=r"how many classes Flatten tells apart .*--model.num_classes N"):
+        ClassifierModule(nn.Flatten())
+    assert ClassifierModule(nn.Flatten(), num_classes=784).num_classes == 784

@@ -99,6 +99,20 @@ def measure_codes(encoder: str | Path | nn.Module, pictures: Iterable[Tensor] | 
     return CodeStatistics(*moments.mean_and_covariance(), moments.count, digest)
 
 
+def codes_file(checkpoint: str | Path) -> Path:
+    """Return the file of the statistics of a checkpoint's codes: the checkpoint's name with ``.codes.pt`` behind.
+
+    Where one of the checkpoint's names is a link to the other, as ``last.ckpt`` is to ``epoch=2-step=84.ckpt``, the
+    file has the name of the one that is no link; one that is there under a link's name is found, too.
+    """
+    checkpoint = Path(checkpoint)
+    file = checkpoint.resolve() if checkpoint.is_symlink() else checkpoint
+    # Not `samefile`, which fails at a link that leads nowhere.
+    links = [path for path in file.parent.glob("*.ckpt") if path.is_symlink() and path.resolve() == file.resolve()]
+    names = [Path(f"{path}.codes.pt") for path in (file, checkpoint, *links)]
+    return next((name for name in names if name.is_file()), names[0])
+
+
 def load_codes(path: str | Path) -> CodeStatistics:
     """Read statistics that `CodeStatistics.save` wrote, without running code.
 
@@ -122,7 +136,10 @@ def load_autoencoder(path: str | Path) -> Autoencoder:
         InputError: There is no such file, it is damaged, holds code, or is no checkpoint of a VAE.
     """
     if not Path(path).is_file():
-        raise InputError(f"no checkpoint '{path}' of a VAE; train one with configs/cifar10_vae.yaml, for example")
+        raise InputError(
+            f"no checkpoint '{path}' of a VAE; train one, for example with configs/mnist_vae.yaml (1x28x28) or "
+            "configs/cifar10_vae.yaml (3x32x32)"
+        )
     checkpoint = read_checkpoint(str(path))
     settings = checkpoint.get("hyper_parameters", {})
     weights = {

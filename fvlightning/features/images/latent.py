@@ -13,7 +13,7 @@ from typing_extensions import override
 from fvlightning.digests import digest_of_file, digest_of_weights
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
-from fvlightning.features.images.codes import CodeStatistics, load_autoencoder, load_codes
+from fvlightning.features.images.codes import CodeStatistics, codes_file, load_autoencoder, load_codes
 
 
 class LatentImage(Image):
@@ -120,7 +120,7 @@ class DecorrelatedLatentImage(LatentImage):
     Args:
         decoder: As of `LatentImage`.
         codes: The statistics, or the file that they were saved in. Default: the checkpoint's name with ``.codes.pt``
-            behind.
+            behind; if that is a link, as ``last.ckpt`` is, the name of the file that it leads to.
         prior: Weight of a penalty on u, ``prior · ‖u‖² / 2``.
         std: Standard deviation of the start of u.
 
@@ -143,7 +143,7 @@ class DecorrelatedLatentImage(LatentImage):
                 raise InputError(
                     "DecorrelatedLatentImage of a module needs codes: give measure_codes(module, pictures)"
                 )
-            codes = f"{decoder}.codes.pt"
+            codes = codes_file(decoder)
         statistics = codes if isinstance(codes, CodeStatistics) else load_codes(codes)
         if len(statistics.mean) != self._decoder.latent_size:
             raise InputError(

@@ -103,8 +103,9 @@ def resample_magnitude(magnitude: Tensor, image_shape: Sequence[int]) -> Tensor:
     channels, height, width = image_shape
     if len(magnitude) != channels:
         raise InputError(
-            f"the magnitude spectrum has {len(magnitude)} channels, the pictures have {channels}; measure it with "
-            f"measure_magnitude on pictures of {channels} channels"
+            f"the magnitude spectrum has {len(magnitude)} channels, the pictures have {channels}; measure it of "
+            f"pictures of {channels} channels: `python -m fvlightning magnitude --output FILE --images FOLDER "
+            f"--image_shape '[{channels}, {height}, {width}]'`, or measure_magnitude"
         )
     if magnitude.shape[1:] == (height, width // 2 + 1):
         return magnitude

@@ -1,0 +1,37 @@
+"""A user's own folder of images with a network of this package: what `fit` says, and that one option is enough."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+
+from fvlightning.cli import main
+
+
+@pytest.fixture
+def fit(tmp_path, monkeypatch):
+    """Return the command that trains on bright and dark squares of 40 pixels."""
+    monkeypatch.chdir(tmp_path)
+    for place, name in enumerate(["bright", "dark", "middling"]):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = np.full((40, 40, 3), 250 - 100 * place - number, np.uint8)
+            PILImage.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    trainer = ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
+    model = ["--model=ClassifierModule", "--model.network=CifarCNN"]
+    return ["fit", *model, *trainer, "--data=ImageFolderDataModule", "--data.data_dir=photos", "--data.image_size=32"]
+
+
+def test_the_error_names_the_one_option_that_is_needed(fit, capsys):
+    assert main(fit) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "ImageFolderDataModule has images of shape (3, 32, 32) in 3 classes" in line
+    (option,) = re.findall(r"--model\S+ \d+", line)
+    assert main([*fit, *option.split(), "--test_after_fit=true"]) == 0
+    assert "test/f1" in capsys.readouterr().out
+
+    checkpoint = "runs/default/version_1/checkpoints/last.ckpt"
+    assert main(["test", *fit[1:], "--ckpt_path", checkpoint]) == 0
+    assert len(torch.load(checkpoint, weights_only=True)["state_dict"]["net.fc2.bias"]) == 3
