@@ -27,7 +27,8 @@ def comparison_sheet(
 ) -> PILImage.Image:
     """Return a sheet with a row a picture of a unit and a column a space.
 
-    Under each picture are its unit, its space, and its activation as a multiple of the largest natural one.
+    Under the first picture of a row is the unit; under the others are the space, and the activation as a multiple of
+    the largest natural one.
 
     Args:
         columns: The measures by space, of all spaces equally many, in one order.
@@ -37,12 +38,12 @@ def comparison_sheet(
     height, width = pixels[list(columns)[-1]][0].shape[:2]
     tiles, labels = [], []
     for row in range(len(pixels[next(iter(columns))])):
-        for space, measured in columns.items():
+        for column, (space, measured) in enumerate(columns.items()):
             unit, repeat, ratio = measured[row].unit, measured[row].repeat, measured[row].activation_ratio
             tiles.append(_resized(pixels[space][row], (width, height)))
-            labels.append(
-                f"{unit}{f' #{repeat}' if repeat else ''} {space}" + ("" if ratio is None else f" {ratio:.2f}")
-            )
+            # Short labels can be read: the unit stands under the first of a row, of which the ratio is 1.
+            named = f"{unit}{f' #{repeat}' if repeat else ''}"
+            labels.append(named if column == 0 else space if ratio is None else f"{space} {ratio:.2f}")
     return contact_sheet(tiles, labels, title, columns=len(columns))
 
 

@@ -78,12 +78,13 @@ def contact_sheet(
 
 def _columns(count: int, aspect: float) -> int:
     """Return a number of columns that makes the sheet a little wider than high and its last row as full as can be."""
-    best = min(count, math.ceil(math.sqrt(1.6 * count * aspect)))
+    ideal = math.sqrt(1.6 * count * aspect)
+    best = min(count, math.ceil(ideal))
 
-    def cost(columns: int) -> float:
-        return -count % columns / columns + abs(columns - best) / 10
+    def cost(columns: int) -> tuple[float, float]:
+        return -count % columns / columns + abs(columns - best) / 10, abs(math.log(columns / ideal))
 
-    return min(range(max(1, best - 2), min(count, best + 2) + 1), key=lambda columns: (cost(columns), -columns))
+    return min(range(max(1, best - 2), min(count, best + 2) + 1), key=cost)
 
 
 def _tile_size(width: int, height: int, columns: int) -> tuple[int, int]:
