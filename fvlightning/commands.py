@@ -145,6 +145,9 @@ class VisionCLI(LightningCLI):
         given = self.parser.parse_args(self._args, defaults=False)[subcommand].get("model")
         kept = dict(_flat_model(self.config[subcommand].model))
         for key, value in _flat_model(given):
+            # Of how the weights are trained only fit wants to know.
+            if subcommand != "fit" and {"optimizer", "scheduler"} & set(key.split(".")):
+                continue
             # A checkpoint needs no other weights, and says so by None.
             if key in kept and kept[key] != value and not key.endswith(".weights"):
                 rank_zero_warn(

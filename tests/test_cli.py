@@ -237,6 +237,20 @@ def test_hyperparameter_that_the_checkpoint_overrides_is_named(given, warned):
         assert "was made with 0.3" in messages[0]
 
 
+def test_optimizer_of_the_checkpoint_is_no_news_where_nothing_is_trained(mnist_dir):
+    model = ["--model", "ClassifierModule", "--model.network", "MnistMLP"]
+    data = ["--data", "MNISTDataModule", "--data.data_dir", str(mnist_dir), "--data.download", "false"]
+    short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "0"]
+    data += ["--data.val_size", "64"]
+    short += ["--trainer.limit_test_batches", "1", "--trainer.accelerator", "cpu"]
+    optimizer = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr"]
+    assert main(["fit", *model, *data, *short, *optimizer, "0.5"]) == 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert main(["test", *model, *data, *short, *optimizer, "0.1", "--ckpt_path", CHECKPOINT]) == 0
+    assert not [warning for warning in caught if "has no effect" in str(warning.message)]
+
+
 def test_missing_checkpoint_names_those_in_its_folder(refused):
     assert main(["fit", *TINY]) == 0
     line = refused(["test", *TINY, "--ckpt_path", "runs/default/version_0/checkpoints/first.ckpt"], 1)
