@@ -18,6 +18,7 @@ from fvlightning.analysis import (
     natural_batches,
     natural_medians,
 )
+from fvlightning.analysis.comparison import MEASURED_AT_ONCE
 from fvlightning.analysis.comparison_files import write_comparison
 from fvlightning.analysis.spaces import NATURAL
 from fvlightning.callbacks.feature_writer import read_pixels
@@ -78,7 +79,7 @@ def run_comparison(
     if not trainer.is_global_zero:
         return [], ""
     model.to(trainer.strategy.root_device)  # from which Lightning has moved it away
-    batch_size = maximizer.batch_size or 64
+    batch_size = maximizer.batch_size or MEASURED_AT_ONCE
     strongest = measure_strongest(model, objectives, natural, batch_size)
     places = [(place, repeat) for place in range(len(units)) for repeat in range(maximizer.repeats)]
     # The strongest image of a unit stands beside each of its repeats.

@@ -15,6 +15,9 @@ from fvlightning.analysis.naturalness import spectral_slope, total_variation
 from fvlightning.analysis.nearest import FeatureSpace, nearest_distances
 from fvlightning.features.objectives import Objective
 
+# How many pictures a network takes at once where only its forward pass is run.
+MEASURED_AT_ONCE = 64
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -59,7 +62,7 @@ def measure_pictures(
     pictures: Tensor,
     natural: NaturalImages,
     space: FeatureSpace,
-    batch_size: int = 64,
+    batch_size: int = MEASURED_AT_ONCE,
 ) -> list[PictureMeasures]:
     """Measure pictures of units; each by itself, whatever shares its batch.
 
@@ -84,7 +87,7 @@ def measure_pictures(
 
 
 def measure_strongest(
-    network: nn.Module, objectives: Sequence[Objective], natural: NaturalImages, batch_size: int = 64
+    network: nn.Module, objectives: Sequence[Objective], natural: NaturalImages, batch_size: int = MEASURED_AT_ONCE
 ) -> list[PictureMeasures]:
     """Measure the natural image that excites each unit most; its distance is that to the nearest other image.
 
