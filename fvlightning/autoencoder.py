@@ -138,6 +138,27 @@ def draw_codes(mean: Tensor, std: Tensor) -> Tensor:
     return mean + std * torch.randn_like(std)
 
 
+def draw_alike(codes: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draw codes from the normal distribution that has the mean and the covariance of given ones.
+
+    A decoder's pictures of them are nearer to what it was trained on than those of codes from the prior, with which the
+    codes of pictures never agree in full (Ghosh et al. 2020, https://arxiv.org/abs/1903.12436, section 4). The
+    covariance is that of the given codes whatever their number: they are mixed with random weights.
+
+    Args:
+        codes: `(B, L)`, at least two.
+        count: How many are drawn.
+        generator: Of the CPU.
+
+    Returns:
+        `(count, L)`.
+    """
+    weights = torch.randn(count, len(codes), generator=generator).to(codes) / (len(codes) - 1) ** 0.5
+    mean = codes.mean(0)
+    drawn: Tensor = mean + weights @ (codes - mean)
+    return drawn
+
+
 def kl_from_prior(mean: Tensor, std: Tensor) -> Tensor:
     """Return the Kullback-Leibler divergence of each code's distribution from the standard normal one, in nats.
 

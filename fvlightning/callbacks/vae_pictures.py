@@ -1,6 +1,6 @@
 """What a variational autoencoder makes of pictures and of codes, while it trains."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.autoencoder import Autoencoder
+from fvlightning.autoencoder import Autoencoder, draw_alike
+from fvlightning.callbacks.data_pictures import names_of, read_batches, some_of_each_class, some_pictures
 from fvlightning.callbacks.pictures import EpochPictures
 from fvlightning.digests import digest_of_file
 from fvlightning.errors import InputError
@@ -21,15 +22,18 @@ from fvlightning.output import contact_sheet, to_pixels
 
 _COLUMNS = 8
 _BATCH = 256
+_MOST_CLASSES = 16  # what fits a sheet
 
 
 class VAEPicturesCallback(EpochPictures):
     """Shows, at the end of each epoch, what a `VAEModule` has learnt.
 
-    Three sheets, to every logger that takes images and as files in ``vae/epoch_NNNN`` of the run's folder:
+    Four sheets, to every logger that takes images and as files in ``vae/epoch_NNNN`` of the run's folder:
     ``reconstructions`` of held-out pictures, below the originals; ``samples``, pictures of codes drawn from the prior,
-    the same codes at each epoch; ``interpolations`` between the codes of two held-out pictures, one pair a row. Held
-    out are the data module's validation images; without any, its training images are shown.
+    the same codes at each epoch; ``class_samples``, a row for each of the first 16 classes, of codes drawn from the
+    normal distribution that has the mean and the covariance of its codes (`draw_alike`); ``interpolations`` between the
+    codes of two held-out pictures, one pair a row. Held out are the data module's validation images; without any, its
+    training images are shown.
 
     When training ends, the codes of held-out pictures go to TensorBoard's projector (PCA, t-SNE, UMAP) with their
     pictures and classes, and the mean and covariance of the codes of the training set are saved beside the last
@@ -40,7 +44,9 @@ class VAEPicturesCallback(EpochPictures):
 
     Args:
         pictures: How many held-out pictures are reconstructed. The first of them are the interpolations' ends.
-        samples: How many codes are drawn.
+        samples: How many codes are drawn from the prior.
+        class_codes: How many training pictures of each class are encoded for its samples, at least 2; 0 for no such
+            sheet, as there is none for data without labels.
         interpolations: How many pairs are interpolated between.
         embeddings: How many codes go to the projector; 0 for none.
         save_codes: Whether the statistics of the training set's codes are saved.
@@ -59,6 +65,7 @@ class VAEPicturesCallback(EpochPictures):
         self,
         pictures: int = 16,
         samples: int = 32,
+        class_codes: int = 100,
         interpolations: int = 4,
         embeddings: int = 1000,
         save_codes: bool = True,
@@ -71,6 +78,8 @@ class VAEPicturesCallback(EpochPictures):
         for name, value in {"pictures": pictures, "samples": samples}.items():
             if value < 1:
                 raise InputError(f"VAEPicturesCallback({name}={value}): must be at least 1")
+        if class_codes < 0 or class_codes == 1:
+            raise InputError(f"VAEPicturesCallback(class_codes={class_codes}): must be at least 2, or 0 for none")
         if not 0 <= interpolations <= pictures // 2:
             raise InputError(
                 f"VAEPicturesCallback(interpolations={interpolations}): must be 0 to {pictures // 2}, each between two "
@@ -80,10 +89,12 @@ class VAEPicturesCallback(EpochPictures):
             raise InputError(f"VAEPicturesCallback(embeddings={embeddings}): must be at least 0")
         self.pictures = pictures
         self.samples = samples
+        self.class_codes = class_codes
         self.interpolations = interpolations
         self.embeddings = embeddings
         self.save_codes = save_codes
         self._held_out: tuple[Tensor, Tensor | None] | None = None
+        self._of_classes: dict[int, Tensor] = {}
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -97,7 +108,8 @@ class VAEPicturesCallback(EpochPictures):
         network = _autoencoder(pl_module)
         with isolated_rng(), frozen(pl_module), torch.no_grad():
             if self._held_out is None:
-                self._held_out = _some_pictures(trainer, self.pictures)
+                self._held_out = some_pictures(trainer, self.pictures)
+                self._of_classes = _some_of_classes(trainer, self.class_codes)
             originals, labels = self._held_out
             codes = network.encoder(originals.to(pl_module.device))[0]
             generator = torch.Generator().manual_seed(0)
@@ -106,18 +118,23 @@ class VAEPicturesCallback(EpochPictures):
             mixed = _between(codes[:pairs], codes[pairs : 2 * pairs])
             reconstructions, drawn = network.decoder(codes), network.decoder(noise)
             between = network.decoder(mixed.flatten(0, 1)) if pairs else None
-        when = f"epoch {epoch}" if epoch else "untrained"
-        names = _names(trainer, labels, len(originals))
-        tiles, captions = _below_each_other(originals, reconstructions.cpu(), names)
-        sheet = contact_sheet([to_pixels(tile) for tile in tiles], captions, f"reconstructions, {when}", _COLUMNS)
-        self.publish(trainer, "reconstructions", sheet, epoch)
-        blank = [""] * self.samples
-        sheet = contact_sheet([to_pixels(picture) for picture in drawn], blank, f"samples, {when}", _COLUMNS)
-        self.publish(trainer, "samples", sheet, epoch)
+            of_classes = [_samples(network, pictures.to(codes)) for pictures in self._of_classes.values()]
+        names = _captions(trainer, labels, len(originals))
+        self._publish(trainer, epoch, "reconstructions", *_below_each_other(originals, reconstructions.cpu(), names))
+        self._publish(trainer, epoch, "samples", drawn, [""] * self.samples)
+        if of_classes:
+            names = [name for name in names_of(trainer, torch.tensor(list(self._of_classes))) for _ in range(_COLUMNS)]
+            self._publish(trainer, epoch, "class_samples", torch.cat(of_classes), names)
         if between is not None:
             shares = [f"{step / (_COLUMNS - 1):.2f}" for step in range(_COLUMNS)] * pairs
-            sheet = contact_sheet([to_pixels(tile) for tile in between], shares, f"interpolations, {when}", _COLUMNS)
-            self.publish(trainer, "interpolations", sheet, epoch)
+            self._publish(trainer, epoch, "interpolations", between, shares)
+
+    def _publish(
+        self, trainer: pl.Trainer, epoch: int, name: str, pictures: Iterable[Tensor], captions: Sequence[str]
+    ) -> None:
+        title = f"{name.replace('_', ' ')}, {f'epoch {epoch}' if epoch else 'untrained'}"
+        sheet = contact_sheet([to_pixels(picture) for picture in pictures], captions, title, _COLUMNS)
+        self.publish(trainer, name, sheet, epoch)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -135,11 +152,11 @@ class VAEPicturesCallback(EpochPictures):
         writers = [experiment for experiment in experiments if hasattr(experiment, "add_embedding")]
         if not writers:
             return
-        pictures, labels = _some_pictures(trainer, self.embeddings)
+        pictures, labels = some_pictures(trainer, self.embeddings)
         encoder = _autoencoder(pl_module).encoder
         parts = torch.tensor_split(pictures, -(-len(pictures) // _BATCH))
         codes = torch.cat([encoder(part.to(pl_module.device))[0].cpu() for part in parts])
-        names = _names(trainer, labels, len(pictures))
+        names = _captions(trainer, labels, len(pictures))
         # The projector's sprites are of three channels.
         sprites = pictures if pictures.shape[1] == 3 else pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         for writer in writers:
@@ -164,49 +181,29 @@ def _save_codes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rank_zero_info("No checkpoint was kept, so no statistics of the codes beside it either.")
         return
     network = load_autoencoder(path).to(pl_module.device)
-    batches = (pictures for pictures, _ in _batches(trainer, "train"))
+    batches = (pictures for pictures, _ in read_batches(trainer, "train"))
     statistics = replace(measure_codes(network, batches), digest=digest_of_file(path))
     # Under the name that is no link: it stays with these weights when the link goes on to others.
     statistics.save(codes_file(Path(path).resolve()))
 
 
-def _batches(trainer: pl.Trainer, part: str) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield pictures ``(B, C, H, W)`` in [0, 1], not varied where the data module knows its parts, and labels."""
-    data: Any = getattr(trainer, "datamodule", None)
-    splits = getattr(data, "splits", None)
-    images = None if splits is None else splits.val if part == "val" and len(splits.val) else splits.train
-    batches: Any
-    if images is not None:
-        # In an order of their own, as sets are often sorted by classes; of the training images all are taken anyway.
-        places = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-        batches = (images[places[first : first + _BATCH]] for first in range(0, len(images), _BATCH))
-    else:
-        loaders = trainer.val_dataloaders if part == "val" else None
-        batches = (loaders[0] if isinstance(loaders, list) and loaders else loaders) or trainer.train_dataloader
-    for batch in batches:
-        if data is not None:
-            batch = data.on_after_batch_transfer(batch, 0)
-        yield (batch, None) if isinstance(batch, Tensor) else (batch[0], batch[1] if len(batch) > 1 else None)
+def _some_of_classes(trainer: pl.Trainer, count: int) -> dict[int, Tensor]:
+    """Return training pictures of the classes that have a row: by labels, each `(B, C, H, W)`."""
+    found = some_of_each_class(trainer, count) if count else {}
+    several = [label for label, pictures in found.items() if len(pictures) > 1]
+    return {label: found[label] for label in several[:_MOST_CLASSES]}
 
 
-def _some_pictures(trainer: pl.Trainer, count: int) -> tuple[Tensor, Tensor | None]:
-    """Return the first held-out pictures, or as many as there are, and their labels, if they have any."""
-    pictures: list[Tensor] = []
-    labels: list[Tensor] = []
-    for part, names in _batches(trainer, "val"):
-        pictures.append(part.cpu())
-        labels += [] if names is None else [names.cpu()]
-        if sum(map(len, pictures)) >= count:
-            break
-    return torch.cat(pictures)[:count], torch.cat(labels)[:count] if labels else None
+def _samples(network: Autoencoder, pictures: Tensor) -> Tensor:
+    """Return pictures of codes like those of given ones, both `(B, C, H, W)`; the same random numbers at each call."""
+    codes = network.encoder(pictures)[0]
+    samples: Tensor = network.decoder(draw_alike(codes, _COLUMNS, torch.Generator().manual_seed(0)))
+    return samples
 
 
-def _names(trainer: pl.Trainer, labels: Tensor | None, count: int) -> list[str]:
-    """Return the names of the pictures' classes, or their numbers."""
-    if labels is None:
-        return [str(place) for place in range(count)]
-    classes = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-    return [classes[label] if classes is not None else str(label) for label in labels.tolist()]
+def _captions(trainer: pl.Trainer, labels: Tensor | None, count: int) -> list[str]:
+    """Return the names of the pictures' classes, or the pictures' numbers."""
+    return [str(place) for place in range(count)] if labels is None else names_of(trainer, labels)
 
 
 def _below_each_other(above: Tensor, below: Tensor, names: Sequence[str]) -> tuple[list[Tensor], list[str]]:

@@ -24,7 +24,7 @@ from fvlightning.features.jobs import Job
 from fvlightning.features.memory import in_batches
 from fvlightning.features.objectives import Objective, Pooling
 from fvlightning.features.penalties import Penalty
-from fvlightning.features.precision import CastingCapture, autocast_dtype, full_precision
+from fvlightning.features.precision import CastingCapture, callers_precision, full_precision
 from fvlightning.features.robustness import GaussianNoise, RandomResizedCrop, View
 from fvlightning.features.rounds import list_jobs_of_rounds, run_rounds
 from fvlightning.features.rows import OptimizerCallable
@@ -243,7 +243,7 @@ class Maximizer:
         if steps < 1:
             raise InputError(f"steps={steps}: must be at least 1")
         device = device_and_dtype(network)[0]
-        autocast = autocast_dtype(device)
+        precision = callers_precision(device)
         rounds = plan_rounds(self.scales, image_shape, steps)
         jobs = list_jobs_of_rounds(self, network, units, rounds, start or {})
         if self.batch_size != 1:
@@ -260,14 +260,14 @@ class Maximizer:
             shapes = [part.image_shape for part in rounds]
             only_means = not self.couplings and all(job.objective.needs_means_only for job in jobs)
             quick = inference_copy(network, frozenset().union(*wanted), shapes, only_means)
-            capture = CastingCapture(quick, frozenset().union(*wanted), autocast)
+            capture = CastingCapture(quick, frozenset().union(*wanted), precision)
             batch_size = self.batch_size or automatic_batch_size(capture, shapes, self.views)
 
         def make(
             batch: Sequence[int], waiting: Sequence[int], on_step: Callable[[int], None]
         ) -> Iterator[tuple[int, Feature]]:
             first, others = ([jobs[place] for place in places] for places in (batch, waiting))
-            parts = run_rounds(self, network, quick, first, others, rounds, on_step, autocast)
+            parts = run_rounds(self, network, quick, first, others, rounds, on_step, precision)
             places = [*batch, *waiting]
             done: list[tuple[int, Feature]] | None = []
             while done is not None:

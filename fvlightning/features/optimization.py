@@ -14,7 +14,7 @@ from fvlightning.features.couplings import Pairs
 from fvlightning.features.feature import Feature
 from fvlightning.features.jobs import Job
 from fvlightning.features.objectives import stack_objectives
-from fvlightning.features.precision import CastingCapture, loss_scale
+from fvlightning.features.precision import OF_WEIGHTS, CastingCapture, Precision, loss_scale
 from fvlightning.features.relus import open_relus
 from fvlightning.features.robustness import random_views
 from fvlightning.features.scales import Round
@@ -49,8 +49,8 @@ class Optimization:
         failed: ``(B,)``, whether a picture has failed in an earlier round, and stays as it is. Default: none has.
         waiting: More pictures, which join as others stop. Not with couplings or `open_relu_steps`, for which all
             pictures of a batch are at the same step.
-        autocast: The low precision that forward passes of the network have, or None for that of its weights. All else
-            is in full precision, as long as no autocast is on (`fvlightning.features.precision.full_precision`).
+        precision: What forward passes of the network have. All else is in full precision, as long as this lasts
+            (`fvlightning.features.precision.full_precision`).
 
     Raises:
         InputError: A job's start does not fit the parametrisation.
@@ -65,18 +65,18 @@ class Optimization:
         part: Round,
         failed: Sequence[bool] | None = None,
         waiting: Sequence[Job] = (),
-        autocast: torch.dtype | None = None,
+        precision: Precision = OF_WEIGHTS,
     ) -> None:
         device, network_dtype = device_and_dtype(network)
-        precision = torch.float64 if network_dtype == torch.float64 else torch.float32
+        full = torch.promote_types(network_dtype, torch.float32)
         self._settings = settings
         self._part = part
         self._shape = part.image_shape
         layers = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in settings.couplings)]
-        self._capture = CastingCapture(network, frozenset().union(*layers), autocast)
-        self._quick_capture = CastingCapture(quick, self._capture.layers, autocast)
-        self._loss_scale = loss_scale(autocast)
-        self._like = torch.empty(0, dtype=precision, device=device)
+        self._capture = CastingCapture(network, frozenset().union(*layers), precision)
+        self._quick_capture = CastingCapture(quick, self._capture.layers, precision)
+        self._loss_scale = loss_scale(precision.autocast)
+        self._like = torch.empty(0, dtype=full, device=device)
         self._n_places = len(jobs)
         self._waiting = deque(enumerate(waiting, start=len(jobs)))
         self._set_cohorts([Cohort(settings, list(enumerate(jobs)), part, self._like, failed)])

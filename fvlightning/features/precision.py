@@ -1,8 +1,8 @@
 """Networks in low precision, amid what is computed in full precision."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +15,47 @@ from fvlightning.features.units import LayerCall
 _LOSS_SCALE = 1024.0
 
 
+@dataclass(frozen=True)
+class Precision:
+    """What a network's forward pass is computed in, beside its weights.
+
+    Args:
+        autocast: The low precision of `torch.autocast`, or None where there is none.
+        default: That of the tensors that a network makes by itself (`torch.set_default_dtype`).
+    """
+
+    autocast: torch.dtype | None = None
+    default: torch.dtype = torch.float32
+
+    @contextmanager
+    def used(self, device: torch.device) -> Iterator[None]:
+        """Compute in this precision on a device, for as long as this lasts."""
+        with ExitStack() as stack:
+            stack.enter_context(_default_dtype(self.default))
+            if self.autocast is not None:
+                stack.enter_context(torch.autocast(device.type, self.autocast))
+            yield
+
+
+OF_WEIGHTS = Precision()
+
+
 class CastingCapture(Capture):
     """Runs a network in its own precision, or under autocast, for callers that compute in full precision.
 
     Args:
         network: As of `Capture`.
         layers: As of `Capture`.
-        autocast: The low precision (`autocast_dtype`) that its forward pass has, or None for that of its weights.
+        precision: What its forward pass has (`callers_precision`). Default: that of its weights.
 
     Raises:
         InputError: A layer is not in the network.
     """
 
-    def __init__(self, network: nn.Module, layers: Iterable[LayerCall], autocast: torch.dtype | None = None) -> None:
+    def __init__(self, network: nn.Module, layers: Iterable[LayerCall], precision: Precision = OF_WEIGHTS) -> None:
         super().__init__(network, layers)
         self._device, self._dtype = device_and_dtype(network)
-        self._autocast = autocast
+        self._precision = precision
 
     @override
     def __call__(self, pictures: Tensor) -> dict[LayerCall, Activation]:
@@ -42,8 +67,7 @@ class CastingCapture(Capture):
         Raises:
             InputError: As of `Capture`.
         """
-        low = nullcontext() if self._autocast is None else torch.autocast(self._device.type, self._autocast)
-        with low:
+        with self._precision.used(self._device):
             found = super().__call__(pictures.to(self._dtype))
         return {
             layer: replace(activation, values=activation.values.to(pictures.dtype))
@@ -53,18 +77,21 @@ class CastingCapture(Capture):
         }
 
 
-def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """Return the precision that the caller's `torch.autocast` gives networks on a device, or None if there is none."""
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+def callers_precision(device: torch.device) -> Precision:
+    """Return what the caller gives networks on a device, by `torch.autocast` and the default dtype."""
+    autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+    return Precision(autocast, torch.get_default_dtype())
 
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Lift the caller's autocast, of a device and of the CPU, for as long as this lasts.
+    """Lift the caller's autocast, of a device and of the CPU, and a low default dtype, for as long as this lasts.
 
-    Under it matrix products, as of colours, would be rounded to three digits, and the FFT would refuse them.
+    Under autocast matrix products, as of colours, would be rounded to three digits, and the FFT would refuse them. By a
+    low default dtype, as Lightning sets it for ``bf16-true``, starts and views would be drawn with three digits.
     """
-    with torch.autocast("cpu", enabled=False), torch.autocast(device.type, enabled=False):
+    full = torch.promote_types(torch.get_default_dtype(), torch.float32)
+    with _default_dtype(full), torch.autocast("cpu", enabled=False), torch.autocast(device.type, enabled=False):
         yield
 
 
@@ -78,3 +105,13 @@ def loss_scale(autocast: torch.dtype | None) -> float:
     of float32.
     """
     return _LOSS_SCALE if autocast == torch.float16 else 1.0
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

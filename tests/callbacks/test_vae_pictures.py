@@ -13,13 +13,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from fvlightning.autoencoder import draw_alike
 from fvlightning.callbacks import VAEPicturesCallback
 from fvlightning.data import MNISTDataModule
 from fvlightning.errors import InputError
 from fvlightning.features.images import DecorrelatedLatentImage, load_codes
 from fvlightning.models import VAEModule
 
-SHEETS = {"reconstructions.png", "samples.png", "interpolations.png"}
+SHEETS = {"reconstructions.png", "samples.png", "class_samples.png", "interpolations.png"}
 TILE, GAP, TOP = 112, 8, 42
 
 
@@ -72,7 +73,7 @@ def test_files_and_loggers_get_every_epoch(tmp_path: Path, digits: MNISTDataModu
         assert {path.name for path in (run / f"vae/epoch_{epoch:04d}").iterdir()} == SHEETS
     assert {path.name for path in (run / "vae").glob("*.webp")} == {sheet.replace("png", "webp") for sheet in SHEETS}
     events = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
-    assert set(events.Tags()["images"]) == {"vae/reconstructions", "vae/samples", "vae/interpolations"}
+    assert set(events.Tags()["images"]) == {f"vae/{Path(sheet).stem}" for sheet in SHEETS}
     assert [image.step for image in events.Images("vae/samples")] == [0, 4, 8]
 
 
@@ -123,6 +124,13 @@ def test_sheets_show_what_the_network_makes(tmp_path: Path, digits: MNISTDataMod
         codes = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
         expected = module.net.decoder(codes[9:10])[0, 0]
         torch.testing.assert_close(tile("samples", 1, 1), expected, atol=1.01 / 255, rtol=0)
+        # There are fewer than a hundred of each class, which are read in an order of the callback's own.
+        train = digits.splits.train
+        order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(0))
+        for label in (0, 7):
+            codes = module.net.encoder(train.images[order][train.labels[order] == label] / 255)[0]
+            expected = module.net.decoder(draw_alike(codes, 8, torch.Generator().manual_seed(0)))[3, 0]
+            torch.testing.assert_close(tile("class_samples", label, 3), expected, atol=1.01 / 255, rtol=0)
 
 
 def test_statistics_of_the_codes_lie_beside_the_checkpoint(tmp_path: Path, digits: MNISTDataModule) -> None:
@@ -144,7 +152,22 @@ def test_statistics_of_the_codes_lie_beside_the_checkpoint(tmp_path: Path, digit
 def test_plain_loaders_serve_as_well(tmp_path: Path) -> None:
     loader = DataLoader(TensorDataset(torch.rand(16, 1, 28, 28)), batch_size=4)
     fit(tmp_path, loader, VAEPicturesCallback(pictures=6, interpolations=3), num_sanity_val_steps=0)
-    assert {path.name for path in (tmp_path / "vae/epoch_0000").iterdir()} == SHEETS
+    # These have no labels.
+    assert {path.name for path in (tmp_path / "vae/epoch_0000").iterdir()} == SHEETS - {"class_samples.png"}
+
+
+def test_classes_of_which_too_little_is_known_have_no_row(tmp_path: Path) -> None:
+    """Of 18 classes one has a single picture, and 16 have room."""
+    labels = torch.tensor([0, *(label for label in range(1, 18) for _ in range(2))])
+    loader = DataLoader(TensorDataset(torch.rand(len(labels), 1, 28, 28), labels), batch_size=8)
+    fit(tmp_path, loader, VAEPicturesCallback(pictures=6, interpolations=3), num_sanity_val_steps=0)
+    with PILImage.open(tmp_path / "vae/epoch_0000/class_samples.png") as sheet:
+        assert round((sheet.height - TOP) / 141) == 16
+
+
+def test_without_codes_of_classes_there_is_no_such_sheet(tmp_path: Path, digits: MNISTDataModule) -> None:
+    fit(tmp_path, digits, VAEPicturesCallback(class_codes=0, every_n_epochs=2, before_training=False))
+    assert {path.name for path in (tmp_path / "vae/epoch_0002").iterdir()} == SHEETS - {"class_samples.png"}
 
 
 def test_without_interpolations_there_is_no_such_sheet(tmp_path: Path, digits: MNISTDataModule) -> None:
@@ -176,6 +199,7 @@ def test_modules_without_an_autoencoder(tmp_path: Path) -> None:
             {"pictures": 4, "interpolations": 3},
             r"interpolations=3\): must be 0 to 2, each between two of the 4 pictures",
         ),
+        ({"class_codes": 1}, r"class_codes=1\): must be at least 2, or 0 for none"),
         ({"embeddings": -1}, r"embeddings=-1\): must be at least 0"),
         ({"every_n_epochs": 0}, r"every_n_epochs=0\): must be at least 1"),
     ],

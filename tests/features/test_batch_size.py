@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fvlightning.features import Maximizer
 from fvlightning.features.batch_size import automatic_batch_size, free_memory, saved_bytes
 from fvlightning.features.isolation import frozen
-from fvlightning.features.precision import CastingCapture
+from fvlightning.features.precision import CastingCapture, Precision
 from fvlightning.features.units import LayerCall
 
 SHAPE = (1, 8, 8)
@@ -18,7 +18,7 @@ MIB = 2**20
 
 
 def capture(network: nn.Module, layer: str, autocast: torch.dtype | None = None) -> CastingCapture:
-    return CastingCapture(network.requires_grad_(False), [LayerCall(layer)], autocast)
+    return CastingCapture(network.requires_grad_(False), [LayerCall(layer)], Precision(autocast))
 
 
 def squashing(n_layers: int) -> CastingCapture:

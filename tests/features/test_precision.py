@@ -16,7 +16,7 @@ from fvlightning.features import (
     Scale,
     TotalVariation,
 )
-from fvlightning.features.precision import CastingCapture, autocast_dtype, full_precision, loss_scale
+from fvlightning.features.precision import CastingCapture, Precision, callers_precision, full_precision, loss_scale
 from fvlightning.features.units import LayerCall
 
 SHAPE = (3, 8, 8)
@@ -107,10 +107,10 @@ def test_between_features_autocast_is_the_callers(network: nn.Module):
     maximizer = Maximizer(2, batch_size=1)
     with torch.autocast("cpu", torch.float16):
         for _ in maximizer.stream(network, "fc:0-1", SHAPE):
-            assert autocast_dtype(CPU) == torch.float16
-        assert autocast_dtype(CPU) == torch.float16
+            assert callers_precision(CPU).autocast == torch.float16
+        assert callers_precision(CPU).autocast == torch.float16
     for _ in maximizer.stream(network, "fc:0-1", SHAPE):
-        assert autocast_dtype(CPU) is None
+        assert callers_precision(CPU).autocast is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -147,7 +147,8 @@ def test_loss_is_scaled_in_half_precision_alone():
 def test_captured_activations_have_the_precision_of_the_pictures(network: nn.Module):
     pictures = torch.rand(2, *SHAPE)
     layers = [LayerCall("conv"), LayerCall("fc")]
-    plain, low = CastingCapture(network, layers)(pictures), CastingCapture(network, layers, torch.bfloat16)(pictures)
+    plain = CastingCapture(network, layers)(pictures)
+    low = CastingCapture(network, layers, Precision(torch.bfloat16))(pictures)
     for layer in layers:
         assert plain[layer].values.dtype == low[layer].values.dtype == torch.float32
         assert not torch.equal(plain[layer].values, low[layer].values)
@@ -167,9 +168,39 @@ def test_decisions_of_a_network_stay_what_they_are():
 def test_full_precision_is_lifted_at_the_end():
     with torch.autocast("cpu", torch.bfloat16):
         with full_precision(CPU):
-            assert autocast_dtype(CPU) is None
+            assert callers_precision(CPU).autocast is None
             assert (torch.rand(2, 2) @ torch.rand(2, 2)).dtype == torch.float32
-        assert autocast_dtype(CPU) == torch.bfloat16
+        assert callers_precision(CPU).autocast == torch.bfloat16
         with pytest.raises(ValueError, match="inside"), full_precision(CPU):
             raise ValueError("inside")
-        assert autocast_dtype(CPU) == torch.bfloat16
+        assert callers_precision(CPU).autocast == torch.bfloat16
+
+
+class AddingItsOwn(InFullPrecision):
+    """Makes a tensor by itself, as positions are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[torch.dtype] = set()
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        self.seen.add(torch.linspace(0, 1, 3).dtype)
+        return self.fc(self.flatten(pictures))
+
+
+def test_of_a_low_default_dtype_the_network_alone_has_anything():
+    """As Lightning sets it for ``bf16-true``: weights are low, and so is what is made without a dtype."""
+    network = AddingItsOwn()
+    expected = Maximizer(16, image=FourierImage()).maximize(network, "fc:*", SHAPE)
+    assert network.seen == {torch.float32}
+    network.seen.clear()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        # The weights are as they were: all that could differ is what is drawn and computed around them.
+        features = Maximizer(16, image=FourierImage()).maximize(network, "fc:*", SHAPE)
+        assert torch.get_default_dtype() == torch.bfloat16
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert network.seen == {torch.bfloat16}
+    for feature, other in zip(features, expected, strict=True):
+        assert torch.equal(feature.image, other.image)

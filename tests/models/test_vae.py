@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from fvlightning.autoencoder import Autoencoder, draw_codes, kl_from_prior, to_pictures
+from fvlightning.autoencoder import Autoencoder, draw_alike, draw_codes, kl_from_prior, to_pictures
 from fvlightning.data import MNISTDataModule
 from fvlightning.errors import InputError
 from fvlightning.models import VAEModule
@@ -198,3 +198,17 @@ def test_data_of_another_shape(mnist_dir):
 def test_settings_out_of_range(settings, message):
     with pytest.raises(InputError, match=message):
         VAEModule(**{**SMALL, **settings})
+
+
+def test_codes_drawn_alike_have_the_mean_and_the_covariance_of_the_given_ones():
+    generator = torch.Generator().manual_seed(0)
+    codes = (
+        torch.randn(50, 3, generator=generator) @ torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 0.3]]) + 4
+    )
+    drawn = draw_alike(codes, 100_000, generator)
+    torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.03, rtol=0)
+    torch.testing.assert_close(torch.cov(drawn.T), torch.cov(codes.T), atol=0.05, rtol=0.02)
+    # Of two, all lie on the line through both.
+    ends = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    line = draw_alike(ends, 5, generator)
+    torch.testing.assert_close(line[:, 1], 2 * line[:, 0])
