@@ -4,26 +4,27 @@ Both run the command line as a user does, in turns, and the medians of their uni
 
     python tools/benchmark_devices.py --repeats 3
 
-Each speed is the difference of two commands, of which the second makes twice the units of the first: what starting the
-processes takes is in both, and cancels. It wants a quiet machine with two cores, and enough units and steps that their
-time is more than what starting varies by.
+A speed is that of the pictures' files: of those that come after each process has made its first batch, by the time that
+they take to be there. Starting the processes, which varies by seconds, is before that. It wants a quiet machine with
+two cores.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from pathlib import Path
 
 
-def seconds_of(devices: int, n_units: int, arguments: argparse.Namespace) -> float:
-    """Return the seconds of one command that makes pictures of so many units."""
+def units_a_second(devices: int, arguments: argparse.Namespace) -> float:
+    """Return the units a second of one command, once it runs."""
     with tempfile.TemporaryDirectory() as folder:
         options = {
             "--config": arguments.config,
-            "--units": f'["{arguments.layer}:0-{n_units - 1}"]',
+            "--units": f'["{arguments.layer}:0-{arguments.units - 1}"]',
             "--image_shape": f"[3, {arguments.size}, {arguments.size}]",
             "--maximizer": "fvlightning.Maximizer",
             "--maximizer.steps": str(arguments.steps),
@@ -40,26 +41,22 @@ def seconds_of(devices: int, n_units: int, arguments: argparse.Namespace) -> flo
             "visualize",
             *(text for pair in options.items() for text in pair),
         ]
-        started = time.perf_counter()
         done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
-        return time.perf_counter() - started
-
-
-def units_a_second(devices: int, arguments: argparse.Namespace) -> float:
-    """Return the units a second, without what starting takes."""
-    few: int = arguments.units
-    many = 2 * few
-    return (many - few) / (seconds_of(devices, many, arguments) - seconds_of(devices, few, arguments))
+        records = json.loads(Path(folder, "features.json").read_text())
+        times: list[float] = sorted(Path(folder, record["file"]).stat().st_mtime for record in records)
+    n_first: int = devices * arguments.batch_size
+    elapsed = times[-1] - times[n_first - 1]
+    return (len(times) - n_first) / elapsed
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/imagenet_lite0.yaml")
-    parser.add_argument("--layer", default="blocks.2.0.conv_pw", help="it has at least twice as many units")
-    parser.add_argument("--units", type=int, default=64, help="of the shorter command; the longer has twice as many")
+    parser.add_argument("--layer", default="blocks.2.0.conv_pw")
+    parser.add_argument("--units", type=int, default=128, help="several batches for each process")
     parser.add_argument("--steps", type=int, default=96)
     parser.add_argument("--size", type=int, default=96, help="of the pictures, in pixels")
     parser.add_argument("--batch_size", type=int, default=8)
