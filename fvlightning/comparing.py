@@ -49,7 +49,7 @@ def run_comparison(
     Args:
         trainer: As of `run_pictures`.
         model: As of `run_pictures`.
-        datamodule: Has the natural images.
+        datamodule: Has the natural images, and perhaps the names of their classes.
         units: As of `run_pictures`.
         spaces: The parametrisations by their names.
         maximizer: How the pictures are made, but for the parametrisation.
@@ -75,7 +75,7 @@ def run_comparison(
     records = []
     for name, image in spaces.items():
         own = in_space(maximizer, image)
-        records.append(run_pictures(trainer, model, units, own, shape, folder / name, overwrite, name))
+        records.append(run_pictures(trainer, model, units, own, shape, folder / name, overwrite, name, datamodule))
     if not trainer.is_global_zero:
         return [], ""
     model.to(trainer.strategy.root_device)  # from which Lightning has moved it away
@@ -101,8 +101,10 @@ def run_comparison(
         "spaces": {name: in_space(maximizer, image).settings["image"] for name, image in spaces.items()},
     }
     title = f"{settings['model']}: {', '.join(columns)}"
-    table = write_comparison(folder, columns, pixels, natural_medians(natural), title, settings)
-    return [record for of_space in records for record in of_space], table
+    all_records = [record for of_space in records for record in of_space]
+    names = {record["unit"]: record["class"] for record in all_records if "class" in record}
+    table = write_comparison(folder, columns, pixels, natural_medians(natural), title, settings, names)
+    return all_records, table
 
 
 def _picture(pixels: Pixels, n_channels: int) -> Tensor:

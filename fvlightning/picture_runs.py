@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from fvlightning.callbacks.class_names import class_names
 from fvlightning.callbacks.feature_writer import FeatureWriter, versions
 from fvlightning.digests import digest_of_weights
 from fvlightning.errors import InputError
@@ -25,6 +26,7 @@ def run_pictures(
     folder: Path,
     overwrite: bool = False,
     tag: str = "features",
+    datamodule: object = None,
 ) -> list[dict[str, Any]]:
     """Make the pictures that are not in a folder yet, and write its sheets and its manifest.
 
@@ -37,6 +39,7 @@ def run_pictures(
         folder: Where they go; it can be written.
         overwrite: Whether pictures that are there already are made again.
         tag: Under which name loggers get the sheets.
+        datamodule: The data, whose ``class_names`` say what the units of the last layer stand for, or None.
 
     Returns:
         The records of all pictures of these units on rank zero, nothing on others.
@@ -47,7 +50,8 @@ def run_pictures(
         "image_shape": list(shape),
         "versions": versions(),
     }
-    writer = FeatureWriter(folder, units, maximizer, common, tag)
+    names = class_names(model, datamodule, units, shape)
+    writer = FeatureWriter(folder, units, maximizer, common, tag, names)
     missing = list(units) if overwrite else writer.missing()
     if missing and couples_units(maximizer):
         missing = list(units)

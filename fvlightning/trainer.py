@@ -51,7 +51,7 @@ class Trainer(pl.Trainer):
             list_layers: Print the layers with their output shapes and numbers of units, and make no pictures.
             ckpt_path: Checkpoint whose weights are used. Default: the weights that the model is made with.
             weights_only: Whether a checkpoint that holds more than tensors and plain values is refused; it always is.
-            datamodule: Data, whose image shape is taken where the model does not know it.
+            datamodule: Data, whose image shape is taken where the model does not know it, and the names of the classes.
 
         Raises:
             InputError: A unit or the checkpoint cannot be used, the folder cannot be written, or units gave values that
@@ -67,7 +67,7 @@ class Trainer(pl.Trainer):
         folder = Path(output_dir)
         if self.is_global_zero:
             check_writable(folder)
-        records = run_pictures(self, model, resolved, maximizer, shape, folder, overwrite)
+        records = run_pictures(self, model, resolved, maximizer, shape, folder, overwrite, datamodule=datamodule)
         if self.is_global_zero:
             report_pictures(records, folder)
 

@@ -89,6 +89,9 @@ def test_four_spaces_side_by_side(command: list[str], trained: dict[str, Path], 
     ]
     table = Path("comparison/comparison.md").read_text()
     assert table in capsys.readouterr().out
+    # Also beside the natural images of these units.
+    named = {"8:0": "horizontal", "8:1": "vertical", "8:2": "rising"}
+    assert all(each.get("class") == named.get(each["unit"]) for each in found["pictures"])
     rows = [line.split(" | ")[0] for line in table.splitlines()[2:]]
     assert rows == ["| natural", *(f"| {space}" for space in SPACES), "| all natural images"]
     with PILImage.open("comparison/comparison.png") as sheet:

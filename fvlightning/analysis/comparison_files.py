@@ -11,6 +11,7 @@ from PIL import Image as PILImage
 from fvlightning.analysis.comparison import Measures, PictureMeasures, measure_names, medians, plain
 from fvlightning.output import contact_sheet, save_png, write_atomically
 from fvlightning.output.colors import Pixels
+from fvlightning.output.features import class_entry, with_class
 
 ALL_NATURAL = "all natural images"
 _HEADS = {
@@ -23,17 +24,21 @@ _HEADS = {
 
 
 def comparison_sheet(
-    columns: Mapping[str, Sequence[PictureMeasures]], pixels: Mapping[str, Sequence[Pixels]], title: str
+    columns: Mapping[str, Sequence[PictureMeasures]],
+    pixels: Mapping[str, Sequence[Pixels]],
+    title: str,
+    names: Mapping[str, str],
 ) -> PILImage.Image:
     """Return a sheet with a row a picture of a unit and a column a space.
 
-    Under the first picture of a row is the unit; under the others are the space, and the activation as a multiple of
-    the largest natural one.
+    Under the first picture of a row are the unit and the name of its class, if it has one; under the others are the
+    space, and the activation as a multiple of the largest natural one.
 
     Args:
         columns: The measures by space, of all spaces equally many, in one order.
         pixels: The pictures ``(H, W, 3)`` by space. Those of another size than the last are brought to its size.
         title: Stands above.
+        names: Names of the classes that units stand for, by the units' text forms.
     """
     height, width = pixels[list(columns)[-1]][0].shape[:2]
     tiles, labels = [], []
@@ -42,7 +47,7 @@ def comparison_sheet(
             unit, repeat, ratio = measured[row].unit, measured[row].repeat, measured[row].activation_ratio
             tiles.append(_resized(pixels[space][row], (width, height)))
             # Short labels can be read: the unit stands under the first of a row, of which the ratio is 1.
-            named = f"{unit}{f' #{repeat}' if repeat else ''}"
+            named = with_class(unit, names.get(unit)) + (f" #{repeat}" if repeat else "")
             labels.append(named if column == 0 else space if ratio is None else f"{space} {ratio:.2f}")
     return contact_sheet(tiles, labels, title, columns=len(columns))
 
@@ -66,6 +71,7 @@ def write_comparison(
     natural: Measures,
     title: str,
     settings: Mapping[str, Any],
+    names: Mapping[str, str],
 ) -> str:
     """Write ``comparison.png``, ``comparison.md`` and ``comparison.json``, each whole or not at all.
 
@@ -76,6 +82,7 @@ def write_comparison(
         natural: The medians of all natural images.
         title: Stands above the sheet.
         settings: What the comparison was made of, plain values.
+        names: As of `comparison_sheet`.
 
     Returns:
         The table.
@@ -87,10 +94,12 @@ def write_comparison(
         "medians": {space: plain(measured) for space, measured in by_space.items()},
         # A natural image stands beside each repeat of its unit, and is listed once.
         "pictures": [
-            {"space": space, **plain(each)} for space, measured in columns.items() for each in dict.fromkeys(measured)
+            {"space": space, **plain(each), **class_entry(names, each.unit)}
+            for space, measured in columns.items()
+            for each in dict.fromkeys(measured)
         ],
     }
-    save_png(comparison_sheet(columns, pixels, title), folder / "comparison.png")
+    save_png(comparison_sheet(columns, pixels, title, names), folder / "comparison.png")
     write_atomically(folder / "comparison.md", lambda file: file.write(table.encode()))
     text = json.dumps(content, indent=1, default=str)
     write_atomically(folder / "comparison.json", lambda file: file.write(text.encode()))

@@ -1,7 +1,7 @@
 """Writes each picture when it is done, and the sheets and the manifest at the end."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ from fvlightning.output import (
     write_manifest,
 )
 from fvlightning.output.colors import Pixels
+from fvlightning.output.features import class_entry
 
 _RECORD = "fvlightning"
 # What may differ between two runs that make the same picture.
-_NO_PART_OF_THE_PICTURE = ("score", "steps", "best_step", "status", "versions")
+_NO_PART_OF_THE_PICTURE = ("score", "steps", "best_step", "status", "versions", "class")
 
 
 class FeatureWriter:
@@ -53,6 +54,7 @@ class FeatureWriter:
         maximizer: How the pictures are made.
         common: Entries that all records share: the model, its weights, the shape of the pictures.
         tag: Under which name loggers get the sheets, ``TAG/LAYER``.
+        names: Names of the classes that units stand for, by the units' text forms.
     """
 
     def __init__(
@@ -62,12 +64,14 @@ class FeatureWriter:
         maximizer: Maximizer,
         common: dict[str, Any],
         tag: str = "features",
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.units = list(units)
         self.maximizer = maximizer
         self.common = common
         self.tag = tag
+        self.names = names or {}
         self._snapshots = [step for step in maximizer.snapshots if step <= maximizer.steps]
 
     def missing(self) -> list[Unit | Objective]:
@@ -100,13 +104,14 @@ class FeatureWriter:
             InputError: There is no space left.
         """
         file = unit_file(feature.unit, feature.repeat)
-        record = {**feature_record(feature, file), **self._strip(feature.unit, feature.repeat), **self.common}
+        record = feature_record(feature, file) | class_entry(self.names, feature.name)
+        record |= self._strip(feature.unit, feature.repeat) | self.common
         limit = None
         if not self.maximizer.image.bounded:
             limit = record["limit"] = value_limit([feature.image])
         strip = self.folder / strip_file(feature.unit, feature.repeat)
         if self._snapshots:
-            save_png(snapshot_strip(feature, self.maximizer.image.bounded), strip)
+            save_png(snapshot_strip(feature, self.maximizer.image.bounded, record.get("class")), strip)
         else:
             strip.unlink(missing_ok=True)  # one of an earlier run would be of another picture
         info = PngInfo()
@@ -123,8 +128,11 @@ class FeatureWriter:
                 for repeat in range(self.maximizer.repeats):
                     path = self.folder / unit_file(unit, repeat)
                     if (record := read_record(path)) is not None:
+                        # The run that has made the picture may not have known the name.
+                        record |= class_entry(self.names, str(unit))
                         records.append(record)
-                        tiles.append(Tile(unit, repeat, record["status"], read_pixels(path), record.get("limit")))
+                        limit, class_name = record.get("limit"), record.get("class")
+                        tiles.append(Tile(unit, repeat, record["status"], read_pixels(path), limit, class_name))
             if not tiles:
                 continue
             remove_unfinished(self.folder / layer_name(name))

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
+from fvlightning.callbacks.class_names import class_names
 from fvlightning.callbacks.pictures import EpochPictures
 from fvlightning.callbacks.progress import picture_progress
 from fvlightning.callbacks.shape import picture_shape
@@ -29,6 +30,7 @@ from fvlightning.output import (
     value_limit,
     write_manifest,
 )
+from fvlightning.output.features import class_entry
 
 _SHARDING_STRATEGIES = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 
@@ -38,7 +40,8 @@ class VisualizationCallback(EpochPictures):
 
     Each layer gets one contact sheet an epoch, and each unit a scalar, ``visualization/LAYER/INDEX``: what the unit
     gives for its picture. The pictures and ``features.json`` are written under the run's folder, in
-    ``features/epoch_NNNN``.
+    ``features/epoch_NNNN``. Where the names of the classes are known (`class_names`), the pictures of classes have
+    them.
 
     Training does not notice: it ends with bit-identical weights, optimiser state and metrics as without the callback.
     In distributed training every rank makes its part of the units.
@@ -100,6 +103,7 @@ class VisualizationCallback(EpochPictures):
         self.image_shape = image_shape
         self._resolved: list[Unit] = []
         self._shape: tuple[int, ...] = ()
+        self._names: dict[str, str] = {}
         self._starts: dict[tuple[str, int], Tensor] = {}
 
     @override
@@ -112,9 +116,11 @@ class VisualizationCallback(EpochPictures):
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._shape = picture_shape(pl_module, getattr(trainer, "datamodule", None), self.image_shape)
+        datamodule = getattr(trainer, "datamodule", None)
+        self._shape = picture_shape(pl_module, datamodule, self.image_shape)
         # Every rank checks all units, so that a wrong one ends all ranks and none waits for the others.
         self._resolved = resolve_units(pl_module, self.units, self._shape)
+        self._names = class_names(pl_module, datamodule, self._resolved, self._shape)
         super().on_fit_start(trainer, pl_module)
 
     @override
@@ -167,7 +173,10 @@ class VisualizationCallback(EpochPictures):
             by_layer.setdefault(group_name(feature.unit), []).append(feature)
         for layer, of_layer in by_layer.items():
             limit = None if self.maximizer.image.bounded else value_limit([feature.image for feature in of_layer])
-            tiles = [Tile(f.unit, f.repeat, f.status, feature_pixels(f, limit), limit) for f in of_layer]
+            tiles = [
+                Tile(f.unit, f.repeat, f.status, feature_pixels(f, limit), limit, self._names.get(f.name))
+                for f in of_layer
+            ]
             title = f"{layer}, " + (f"epoch {epoch}" if epoch else "untrained")
             self.publish(trainer, layer, feature_sheet(tiles, title), epoch)
             if (folder := self.epoch_folder(epoch)) is not None:
@@ -175,7 +184,9 @@ class VisualizationCallback(EpochPictures):
                     save_png(tile.pixels, folder / unit_file(tile.unit, tile.repeat))
         log_scalars(trainer.loggers, _scalars(features), trainer.global_step)
         if (folder := self.epoch_folder(epoch)) is not None:
-            records = [feature_record(f, unit_file(f.unit, f.repeat)) for f in features]
+            records = [
+                feature_record(f, unit_file(f.unit, f.repeat)) | class_entry(self._names, f.name) for f in features
+            ]
             net = getattr(pl_module, "net", pl_module)
             write_manifest(records, folder / "features.json", model=type(net).__name__, epoch=epoch)
         _warn_of(features, epoch)

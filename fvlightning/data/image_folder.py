@@ -2,6 +2,7 @@
 
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -106,6 +107,9 @@ class ImageFolderDataModule(ImageDataModule):
         self._workers_wanted = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         if self.image_size is not None:
             self.image_shape = (channels, *self.image_size)
+        # Wanted before the images are read; what is wrong with the folder is said then.
+        with suppress(InputError, OSError):
+            self.class_names = find_classes(find_parts(self.data_dir)["train"])
 
     @override
     def read(self) -> Splits:

@@ -1,14 +1,15 @@
 """A survey of a network's layers: what `visualize --list_layers` prints."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fvlightning.errors import InputError
-from fvlightning.features.capture import Activation, layout, named_network
+from fvlightning.features.capture import Activation, find_layer, layout, named_network
 from fvlightning.features.layers import grey_picture, measuring
 from fvlightning.features.outputs import tensor_keys
 from fvlightning.features.units import LayerCall
@@ -71,3 +72,41 @@ def survey_layers(network: nn.Module, image_shape: Sequence[int]) -> list[LayerS
         for handle in handles:
             handle.remove()
     return found
+
+
+def output_layers(
+    network: nn.Module, layers: Collection[LayerCall], image_shape: Sequence[int]
+) -> dict[LayerCall, int]:
+    """Return those of some layers that give the network's output, ``(B, K)``, each with K.
+
+    What such a layer gives is the output itself: a layer before a softmax does not count, nor does another one of K
+    units. Of a network whose output is no tensor of two dimensions there is none.
+
+    Args:
+        network: As in `survey_layers`, whose output is that of its ``net``, if it has one.
+        layers: Calls of modules that the network has.
+        image_shape: ``(C, H, W)`` of the pictures that the network takes.
+
+    Raises:
+        InputError: The network cannot take a picture of that size.
+    """
+    outputs: dict[LayerCall, Any] = {}
+    calls: Counter[str] = Counter()
+
+    def note(path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs[LayerCall(path, calls[path])] = output
+        calls[path] += 1
+
+    watched = {layer.layer: find_layer(network, layer.layer) for layer in layers} | {"": named_network(network)}
+    handles = [module.register_forward_hook(partial(note, path)) for path, module in watched.items()]
+    try:
+        with measuring(network, image_shape):
+            network(grey_picture(network, image_shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    result = outputs.get(LayerCall("", calls[""] - 1))
+    if not isinstance(result, Tensor) or result.ndim != 2:
+        return {}
+    n_classes = result.shape[1]
+    return {layer: n_classes for layer in layers if outputs.get(layer) is result}

@@ -7,7 +7,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from fvlightning.models.classifier import ClassifierModule
 from fvlightning.models.hyperparameters import save_plain_hyperparameters
-from fvlightning.models.timm_networks import make_timm_network
+from fvlightning.models.timm_networks import imagenet_names, make_timm_network
 
 
 class BackboneModule(ClassifierModule):
@@ -91,6 +91,14 @@ class BackboneModule(ClassifierModule):
             # Weights for colours that see, say, grey pictures: the colours' average stands for every channel.
             mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
         self.normalize.set_statistics(mean, std)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Short names of ImageNet's classes, if it was made with weights for them, else None.
+
+        Of a checkpoint the data module knows what it was trained on.
+        """
+        return imagenet_names(self.net) if self.hparams.get("weights") is not None else None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a checkpoint be loaded without the weights, and with the number of classes, that it began with."""

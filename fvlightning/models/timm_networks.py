@@ -67,6 +67,23 @@ def make_timm_network(
     return _with_head(_create_with(tensors, weights, model_name, settings), num_classes)
 
 
+def imagenet_names(network: nn.Module) -> tuple[str, ...] | None:
+    """Return short names of the classes of a network of timm that was trained on ImageNet, such as "golden retriever".
+
+    Which of ImageNet's sets it is timm tells by the number of classes.
+
+    Returns:
+        A name a class, the first of its WordNet synset; or None: the classes are others, or the head is not the one of
+        the weights.
+    """
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(network)
+    if subset is None or network.pretrained_cfg["num_classes"] != network.num_classes:  # type: ignore[index]
+        return None
+    return tuple(name.partition(",")[0] for name in ImageNetInfo(subset).label_descriptions())
+
+
 def _require_model(model_name: str) -> None:
     import timm
 

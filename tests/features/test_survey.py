@@ -6,7 +6,8 @@ from torch import nn
 
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer
-from fvlightning.features.survey import survey_layers
+from fvlightning.features.survey import output_layers, survey_layers
+from fvlightning.features.units import LayerCall
 
 
 def test_every_call_is_described_in_the_order_of_the_pass(cnn: nn.Module):
@@ -23,6 +24,54 @@ def test_every_call_is_described_in_the_order_of_the_pass(cnn: nn.Module):
 def test_a_picture_that_the_network_cannot_take(cnn: nn.Module):
     with pytest.raises(InputError, match=r"Sequential cannot take a picture of shape \(3, 8, 8\)"):
         survey_layers(cnn, (3, 8, 8))
+
+
+class Heads(nn.Module):
+    """Two linear layers of five units each, of which the second is called twice, and what ends the network."""
+
+    def __init__(self, end: nn.Module):
+        super().__init__()
+        self.first, self.second, self.end = nn.Linear(64, 5), nn.Linear(5, 5), end
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.end(self.second(self.second(self.first(pictures.flatten(1)))))
+
+
+class Twofold(nn.Module):
+    def forward(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return logits, logits
+
+
+LAYERS = [LayerCall("first"), LayerCall("second"), LayerCall("second", 1), LayerCall("end"), LayerCall("end", 0, "0")]
+
+
+@pytest.mark.parametrize(
+    ("end", "found"),
+    [
+        (nn.Identity(), ["second#1", "end"]),
+        (nn.Softmax(dim=1), ["end"]),
+        (nn.Unflatten(1, (5, 1)), []),
+        (Twofold(), []),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_only_the_layer_that_gives_the_output_is_found(end: nn.Module, found: list[str]):
+    network = Heads(end)
+    sizes = {str(layer): size for layer, size in output_layers(network, LAYERS, (1, 8, 8)).items()}
+    assert sizes == dict.fromkeys(found, 5)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_of_a_module_with_a_net_the_output_is_that_of_the_net():
+    class Probabilities(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Heads(nn.Identity())
+
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return self.net(pictures).softmax(dim=1)
+
+    assert output_layers(Probabilities(), LAYERS[:3], (1, 8, 8)) == {LayerCall("second", 1): 5}
 
 
 FAMILIES = {
@@ -57,3 +106,5 @@ def test_early_middle_and_last_units_of_timms_families(name: str):
         assert feature.image.shape == (3, side, side)
         assert torch.isfinite(feature.history).all()
         assert feature.score >= score - 1e-6
+    named = [LayerCall(layer) for layer in layers]
+    assert output_layers(network, named, (3, side, side)) == {named[-1]: 10}

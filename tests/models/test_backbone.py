@@ -127,6 +127,24 @@ def test_network_without_a_head_gives_features():
     assert module(torch.rand(1, *module.input_shape)).shape == (1, 64)
 
 
+@pytest.mark.parametrize(("classes", "num_classes"), [(1000, None), (1000, 1000), (10, None), (10, 1000), (1000, 10)])
+def test_classes_of_imagenet_have_names(classes, num_classes, tmp_path):
+    torch.save(timm.create_model("test_resnet", num_classes=classes).state_dict(), tmp_path / "weights.pth")
+    module = BackboneModule("test_resnet", str(tmp_path / "weights.pth"), num_classes)
+
+    if classes == 1000 and num_classes != 10:
+        assert len(module.class_names) == 1000
+        assert [module.class_names[index] for index in (0, 207, 281, 852)] == [
+            *("tench", "golden retriever", "tabby", "tennis ball")
+        ]
+    else:  # a head of other classes, or a new one
+        assert module.class_names is None
+
+
+def test_classes_of_random_weights_have_no_names():
+    assert BackboneModule("test_resnet", weights=None).class_names is None
+
+
 def test_very_many_classes_are_tested_without_a_confusion_matrix():
     module = BackboneModule("test_resnet", weights=None, num_classes=21_841, input_shape=(3, 32, 32))
     (scores,) = make_trainer().test(module, make_loader((3, 32, 32), 4), verbose=False)

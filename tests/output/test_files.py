@@ -4,19 +4,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
+from torch import nn
 
 from fvlightning.errors import InputError
-from fvlightning.features import Direction, Objective, Unit, UnitActivation
+from fvlightning.features import Direction, Maximizer, Objective, Unit, UnitActivation
 from fvlightning.output import (
     contact_sheet,
     on_grey,
     save_animation,
     save_png,
+    snapshot_strip,
+    to_pixels,
     unit_file,
     unit_label,
     with_alpha,
     write_atomically,
 )
+from fvlightning.output.features import with_class
 
 
 def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -116,6 +120,29 @@ def test_long_labels_stay_under_their_pictures() -> None:
     assert sheet.shape[1] == 2 * (112 + 8) + 8
     between = sheet[:, 8 + 112 : 8 + 112 + 8]
     assert (between == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("unit", "name", "label"),
+    [
+        ("207", "golden retriever", "207 golden retriever"),
+        ("-classifier:207", "golden retriever", "-classifier:207 golden retriever"),
+        ("fc:17", "7", "fc:17 7"),
+        ("-7", "7", "-7"),
+        ("fc:7", "7", "fc:7"),
+        ("fc:7", None, "fc:7"),
+    ],
+)
+def test_label_of_a_class(unit: str, name: str | None, label: str) -> None:
+    assert with_class(unit, name) == label
+
+
+def test_strip_of_a_class_has_its_name_above() -> None:
+    maximizer = Maximizer(2, snapshots=[1])
+    (feature,) = maximizer.maximize(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), ["1:2"], (1, 8, 8))
+    pictures = [to_pixels(picture) for picture in (feature.snapshots[1], feature.image)]
+    expected = contact_sheet(pictures, ["step 1", f"best: step {feature.best_step}"], "1:2 zebra", columns=2)
+    np.testing.assert_array_equal(np.asarray(snapshot_strip(feature, True, "zebra")), np.asarray(expected))
 
 
 def test_alpha_keeps_the_colours_and_shows_grey_paper() -> None:
