@@ -38,7 +38,8 @@ class Encoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and standard deviations, both `(B, latent_size)`, of pictures `(B, C, H, W)` in [0, 1]."""
-        features = self.convolutions(2 * pictures - 1).flatten(1)
+        # In the precision of the weights, whatever the data have.
+        features = self.convolutions(2 * pictures.to(self.code.weight.dtype) - 1).flatten(1)
         mean, raw_std = self.code(features).chunk(2, dim=1)
         return mean, F.softplus(raw_std) + _SMALLEST_STD
 
@@ -80,7 +81,7 @@ class Decoder(nn.Module):
 
     def levels(self, codes: Tensor) -> Tensor:
         """Return the unbounded levels that `to_pictures` makes pictures of, `(B, C, H, W)`."""
-        levels: Tensor = self.convolutions(self.code(codes))
+        levels: Tensor = self.convolutions(self.code(codes.to(self.code.weight.dtype)))
         return levels
 
 

@@ -75,7 +75,9 @@ def run_comparison(
     records = []
     for name, image in spaces.items():
         own = in_space(maximizer, image)
-        records.append(run_pictures(trainer, model, units, own, shape, folder / name, overwrite, name, datamodule))
+        records.append(
+            run_pictures(trainer, model, units, own, shape, folder / name, overwrite, tag=name, datamodule=datamodule)
+        )
     if not trainer.is_global_zero:
         return [], ""
     model.to(trainer.strategy.root_device)  # from which Lightning has moved it away

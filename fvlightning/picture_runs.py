@@ -39,7 +39,7 @@ def run_pictures(
         folder: Where they go; it can be written.
         overwrite: Whether pictures that are there already are made again.
         tag: Under which name loggers get the sheets.
-        datamodule: The data, whose ``class_names`` say what the units of the last layer stand for, or None.
+        datamodule: The data, whose ``class_names`` name the network's outputs, or None.
 
     Returns:
         The records of all pictures of these units on rank zero, nothing on others.

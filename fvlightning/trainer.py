@@ -104,7 +104,7 @@ class Trainer(pl.Trainer):
             overwrite: Whether pictures that are there already are made again.
             ckpt_path: Checkpoint whose weights are used. Default: the weights that the model is made with.
             weights_only: Whether a checkpoint that holds more than tensors and plain values is refused; it always is.
-            datamodule: Data, whose images are the natural ones.
+            datamodule: Data, whose images are the natural ones, and which may name the classes.
 
         Raises:
             InputError: There are no data or no spaces, a space cannot make pictures of the model's shape, or as of

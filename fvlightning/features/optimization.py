@@ -14,7 +14,7 @@ from fvlightning.features.couplings import Pairs
 from fvlightning.features.feature import Feature
 from fvlightning.features.jobs import Job
 from fvlightning.features.objectives import stack_objectives
-from fvlightning.features.precision import OF_WEIGHTS, CastingCapture, Precision, loss_scale
+from fvlightning.features.precision import CastingCapture, Precision, loss_scale
 from fvlightning.features.relus import open_relus
 from fvlightning.features.robustness import random_views
 from fvlightning.features.scales import Round
@@ -46,11 +46,11 @@ class Optimization:
             one; what is reported of a picture is what the network itself gives.
         jobs: The pictures.
         part: Their size, and how many steps are made at most: the whole, or one round of several.
+        precision: What forward passes of the network have. All else is in full precision, as long as this lasts
+            (`fvlightning.features.precision.full_precision`).
         failed: ``(B,)``, whether a picture has failed in an earlier round, and stays as it is. Default: none has.
         waiting: More pictures, which join as others stop. Not with couplings or `open_relu_steps`, for which all
             pictures of a batch are at the same step.
-        precision: What forward passes of the network have. All else is in full precision, as long as this lasts
-            (`fvlightning.features.precision.full_precision`).
 
     Raises:
         InputError: A job's start does not fit the parametrisation.
@@ -63,9 +63,9 @@ class Optimization:
         quick: nn.Module,
         jobs: Sequence[Job],
         part: Round,
+        precision: Precision,
         failed: Sequence[bool] | None = None,
         waiting: Sequence[Job] = (),
-        precision: Precision = OF_WEIGHTS,
     ) -> None:
         device, network_dtype = device_and_dtype(network)
         full = torch.promote_types(network_dtype, torch.float32)

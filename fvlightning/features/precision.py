@@ -37,22 +37,19 @@ class Precision:
             yield
 
 
-OF_WEIGHTS = Precision()
-
-
 class CastingCapture(Capture):
     """Runs a network in its own precision, or under autocast, for callers that compute in full precision.
 
     Args:
         network: As of `Capture`.
         layers: As of `Capture`.
-        precision: What its forward pass has (`callers_precision`). Default: that of its weights.
+        precision: What its forward pass has (`callers_precision`).
 
     Raises:
         InputError: A layer is not in the network.
     """
 
-    def __init__(self, network: nn.Module, layers: Iterable[LayerCall], precision: Precision = OF_WEIGHTS) -> None:
+    def __init__(self, network: nn.Module, layers: Iterable[LayerCall], precision: Precision) -> None:
         super().__init__(network, layers)
         self._device, self._dtype = device_and_dtype(network)
         self._precision = precision
@@ -85,13 +82,17 @@ def callers_precision(device: torch.device) -> Precision:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Lift the caller's autocast, of a device and of the CPU, and a low default dtype, for as long as this lasts.
+    """Lift the caller's autocast, of a device and of the CPU, and default dtype, for as long as this lasts.
 
-    Under autocast matrix products, as of colours, would be rounded to three digits, and the FFT would refuse them. By a
-    low default dtype, as Lightning sets it for ``bf16-true``, starts and views would be drawn with three digits.
+    Under autocast matrix products, as of colours, would be rounded to three digits, and the FFT would refuse them. By
+    another default dtype, as Lightning sets it for ``bf16-true``, starts and views would be drawn with three digits, or
+    be others than in float32.
     """
-    full = torch.promote_types(torch.get_default_dtype(), torch.float32)
-    with _default_dtype(full), torch.autocast("cpu", enabled=False), torch.autocast(device.type, enabled=False):
+    with (
+        _default_dtype(torch.float32),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast(device.type, enabled=False),
+    ):
         yield
 
 

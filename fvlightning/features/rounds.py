@@ -15,7 +15,7 @@ from fvlightning.features.feature import Feature, Status
 from fvlightning.features.jobs import Job, list_jobs
 from fvlightning.features.objectives import Objective
 from fvlightning.features.optimization import Optimization
-from fvlightning.features.precision import OF_WEIGHTS, Precision, full_precision
+from fvlightning.features.precision import Precision, full_precision
 from fvlightning.features.scales import Round
 from fvlightning.features.starts import fit_picture
 from fvlightning.features.units import Unit
@@ -70,7 +70,7 @@ def run_rounds(
     waiting: Sequence[Job],
     rounds: Sequence[Round],
     on_step: Callable[[int], None],
-    precision: Precision = OF_WEIGHTS,
+    precision: Precision,
 ) -> Iterator[list[tuple[int, Feature]]]:
     """Make the pictures round by round, and hand out the features as their pictures are done.
 
@@ -99,7 +99,7 @@ def run_rounds(
         [replace(job, start=given) if job.start is None else job for job in some]
         for some in (jobs, waiting if _refills(settings) else [])
     )
-    first = Optimization(settings, network, quick, jobs, rounds[0], waiting=waiting, precision=precision)
+    first = Optimization(settings, network, quick, jobs, rounds[0], precision, waiting=waiting)
     # What is coupled is made, and if need be made again, together.
     if len(rounds) == 1 and not settings.couplings:
         yield from first.run(on_step)
@@ -110,7 +110,7 @@ def run_rounds(
         starts = settings.image.resize(parameters, before.image_shape, after.image_shape, after.blur)
         jobs = [replace(job, start=start) for job, start in zip(jobs, starts, strict=True)]
         failed = [feature.status == "non-finite" for feature in features]
-        made = _in_order(Optimization(settings, network, quick, jobs, after, failed, precision=precision).run(on_step))
+        made = _in_order(Optimization(settings, network, quick, jobs, after, precision, failed).run(on_step))
         features = [_joined(earlier, later) for earlier, later in zip(features, made, strict=True)]
     yield list(enumerate(features))
 

@@ -1,5 +1,6 @@
 """Any of timm's networks, pretrained or not, as a LightningModule."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,11 @@ class BackboneModule(ClassifierModule):
         net: timm's network: units are named by its module paths, as in ``layer3.0.conv1:5``, ``blocks.5.mlp.act:3``.
         input_shape: `(C, H, W)` of the pictures.
         num_classes: Number of outputs: classes or, without a head, features.
+        class_names: Short names of ImageNet's classes, if its weights for these are timm's, else None. Whoever knows
+            them may set them.
     """
+
+    class_names: Sequence[str] | None
 
     def __init__(
         self,
@@ -91,14 +96,8 @@ class BackboneModule(ClassifierModule):
             # Weights for colours that see, say, grey pictures: the colours' average stands for every channel.
             mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
         self.normalize.set_statistics(mean, std)
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Short names of ImageNet's classes, if it was made with weights for them, else None.
-
-        Of a checkpoint the data module knows what it was trained on.
-        """
-        return imagenet_names(self.net) if self.hparams.get("weights") is not None else None
+        # Of a file, as of a checkpoint, nobody but the data module knows what it was trained on.
+        self.class_names = imagenet_names(self.net) if weights in ("hub", "samples") else None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a checkpoint be loaded without the weights, and with the number of classes, that it began with."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from fvlightning.class_names import read_class_names
 from fvlightning.errors import InputError
 from fvlightning.models.classes import count_classes, misfit, wrong_outputs
 from fvlightning.models.confusion import class_scores, confusion_figure
@@ -219,8 +220,8 @@ class ClassifierModule(L.LightningModule):
                 add_figure(f"{stage}/confusion_matrix", figure, global_step=self.global_step, close=False)
 
     def _class_names(self) -> Sequence[str]:
-        names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
-        return tuple(names) if names is not None else tuple(map(str, range(self.num_classes)))
+        names = read_class_names(getattr(self.trainer, "datamodule", None))
+        return names or tuple(map(str, range(self.num_classes)))
 
 
 def _as_shape(shape: Sequence[int] | None) -> tuple[int, int, int] | None:

@@ -68,9 +68,9 @@ def make_timm_network(
 
 
 def imagenet_names(network: nn.Module) -> tuple[str, ...] | None:
-    """Return short names of the classes of a network of timm that was trained on ImageNet, such as "golden retriever".
+    """Return short names of the classes of a network with timm's weights for ImageNet, such as "golden retriever".
 
-    Which of ImageNet's sets it is timm tells by the number of classes.
+    Which of ImageNet's sets it is timm tells by nothing but the number of classes.
 
     Returns:
         A name a class, the first of its WordNet synset; or None: the classes are others, or the head is not the one of

@@ -167,15 +167,15 @@ class VAEModule(L.LightningModule):
         Returns:
             A scalar, in nats.
         """
-        # In full precision: under autocast rounding would be larger than what is left to be learnt.
-        levels = levels.float()
+        # In full precision: in a low one rounding would be larger than what is left to be learnt.
+        levels, pictures = _at_least_float(levels), _at_least_float(pictures)
         if self.likelihood == "bce":
             return F.binary_cross_entropy_with_logits(2 * levels, pictures)
         return 0.5 * F.mse_loss(to_pictures(levels), pictures)
 
     def _losses(self, batch: Tensor | Sequence[Tensor], stage: Literal["train", "val", "test"]) -> Tensor:
         pictures = _pictures(batch)
-        mean, std = (part.float() for part in self.net.encoder(pictures))
+        mean, std = (_at_least_float(part) for part in self.net.encoder(pictures))
         codes = draw_codes(mean, std) if stage == "train" else mean
         reconstruction = self.reconstruction_error(pictures, self.net.decoder.levels(codes))
         kl = kl_from_prior(mean, std).mean(0)
@@ -196,3 +196,7 @@ class VAEModule(L.LightningModule):
 
 def _pictures(batch: Tensor | Sequence[Tensor]) -> Tensor:
     return batch if isinstance(batch, Tensor) else batch[0]
+
+
+def _at_least_float(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -5,11 +5,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+import pytest
 from digits import Classifier, Digits
 from PIL import Image as PILImage
+from torch import Tensor
 
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.callbacks.class_names import class_names
+from fvlightning.class_names import read_class_names
 from fvlightning.features import Maximizer, Unit, UnitActivation
 from fvlightning.output import contact_sheet
 
@@ -49,6 +52,39 @@ def test_other_units_have_none():
 def test_pictures_of_a_size_that_only_the_first_layers_take_have_none():
     data = SimpleNamespace(class_names=ROWS)
     assert class_names(Classifier(), data, [Unit("conv", 0)], (1, 20, 20)) == {}
+
+
+class Unready:
+    @property
+    def class_names(self) -> list[str]:
+        raise RuntimeError("call setup first")
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        (SimpleNamespace(class_names=np.array(["a", "b"])), ("a", "b")),
+        (SimpleNamespace(class_names=[0, 1]), ("0", "1")),
+        (SimpleNamespace(class_names={"a": 0, "b": 1}), ()),
+        (SimpleNamespace(class_names=lambda: ["a"]), ()),
+        (SimpleNamespace(class_names="ab"), ()),
+        (Unready(), ()),
+        (None, ()),
+    ],
+)
+def test_what_is_no_sequence_of_names_is_none(source: object, found: tuple[str, ...]):
+    assert read_class_names(source) == found
+
+
+def test_a_network_that_fails_behind_an_early_layer_has_no_names():
+    class Failing(Classifier):
+        def forward(self, pictures: Tensor) -> Tensor:
+            self.net.conv(pictures)
+            raise KeyError("missing")
+
+    module = Failing()
+    module.net.forward = module.forward
+    assert class_names(module, SimpleNamespace(class_names=ROWS), [Unit("conv", 0)], SHAPE) == {}
 
 
 class NamedDigits(Digits):

@@ -99,7 +99,7 @@ def test_the_projector_gets_codes_classes_and_pictures(tmp_path: Path, digits: M
 
 
 def test_sheets_show_what_the_network_makes(tmp_path: Path, digits: MNISTDataModule) -> None:
-    module, _ = fit(tmp_path, digits, VAEPicturesCallback(pictures=10, interpolations=2), max_epochs=1)
+    module, _ = fit(tmp_path, digits, VAEPicturesCallback(pictures=10, interpolations=2, class_codes=5), max_epochs=1)
     folder = tmp_path / "vae/epoch_0001"
 
     def tile(sheet: str, row: int, column: int) -> Tensor:
@@ -124,11 +124,11 @@ def test_sheets_show_what_the_network_makes(tmp_path: Path, digits: MNISTDataMod
         codes = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
         expected = module.net.decoder(codes[9:10])[0, 0]
         torch.testing.assert_close(tile("samples", 1, 1), expected, atol=1.01 / 255, rtol=0)
-        # There are fewer than a hundred of each class, which are read in an order of the callback's own.
+        # The first five of a class, in an order of the callback's own.
         train = digits.splits.train
         order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(0))
         for label in (0, 7):
-            codes = module.net.encoder(train.images[order][train.labels[order] == label] / 255)[0]
+            codes = module.net.encoder(train.images[order][train.labels[order] == label][:5] / 255)[0]
             expected = module.net.decoder(draw_alike(codes, 8, torch.Generator().manual_seed(0)))[3, 0]
             torch.testing.assert_close(tile("class_samples", label, 3), expected, atol=1.01 / 255, rtol=0)
 
@@ -156,13 +156,12 @@ def test_plain_loaders_serve_as_well(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "vae/epoch_0000").iterdir()} == SHEETS - {"class_samples.png"}
 
 
-def test_classes_of_which_too_little_is_known_have_no_row(tmp_path: Path) -> None:
-    """Of 18 classes one has a single picture, and 16 have room."""
-    labels = torch.tensor([0, *(label for label in range(1, 18) for _ in range(2))])
+def test_a_class_with_a_single_picture_has_no_row(tmp_path: Path) -> None:
+    labels = torch.tensor([0, 1, 1, 2, 2, 2, 2, 2])
     loader = DataLoader(TensorDataset(torch.rand(len(labels), 1, 28, 28), labels), batch_size=8)
     fit(tmp_path, loader, VAEPicturesCallback(pictures=6, interpolations=3), num_sanity_val_steps=0)
     with PILImage.open(tmp_path / "vae/epoch_0000/class_samples.png") as sheet:
-        assert round((sheet.height - TOP) / 141) == 16
+        assert round((sheet.height - TOP) / 141) == 2
 
 
 def test_without_codes_of_classes_there_is_no_such_sheet(tmp_path: Path, digits: MNISTDataModule) -> None:

@@ -147,7 +147,7 @@ def test_loss_is_scaled_in_half_precision_alone():
 def test_captured_activations_have_the_precision_of_the_pictures(network: nn.Module):
     pictures = torch.rand(2, *SHAPE)
     layers = [LayerCall("conv"), LayerCall("fc")]
-    plain = CastingCapture(network, layers)(pictures)
+    plain = CastingCapture(network, layers, Precision())(pictures)
     low = CastingCapture(network, layers, Precision(torch.bfloat16))(pictures)
     for layer in layers:
         assert plain[layer].values.dtype == low[layer].values.dtype == torch.float32
@@ -161,7 +161,7 @@ def test_decisions_of_a_network_stay_what_they_are():
         def forward(self, pictures: Tensor) -> Tensor:
             return pictures.flatten(1) > 0.5
 
-    found = CastingCapture(nn.Sequential(Deciding()), [LayerCall("0")])(torch.rand(2, *SHAPE))
+    found = CastingCapture(nn.Sequential(Deciding()), [LayerCall("0")], Precision())(torch.rand(2, *SHAPE))
     assert found[LayerCall("0")].values.dtype == torch.bool
 
 
@@ -188,19 +188,20 @@ class AddingItsOwn(InFullPrecision):
         return self.fc(self.flatten(pictures))
 
 
-def test_of_a_low_default_dtype_the_network_alone_has_anything():
-    """As Lightning sets it for ``bf16-true``: weights are low, and so is what is made without a dtype."""
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_of_another_default_dtype_the_network_alone_has_anything(dtype: torch.dtype):
+    """As Lightning sets it for ``bf16-true`` and ``64-true``, in which a network's own tensors are made."""
     network = AddingItsOwn()
     expected = Maximizer(16, image=FourierImage()).maximize(network, "fc:*", SHAPE)
     assert network.seen == {torch.float32}
     network.seen.clear()
-    torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_dtype(dtype)
     try:
         # The weights are as they were: all that could differ is what is drawn and computed around them.
         features = Maximizer(16, image=FourierImage()).maximize(network, "fc:*", SHAPE)
-        assert torch.get_default_dtype() == torch.bfloat16
+        assert torch.get_default_dtype() == dtype
     finally:
         torch.set_default_dtype(torch.float32)
-    assert network.seen == {torch.bfloat16}
+    assert network.seen == {dtype}
     for feature, other in zip(features, expected, strict=True):
         assert torch.equal(feature.image, other.image)

@@ -3,12 +3,14 @@ import math
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from fvlightning.autoencoder import Autoencoder, draw_alike, draw_codes, kl_from_prior, to_pictures
+from fvlightning.callbacks import VAEPicturesCallback
 from fvlightning.data import MNISTDataModule
 from fvlightning.errors import InputError
 from fvlightning.models import VAEModule
@@ -212,3 +214,14 @@ def test_codes_drawn_alike_have_the_mean_and_the_covariance_of_the_given_ones():
     ends = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
     line = draw_alike(ends, 5, generator)
     torch.testing.assert_close(line[:, 1], 2 * line[:, 0])
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_training_in_other_precisions(mnist_dir, tmp_path, precision):
+    logger = TensorBoardLogger(tmp_path)
+    callback = VAEPicturesCallback(embeddings=20, animate=False)
+    trainer = make_trainer(precision=precision, limit_train_batches=2, callbacks=[callback], logger=logger)
+    trainer.fit(VAEModule(**SMALL), make_data(mnist_dir))
+    assert 0.5 < trainer.callback_metrics["val/reconstruction"] < 1
+    assert len(list(tmp_path.rglob("epoch_0001/*.png"))) == 4
+    assert list(tmp_path.rglob("tensors.tsv"))
