@@ -278,11 +278,15 @@ def test_two_processes_make_the_pictures_of_one(tmp_path: Path) -> None:
     program = Path(__file__).with_name("fit_on_ranks.py")
     path = os.pathsep.join([str(program.parents[1]), *sys.path])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "PL_DISABLE_FORK": "1"}
+    runs = []
     for count in (1, 2):
-        command = [sys.executable, str(program), str(count), str(tmp_path / str(count))]
         (tmp_path / str(count)).mkdir()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
-        assert done.returncode == 0, done.stderr
+        command = [sys.executable, str(program), str(count), str(tmp_path / str(count))]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        runs.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+    for run in runs:
+        _, errors = run.communicate(timeout=100)
+        assert run.returncode == 0, errors
     for epoch in ("epoch_0000", "epoch_0001"):
         one, two = (records(tmp_path / count / epoch) for count in ("1", "2"))
         assert [record["unit"] for record in two] == [f"conv:{i}" for i in range(6)] + [f"fc:{i}" for i in range(5)]
