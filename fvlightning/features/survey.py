@@ -1,7 +1,7 @@
 """A survey of a network's layers: what `visualize --list_layers` prints."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -60,17 +60,8 @@ def survey_layers(network: nn.Module, image_shape: Sequence[int]) -> list[LayerS
             shape = (*positions, n_units) if len(positions) == 1 else (n_units, *positions)
             found.append(LayerSurvey(LayerCall(path, call, key), type(module).__name__, shape, n_units))
 
-    handles = [
-        module.register_forward_hook(partial(note, path))
-        for path, module in named_network(network).named_modules()
-        if path
-    ]
-    try:
-        with measuring(network, image_shape):
-            network(grey_picture(network, image_shape))
-    finally:
-        for handle in handles:
-            handle.remove()
+    modules = {path: module for path, module in named_network(network).named_modules() if path}
+    _watch(network, modules, note, image_shape)
     return found
 
 
@@ -98,15 +89,32 @@ def output_layers(
         calls[path] += 1
 
     watched = {layer.layer: find_layer(network, layer.layer) for layer in layers} | {"": named_network(network)}
-    handles = [module.register_forward_hook(partial(note, path)) for path, module in watched.items()]
+    _watch(network, watched, note, image_shape)
+    result = outputs.get(LayerCall("", calls[""] - 1))
+    if not isinstance(result, Tensor) or result.ndim != 2:
+        return {}
+    n_classes = result.shape[1]
+    return {layer: n_classes for layer in layers if outputs.get(layer) is result}
+
+
+def _watch(
+    network: nn.Module,
+    modules: Mapping[str, nn.Module],
+    note: Callable[[str, nn.Module, Any, Any], None],
+    image_shape: Sequence[int],
+) -> None:
+    """Run one grey picture through a network, and have each call of some modules noted, in the order of their ends.
+
+    Args:
+        network: Any module that takes pictures.
+        modules: Those that are watched, by their paths.
+        note: Gets the path, the module, what it was given and what it gives.
+        image_shape: ``(C, H, W)`` of the picture.
+    """
+    handles = [module.register_forward_hook(partial(note, path)) for path, module in modules.items()]
     try:
         with measuring(network, image_shape):
             network(grey_picture(network, image_shape))
     finally:
         for handle in handles:
             handle.remove()
-    result = outputs.get(LayerCall("", calls[""] - 1))
-    if not isinstance(result, Tensor) or result.ndim != 2:
-        return {}
-    n_classes = result.shape[1]
-    return {layer: n_classes for layer in layers if outputs.get(layer) is result}
