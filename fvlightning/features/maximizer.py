@@ -51,7 +51,8 @@ class Maximizer:
         optimizer: Makes a torch optimiser of a list of parameters. Default: AdamW with a learning rate of 0.08, an
             ``eps`` of 1e-3, and the weight decay of the parametrisation (`Image.weight_decay`).
         robustness: Random views that are applied in turn at each step. Default: `RandomResizedCrop` of .35 to 1.1 of
-            the side and at least 64 pixels, rotated by up to 15 degrees, and `GaussianNoise` of up to .3. Empty: none.
+            the side and at least 64 pixels, rotated by up to 15 degrees, and `GaussianNoise` that grows to .3 over the
+            first .3 of the steps. Empty: none.
         penalties: Priors that are subtracted from the score.
         patience: A picture stops after so many steps in which its score less penalties has not improved. Default:
             never.
@@ -285,7 +286,7 @@ def _default_optimizer(image: Image) -> OptimizerCallable:
 
 
 def _default_views() -> list[View]:
-    return [RandomResizedCrop(side=(0.35, 1.1), degrees=15, smallest=64), GaussianNoise((0.0, 0.3))]
+    return [RandomResizedCrop(side=(0.35, 1.1), degrees=15, smallest=64), GaussianNoise((0.0, 0.3), warmup=0.3)]
 
 
 def _held_together(jobs: Sequence[Job], couplings: Sequence[Coupling]) -> list[list[int]]:

@@ -189,6 +189,17 @@ def test_noise_is_as_strong_as_it_is_said():
     torch.testing.assert_close(extremes.amin(1), torch.full((3,), -0.2), atol=0.001, rtol=0)
 
 
+def test_noise_grows_from_none_while_it_warms_up():
+    noise, plain = GaussianNoise((0.1, 0.3), warmup=0.25), GaussianNoise((0.1, 0.3))
+    pictures, draws = torch.full((3, 3, 8, 8), 0.5), torch.rand(3, 3)
+    full = plain(pictures, draws) - 0.5
+    for progress, share in ((0.0, 0.0), (0.1, 0.4), (0.25, 1.0), (1.0, 1.0)):
+        torch.testing.assert_close(noise.at(progress)(pictures, draws) - 0.5, share * full)
+    assert noise.std == plain.std
+    assert noise.at(0.25) is noise, "so that batches of pictures that are at other steps are seen at once"
+    assert plain.at(0.0) is plain
+
+
 def test_colours_change_one_after_the_other():
     pictures = torch.rand(2, 3, 5, 6)
     draws = torch.rand(2, 7)
@@ -234,6 +245,8 @@ def test_a_blur_keeps_what_has_no_edges_up_to_the_border_also_where_it_is_wider_
         (GaussianNoise, {"std": -0.1}),
         (GaussianNoise, {"std": (0.2, 0.1)}),
         (GaussianNoise, {"std": (0.1, 0.2, 0.3)}),
+        (GaussianNoise, {"warmup": -0.1}),
+        (GaussianNoise, {"warmup": 1}),
         (UniformNoise, {"amplitude": math.nan}),
         (ColorJitter, {"brightness": -1}),
         (ColorJitter, {"contrast": 1}),

@@ -1,14 +1,16 @@
 """Noise on every pixel."""
 
+import copy
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Self
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.robustness.base import View, between, bounds_of
+from fvlightning.features.robustness.base import View, between, bounds_of, check_share
 
 
 class GaussianNoise(View):
@@ -16,15 +18,27 @@ class GaussianNoise(View):
 
     Args:
         std: Its standard deviation; of a pair, each view draws its own between the two.
+        warmup: In which first part of the run the noise grows, evenly and from none, to that: what is faint at first
+            takes shape before noise hides it. 0: it is there from the first step on.
 
     Raises:
-        InputError: `std` is negative, or a pair that runs backwards.
+        InputError: `std` is negative, or a pair that runs backwards; or `warmup` is negative, or not less than 1.
     """
 
     n_draws = 3
 
-    def __init__(self, std: float | tuple[float, float] = 0.1) -> None:
+    def __init__(self, std: float | tuple[float, float] = 0.1, warmup: float = 0.0) -> None:
         self.std = bounds_of("GaussianNoise", "std", std)
+        self.warmup = check_share("GaussianNoise", "warmup", warmup, below=1)
+
+    @override
+    def at(self, progress: float) -> Self:
+        if progress >= self.warmup:
+            return self
+        now = copy.copy(self)
+        least, most = self.std
+        now.std = (least * progress / self.warmup, most * progress / self.warmup)
+        return now
 
     @override
     def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
