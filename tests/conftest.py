@@ -1,11 +1,16 @@
 """What the tests share."""
 
+import os
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has a core, and so have the processes that its tests start. Before torch is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The seven strokes of a digital clock, as rows and columns of a 28 x 28 picture, and those that each digit has.
 _STROKES = {

@@ -150,8 +150,7 @@ def correlation(first: Tensor, second: Tensor) -> float:
 
 
 def test_uniform_fields_are_uniform_and_know_nothing_of_each_other():
-    draws = torch.rand(6, 2)
-    draws[1] = draws[0] + torch.tensor([2.0**-24, 0])  # the nearest that two pictures can be drawn
+    draws = torch.rand(6, generator=torch.Generator().manual_seed(0))
     fields = uniform_fields(draws, (3, 100, 110))
     assert fields.shape == (6, 3, 100, 110)
     assert 0 <= fields.min() <= fields.max() < 1
@@ -170,17 +169,41 @@ def test_uniform_fields_are_uniform_and_know_nothing_of_each_other():
 
 @pytest.mark.parametrize("shape", [(3, 100, 110), (1, 99, 101)])
 def test_normal_fields_are_normal(shape: tuple[int, ...]):
-    fields = normal_fields(torch.rand(4, 2), shape)
+    fields = normal_fields(torch.rand(4), shape)
     assert fields.shape == (4, *shape)
     for field in fields:
-        moments = [float(field.pow(power).mean()) for power in (1, 2, 3, 4)]
-        np.testing.assert_allclose(moments, [0, 1, 0, 3], atol=0.25)
+        moments = np.array([float(field.pow(power).mean()) for power in (1, 2, 3, 4)])
+        standard_errors = np.sqrt(np.array([1, 2, 15, 96]) / field.numel())
+        assert (np.abs(moments - [0, 1, 0, 3]) < 5 * standard_errors).all()
         share = float((field.abs() < 1).float().mean())
         assert share == pytest.approx(math.erf(1 / math.sqrt(2)), abs=0.02)
 
 
+def test_noise_is_that_of_its_draw_whoever_asks():
+    before = torch.get_rng_state()
+    draws = torch.tensor([0.0, 0.3, 1 - 2.0**-24, 0.3])
+    fields = normal_fields(draws, (3, 20, 30))
+    assert torch.equal(fields[1], fields[3])
+    assert torch.equal(normal_fields(draws[2:3], (3, 20, 30)), fields[2:3])
+    torch.testing.assert_close(normal_fields(draws.double(), (3, 20, 30)), fields.double())
+    with torch.inference_mode():
+        assert torch.equal(normal_fields(draws, (3, 20, 30)), fields)
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(2**22, generator=generator)
+    assert torch.equal(fields[0].flatten(), table[:1800])
+    assert torch.equal(fields[2].flatten(), table[-1800:])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_there_is_noise_for_pictures_of_any_size():
+    large = normal_fields(torch.rand(1), (1, 1500, 1000))
+    assert large.shape == (1, 1, 1500, 1000)
+    assert large.std().item() == pytest.approx(1, abs=0.01)
+    assert uniform_fields(torch.rand(2), (1, 1, 1)).shape == (2, 1, 1, 1)
+
+
 def test_noise_is_as_strong_as_it_is_said():
-    pictures, draws = torch.full((3, 3, 64, 64), 0.5), torch.rand(3, 3)
+    pictures, draws = torch.full((3, 3, 64, 64), 0.5), torch.rand(3, 2)
     draws[:, 0] = torch.tensor([0.0, 0.5, 1.0])
     spread = (GaussianNoise((0.1, 0.3))(pictures, draws) - 0.5).flatten(1).std(1)
     torch.testing.assert_close(spread, torch.tensor([0.1, 0.2, 0.3]), atol=0.01, rtol=0)
@@ -191,7 +214,7 @@ def test_noise_is_as_strong_as_it_is_said():
 
 def test_noise_grows_from_none_while_it_warms_up():
     noise, plain = GaussianNoise((0.1, 0.3), warmup=0.25), GaussianNoise((0.1, 0.3))
-    pictures, draws = torch.full((3, 3, 8, 8), 0.5), torch.rand(3, 3)
+    pictures, draws = torch.full((3, 3, 8, 8), 0.5), torch.rand(3, 2)
     full = plain(pictures, draws) - 0.5
     for progress, share in ((0.0, 0.0), (0.1, 0.4), (0.25, 1.0), (1.0, 1.0)):
         torch.testing.assert_close(noise.at(progress)(pictures, draws) - 0.5, share * full)
