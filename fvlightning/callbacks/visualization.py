@@ -49,7 +49,8 @@ class VisualizationCallback(EpochPictures):
     Args:
         units: Text forms, such as ``["conv2:0-15", "fc2:*"]`` (`fvlightning.Unit`). Layers are named as in the
             LightningModule's ``net``, or in the LightningModule itself if it has none.
-        maximizer: How the pictures are made. Default: ``Maximizer()``.
+        maximizer: How the pictures are made. Default: ``Maximizer()``, or, on the command line, what the key
+            ``maximizer`` beside ``model`` says.
         every_n_epochs: Pictures are made after every so many epochs.
         before_training: Whether there are pictures of the untrained network, as epoch 0.
         warm_start: Go on from the pictures of the last time, so that their evolution is smooth and cheap, instead of
@@ -92,19 +93,35 @@ class VisualizationCallback(EpochPictures):
         if not self.units:
             raise InputError("VisualizationCallback: no units are given; name at least one, for example 'conv2:0-15'")
         self._ranges = [UnitRange.parse(unit) for unit in self.units]
-        self.maximizer = maximizer if maximizer is not None else Maximizer()
-        if any(coupling.across == "units" for coupling in self.maximizer.couplings):
-            raise InputError(
-                "VisualizationCallback splits the units over devices, and cannot couple them as Alignment does; leave "
-                "it out, or use Maximizer.maximize"
-            )
         self.warm_start = warm_start
-        self.warm_steps = warm_steps if warm_steps is not None else math.ceil(self.maximizer.steps / 4)
         self.image_shape = image_shape
+        self._given = maximizer is not None, warm_steps
+        self._set_maximizer(maximizer if maximizer is not None else Maximizer())
         self._resolved: list[Unit] = []
         self._shape: tuple[int, ...] = ()
         self._names: dict[str, str] = {}
         self._starts: dict[tuple[str, int], Tensor] = {}
+
+    def offer_maximizer(self, maximizer: Maximizer) -> bool:
+        """Make pictures in this way if none was given to the callback; before training. Return whether that is so.
+
+        Raises:
+            InputError: It couples units.
+        """
+        has_own, _ = self._given
+        if not has_own:
+            self._set_maximizer(maximizer)
+        return not has_own
+
+    def _set_maximizer(self, maximizer: Maximizer) -> None:
+        if any(coupling.across == "units" for coupling in maximizer.couplings):
+            raise InputError(
+                "VisualizationCallback splits the units over devices, and cannot couple them as Alignment does; leave "
+                "it out, or use Maximizer.maximize"
+            )
+        _, warm_steps = self._given
+        self.maximizer = maximizer
+        self.warm_steps = warm_steps if warm_steps is not None else math.ceil(maximizer.steps / 4)
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -170,9 +170,9 @@ class Cohort:
         """
         settings, tracker, chosen = self._settings, self.tracker, list(rows)
         best = tracker.best_parameters[chosen]
-        # Penalties and open ReLUs move the picture of a unit that does not answer at all.
+        # Penalties, rivals and open ReLUs move the picture of a unit that does not answer at all.
         has_prior = settings.image.penalty(best) is not None
-        moved_anyway = bool(settings.penalties) or has_prior or settings.open_relu_steps > 0
+        moved_anyway = bool(settings.penalties) or has_prior or settings.log_odds > 0 or settings.open_relu_steps > 0
         failed = (tracker.failed[chosen] | ~scores.isfinite()).tolist()
         moved, best_steps = tracker.moved[chosen].tolist(), tracker.best_step[chosen].tolist()
         steps_made = tracker.steps_made[chosen].tolist()

@@ -11,6 +11,7 @@ from fvlightning.errors import InputError
 from fvlightning.features.layers import measure_layers
 from fvlightning.features.objectives import Objective, objective_of
 from fvlightning.features.resolving import resolve_objectives
+from fvlightning.features.survey import output_layers
 from fvlightning.features.units import Unit
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ class Job:
         objective: The score.
         repeat: Which picture of the unit it is.
         start: Parameters to go on from, or None to start anew.
+        is_class: Whether the unit is one of several of the network's output, and wanted to be large.
     """
 
     unit: Unit | Objective
     objective: Objective
     repeat: int
     start: Tensor | None = None
+    is_class: bool = False
 
 
 def list_jobs(
@@ -61,12 +64,21 @@ def list_jobs(
         raise InputError(f"inputs of shape {tuple(image_shape)} are no pictures: robustness=[] leaves out the views")
     resolved = resolve_objectives(network, units, image_shape, settings.pooling)
     measure_layers(network, frozenset().union(*(coupling.layers for coupling in settings.couplings)), image_shape)
+    classes = _find_classes(network, resolved, image_shape) if settings.log_odds else set()
     return [
         Job(
             unit=unit,
             objective=objective_of(unit, settings.pooling) if isinstance(unit, Unit) else unit,
             repeat=repeat,
             start=starts.get((str(unit), repeat)),
+            is_class=isinstance(unit, Unit) and unit in classes,
         )
         for unit, repeat in product(resolved, range(settings.repeats))
     ]
+
+
+def _find_classes(network: nn.Module, units: Sequence[Unit | Objective], image_shape: Sequence[int]) -> set[Unit]:
+    """Return which units are of a network's output, one of several there, and wanted to be large."""
+    possible = [unit for unit in units if isinstance(unit, Unit) and unit.index is not None and not unit.minimize]
+    outputs = output_layers(network, {unit.layer_call for unit in possible}, image_shape) if possible else {}
+    return {unit for unit in possible if outputs.get(unit.layer_call, 0) > 1}

@@ -85,6 +85,10 @@ class Maximizer:
         start: Image file, or picture ``(C, H, W)`` in [0, 1], that all pictures start from which have no parameters to
             go on from; its middle is taken, and resized (`fit_picture`). Default: noise, as the parametrisation has it.
         importance: Whether features tell how much their units have asked of each pixel (`Importance`).
+        log_odds: How far what is maximised of a class, a unit of the network's output, is the logarithm of its odds:
+            from its logit, so much of the log-sum-exp of the other logits is subtracted. 0 is the logit alone, 1 is
+            log(p / (1 - p)). Some of it tells a class from those that look alike, all of it makes faint pictures. The
+            scores that are reported are logits in any case.
 
     Raises:
         InputError: A setting is out of its range.
@@ -116,6 +120,7 @@ class Maximizer:
         scales: Sequence[Scale] = (),
         start: str | Path | Tensor | None = None,
         importance: bool = False,
+        log_odds: float = 0.0,
     ) -> None:
         counts = {"steps": steps, "repeats": repeats, "batch_size": batch_size, "patience": patience, "views": views}
         for name, value in counts.items():
@@ -131,6 +136,8 @@ class Maximizer:
             raise InputError(f"Maximizer(repeats={repeats}): a coupling of repeats, as Diversity is, needs at least 2")
         if pooling not in ("mean", "rms"):
             raise InputError(f"Maximizer(pooling={pooling!r}): valid are 'mean' and 'rms'")
+        if not 0 <= log_odds <= 1:
+            raise InputError(f"Maximizer(log_odds={log_odds}): must be at least 0, for logits, and at most 1")
         if not min_delta >= 0:
             raise InputError(f"Maximizer(min_delta={min_delta}): must be at least 0")
         if scales and scales[0].blur:
@@ -159,6 +166,7 @@ class Maximizer:
         self.start_picture = None if start is None else load_start(start)
         self._start = describe_start(start, self.start_picture)
         self.importance = importance
+        self.log_odds = log_odds
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -181,6 +189,7 @@ class Maximizer:
             "scales": [asdict(scale) for scale in self.scales],
             "start": self._start,
             "importance": self.importance,
+            "log_odds": self.log_odds,
             "seed": self.seed,
         }
 

@@ -16,8 +16,10 @@ from fvlightning.features.jobs import Job
 from fvlightning.features.objectives import stack_objectives
 from fvlightning.features.precision import CastingCapture, Precision, loss_scale
 from fvlightning.features.relus import open_relus
+from fvlightning.features.rivals import Rivals
 from fvlightning.features.robustness import random_views
 from fvlightning.features.scales import Round
+from fvlightning.features.units import Unit
 
 if TYPE_CHECKING:
     from fvlightning.features.maximizer import Maximizer
@@ -170,6 +172,8 @@ class Optimization:
             totals = totals - penalty(pictures)
         if (prior := self._settings.image.penalty(parameters)) is not None:
             totals = totals - prior
+        if batch.rivals is not None:
+            totals = totals - self._settings.log_odds * batch.rivals(activations, totals.dtype)
         for coupling, pairs in zip(self._settings.couplings, batch.pairs, strict=True):
             totals = totals + coupling(pictures, activations, pairs)
         return scores, totals
@@ -215,6 +219,8 @@ class _Batch:
         self.scorer = self.view_scorer = stack_objectives([job.objective for job in jobs])
         if (n_views := settings.views) > 1:
             self.view_scorer = stack_objectives([job.objective for job in jobs for _ in range(n_views)])
+        classes = [job.unit if job.is_class and isinstance(job.unit, Unit) else None for job in jobs]
+        self.rivals = Rivals(classes) if any(classes) else None
         names = [(str(job.unit), job.repeat) for job in jobs]
         device = cohorts[0].rows.batch.device
         self.pairs = [Pairs.of(coupling, names, device) for coupling in settings.couplings]

@@ -1,0 +1,97 @@
+"""The key ``maximizer`` of a model's config, in every subcommand."""
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from fvlightning import Maximizer, VisualizationCallback
+from fvlightning.cli import main
+from fvlightning.commands import VisionCLI
+from fvlightning.errors import InputError
+from fvlightning.features import Alignment
+
+TRAINER = ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
+CALLBACK = ["--trainer.callbacks", "VisualizationCallback", "--trainer.callbacks.units", '["fc:0-1"]']
+FIT = ["fit", "--config", "model.yaml", "--data", "digits.Digits", *TRAINER]
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path, monkeypatch):
+    """A config that says how pictures of its model are made."""
+    monkeypatch.chdir(tmp_path)
+    maximizer = {"class_path": "fvlightning.Maximizer", "init_args": {"steps": 3, "log_odds": 0.5}}
+    Path("model.yaml").write_text(
+        yaml.safe_dump({"model": {"class_path": "digits.Classifier"}, "maximizer": maximizer})
+    )
+
+
+def steps_and_log_odds() -> set[tuple[int, float]]:
+    (file,) = Path("runs").rglob("epoch_0000/features.json")
+    settings = [record["settings"] for record in json.loads(file.read_text())]
+    return {(each["steps"], each["log_odds"]) for each in settings}
+
+
+def test_pictures_of_a_training_are_made_as_the_config_says():
+    assert main([*FIT, *CALLBACK]) == 0
+    assert steps_and_log_odds() == {(3, 0.5)}
+
+
+def test_a_callback_with_a_maximizer_of_its_own_keeps_it():
+    assert main([*FIT, *CALLBACK, "--trainer.callbacks.maximizer", "Maximizer(steps=2)"]) == 2, "no class path"
+    own = ["--trainer.callbacks.maximizer", "Maximizer", "--trainer.callbacks.maximizer.steps", "2"]
+    assert main([*FIT, *CALLBACK, *own]) == 0
+    assert steps_and_log_odds() == {(2, 0.0)}
+
+
+def test_an_option_that_no_callback_takes_is_warned_of():
+    with pytest.warns(UserWarning, match="--maximizer has no effect"):
+        assert main([*FIT, "--maximizer.steps", "2"]) == 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert main(FIT) == 0, "a config may be for several subcommands"
+    assert not [warning for warning in caught if "no effect" in str(warning.message)]
+
+
+@pytest.mark.filterwarnings("ignore:.*without --ckpt_path")
+def test_every_subcommand_takes_the_config(capsys):
+    options = {"magnitude": ["--output", "spectrum.pt"]}
+    for subcommand in VisionCLI.subcommands():
+        arguments = ["--config", "model.yaml", *options.get(subcommand, []), "--print_config"]
+        assert main([subcommand, *arguments]) == 0
+        if subcommand in ("fit", "visualize", "compare"):
+            assert yaml.safe_load(capsys.readouterr().out)["maximizer"]["init_args"]["steps"] == 3
+
+
+@pytest.mark.parametrize("subcommand", ["validate", "test", "predict", "magnitude"])
+def test_what_makes_no_pictures_takes_no_such_option(subcommand, capsys):
+    options = ["--output", "spectrum.pt"] if subcommand == "magnitude" else []
+    assert main([subcommand, "--config", "model.yaml", "--data", "digits.Digits", *options, "--maximizer.steps=2"]) == 2
+    assert f"error: {subcommand} makes no pictures: leave out --maximizer" in capsys.readouterr().err
+
+
+def test_a_callback_takes_what_it_was_not_given():
+    callback = VisualizationCallback(["fc:0"])
+    maximizer = Maximizer(steps=40)
+    assert callback.offer_maximizer(maximizer)
+    assert callback.maximizer is maximizer
+    assert callback.warm_steps == 10
+    assert not VisualizationCallback(["fc:0"], maximizer=Maximizer(steps=2)).offer_maximizer(maximizer)
+    chosen = VisualizationCallback(["fc:0"], warm_steps=7)
+    assert chosen.offer_maximizer(maximizer)
+    assert chosen.warm_steps == 7
+    with pytest.raises(InputError, match="Alignment"):
+        callback.offer_maximizer(Maximizer(steps=2, couplings=[Alignment()]))
+
+
+@pytest.mark.filterwarnings("ignore:visualize without --ckpt_path")
+def test_options_change_what_a_config_says():
+    arguments = ["--units", '["fc:0"]', "--maximizer.robustness", "[]", "--trainer.accelerator", "cpu"]
+    assert main(["visualize", "--config", "model.yaml", *arguments]) == 0
+    (record,) = json.loads(Path("out/features.json").read_text())
+    assert record["settings"]["robustness"] == []
+    assert record["settings"]["log_odds"] == 0.5
+    assert torch.tensor(record["score"]).isfinite()
