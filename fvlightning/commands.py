@@ -121,8 +121,11 @@ class VisionCLI(LightningCLI):
             self.config = parser.parse_args(self._args)
         except argparse.ArgumentError as error:
             raise UsageError(explain(str(error), self._options())) from error
-        if (subcommand := self.config.subcommand) not in _WITH_PICTURES and self._is_option("maximizer"):
-            raise UsageError(f"{subcommand} makes no pictures: leave out --maximizer")
+        if (subcommand := self.config.subcommand) not in _WITH_PICTURES:
+            if self._is_option("maximizer"):
+                raise UsageError(f"{subcommand} makes no pictures: leave out --maximizer")
+            # Or files that it names would have to be there.
+            self.config[subcommand].maximizer = None
         if subcommand in _WITHOUT_MODEL:
             # A config may have them; to make a large model only to leave it would take its time.
             self.config[subcommand].model = self.config[subcommand].ckpt_path = None

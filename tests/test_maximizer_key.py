@@ -47,13 +47,12 @@ def test_a_callback_with_a_maximizer_of_its_own_keeps_it():
     assert steps_and_log_odds() == {(2, 0.0)}
 
 
-def test_an_option_that_no_callback_takes_is_warned_of():
-    with pytest.warns(UserWarning, match="--maximizer has no effect"):
-        assert main([*FIT, "--maximizer.steps", "2"]) == 0
+@pytest.mark.parametrize(("option", "warned"), [(["--maximizer.steps", "2"], True), ([], False)])
+def test_an_option_that_no_callback_takes_is_warned_of(option, warned):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert main(FIT) == 0, "a config may be for several subcommands"
-    assert not [warning for warning in caught if "no effect" in str(warning.message)]
+        assert main([*FIT, *option]) == 0, "a config may be for several subcommands"
+    assert any("--maximizer has no effect" in str(warning.message) for warning in caught) == warned
 
 
 @pytest.mark.filterwarnings("ignore:.*without --ckpt_path")
@@ -64,6 +63,16 @@ def test_every_subcommand_takes_the_config(capsys):
         assert main([subcommand, *arguments]) == 0
         if subcommand in ("fit", "visualize", "compare"):
             assert yaml.safe_load(capsys.readouterr().out)["maximizer"]["init_args"]["steps"] == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*without --ckpt_path")
+def test_what_makes_no_pictures_needs_no_file_that_the_config_names():
+    config = yaml.safe_load(Path("model.yaml").read_text())
+    config["maximizer"]["init_args"]["start"] = "absent.jpg"
+    Path("model.yaml").write_text(yaml.safe_dump(config))
+    arguments = ["--config", "model.yaml", "--data", "digits.Digits"]
+    assert main(["validate", *arguments, *TRAINER]) == 0
+    assert main(["visualize", *arguments, "--units", '["fc:0"]', "--trainer.accelerator", "cpu"]) == 1
 
 
 @pytest.mark.parametrize("subcommand", ["validate", "test", "predict", "magnitude"])

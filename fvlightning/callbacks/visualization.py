@@ -117,7 +117,7 @@ class VisualizationCallback(EpochPictures):
         if any(coupling.across == "units" for coupling in maximizer.couplings):
             raise InputError(
                 "VisualizationCallback splits the units over devices, and cannot couple them as Alignment does; leave "
-                "it out, or use Maximizer.maximize"
+                "it out, give the callback a maximizer of its own without it, or use Maximizer.maximize"
             )
         _, warm_steps = self._given
         self.maximizer = maximizer

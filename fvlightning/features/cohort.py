@@ -172,7 +172,7 @@ class Cohort:
         best = tracker.best_parameters[chosen]
         # Penalties, rivals and open ReLUs move the picture of a unit that does not answer at all.
         has_prior = settings.image.penalty(best) is not None
-        moved_anyway = bool(settings.penalties) or has_prior or settings.log_odds > 0 or settings.open_relu_steps > 0
+        moved_anyway = bool(settings.penalties) or has_prior or settings.open_relu_steps > 0
         failed = (tracker.failed[chosen] | ~scores.isfinite()).tolist()
         moved, best_steps = tracker.moved[chosen].tolist(), tracker.best_step[chosen].tolist()
         steps_made = tracker.steps_made[chosen].tolist()
@@ -190,7 +190,7 @@ class Cohort:
                 history=history,
                 best_step=best_steps[i],
                 seed=settings.seed,
-                status=_status(failed[i], moved[i], moved_anyway, history),
+                status=_status(failed[i], moved[i], moved_anyway or job.is_class, history),
                 parameters=parameters[i].clone(),
                 settings=described,
                 importance=maps[i].clone() if maps is not None else None,

@@ -1,7 +1,8 @@
 """The pictures that are to be made: each unit with each repeat."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from fvlightning.features.layers import measure_layers
 from fvlightning.features.objectives import Objective, objective_of
 from fvlightning.features.resolving import resolve_objectives
 from fvlightning.features.survey import output_layers
-from fvlightning.features.units import Unit
+from fvlightning.features.units import LayerCall, Unit
 
 if TYPE_CHECKING:
     from fvlightning.features.maximizer import Maximizer
@@ -64,21 +65,29 @@ def list_jobs(
         raise InputError(f"inputs of shape {tuple(image_shape)} are no pictures: robustness=[] leaves out the views")
     resolved = resolve_objectives(network, units, image_shape, settings.pooling)
     measure_layers(network, frozenset().union(*(coupling.layers for coupling in settings.couplings)), image_shape)
-    classes = _find_classes(network, resolved, image_shape) if settings.log_odds else set()
     return [
         Job(
             unit=unit,
             objective=objective_of(unit, settings.pooling) if isinstance(unit, Unit) else unit,
             repeat=repeat,
             start=starts.get((str(unit), repeat)),
-            is_class=isinstance(unit, Unit) and unit in classes,
         )
         for unit, repeat in product(resolved, range(settings.repeats))
     ]
 
 
-def _find_classes(network: nn.Module, units: Sequence[Unit | Objective], image_shape: Sequence[int]) -> set[Unit]:
-    """Return which units are of a network's output, one of several there, and wanted to be large."""
-    possible = [unit for unit in units if isinstance(unit, Unit) and unit.index is not None and not unit.minimize]
-    outputs = output_layers(network, {unit.layer_call for unit in possible}, image_shape) if possible else {}
-    return {unit for unit in possible if outputs.get(unit.layer_call, 0) > 1}
+def mark_classes(network: nn.Module, jobs: Sequence[Job], image_shape: Sequence[int]) -> list[Job]:
+    """Return the jobs, and of each whether it `is_class`.
+
+    Args:
+        network: Any module that takes pictures.
+        jobs: The pictures. Objectives are none of a class, whatever they are made of: they say what is maximised.
+        image_shape: ``(C, H, W)`` of the pictures.
+    """
+    possible = [job.unit for job in jobs if isinstance(job.unit, Unit) and not job.unit.minimize]
+    outputs: dict[LayerCall, int] = {}
+    # Early layers take pictures that those behind them may fail at in any way; classes are not among these then.
+    with suppress(Exception):
+        outputs = output_layers(network, {unit.layer_call for unit in possible if unit.index is not None}, image_shape)
+    classes = {unit for unit in possible if unit.index is not None and outputs.get(unit.layer_call, 0) > 1}
+    return [replace(job, is_class=isinstance(job.unit, Unit) and job.unit in classes) for job in jobs]

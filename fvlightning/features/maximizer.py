@@ -20,7 +20,7 @@ from fvlightning.features.feature import Feature
 from fvlightning.features.images import FourierImage, Image
 from fvlightning.features.inference import inference_copy
 from fvlightning.features.isolation import frozen, isolated_rng, warn_of_batch_statistics
-from fvlightning.features.jobs import Job
+from fvlightning.features.jobs import Job, mark_classes
 from fvlightning.features.memory import in_batches
 from fvlightning.features.objectives import Objective, Pooling
 from fvlightning.features.penalties import Penalty
@@ -85,10 +85,11 @@ class Maximizer:
         start: Image file, or picture ``(C, H, W)`` in [0, 1], that all pictures start from which have no parameters to
             go on from; its middle is taken, and resized (`fit_picture`). Default: noise, as the parametrisation has it.
         importance: Whether features tell how much their units have asked of each pixel (`Importance`).
-        log_odds: How far what is maximised of a class, a unit of the network's output, is the logarithm of its odds:
-            from its logit, so much of the log-sum-exp of the other logits is subtracted. 0 is the logit alone, 1 is
-            log(p / (1 - p)). Some of it tells a class from those that look alike, all of it makes faint pictures. The
-            scores that are reported are logits in any case.
+        log_odds: How far what is maximised of a class is the logarithm of its odds: from its logit, so much of the
+            log-sum-exp of the other logits is subtracted. 0 is the logit alone, 1 is log(p / (1 - p)). Some of it tells
+            a class from those that look alike, all of it makes faint pictures. Classes are units, not objectives, of
+            the layer that gives the network's output, ``(B, K)``, which is taken for logits. The scores that are
+            reported are logits in any case; `importance` is that of what is maximised.
 
     Raises:
         InputError: A setting is out of its range.
@@ -256,6 +257,8 @@ class Maximizer:
         precision = callers_precision(device)
         rounds = plan_rounds(self.scales, image_shape, steps)
         jobs = list_jobs_of_rounds(self, network, units, rounds, start or {})
+        if self.log_odds:
+            jobs = mark_classes(network, jobs, rounds[-1].image_shape)
         if self.batch_size != 1:
             warn_of_batch_statistics(network)
         alike: dict[tuple[frozenset[LayerCall], bool], list[list[int]]] = defaultdict(list)

@@ -146,7 +146,7 @@ class Optimization:
         settings, batch = self._settings, self._batch
         parameters = batch.parameters()
         pictures = settings.image(parameters, self._shape)
-        # What the units see is apart from what the penalties see, so that its gradient is that of the scores.
+        # What the units see is apart from what the penalties see, so that its gradient is without these.
         seen = pictures.view_as(pictures) if settings.importance else pictures
         inputs = [parameters, seen] if settings.importance else [parameters]
         made = self._part.first_step + self._cohorts[0].step

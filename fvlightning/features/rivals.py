@@ -46,5 +46,7 @@ class Rivals:
             logits = activations[layer].values.to(dtype)
             of_views = logits.reshape(self._n_pictures, -1, logits.shape[1])[rows]
             own = indices[:, None, None].expand(-1, of_views.shape[1], 1)
-            found = found.index_put((rows,), of_views.scatter(2, own, -torch.inf).logsumexp(2).mean(1))
+            # A class whose logit is no number fails by itself.
+            others = of_views.masked_fill(~of_views.isfinite(), -torch.inf).scatter(2, own, -torch.inf)
+            found = found.index_put((rows,), others.logsumexp(2).mean(1))
         return found

@@ -111,3 +111,20 @@ def test_shares_out_of_range_are_refused(share: float):
     with pytest.raises(InputError, match="log_odds="):
         Maximizer(log_odds=share)
     assert Maximizer(log_odds=0.5).settings != Maximizer().settings
+
+
+def test_units_of_early_layers_need_no_output():
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(300, 2))
+    maximizer = Maximizer(4, **SETTINGS, log_odds=0.5)
+    (feature,) = maximizer.maximize(network, "0:1", (1, 20, 20))
+    (plain,) = Maximizer(4, **SETTINGS).maximize(network, "0:1", (1, 20, 20))
+    torch.testing.assert_close(feature.parameters, plain.parameters)
+
+
+def test_a_class_that_is_no_number_fails_alone(wide_cnn: nn.Module):
+    plain = Maximizer(6, **SETTINGS, log_odds=0.5).maximize(wide_cnn, "fc:*", SHAPE)
+    with torch.no_grad():
+        wide_cnn.fc.bias[3] = torch.nan
+    features = Maximizer(6, **SETTINGS, log_odds=0.5).maximize(wide_cnn, "fc:*", SHAPE)
+    assert [feature.status for feature in features] == ["ok", "ok", "ok", "non-finite", "ok"]
+    assert all(torch.isfinite(feature.history).all() for feature in features if feature.unit != plain[3].unit)

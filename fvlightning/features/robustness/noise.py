@@ -22,8 +22,9 @@ class GaussianNoise(View):
 
     Args:
         std: Its standard deviation; of a pair, each view draws its own between the two.
-        warmup: In which first part of the run the noise grows, evenly and from none, to that: what is faint at first
-            takes shape before noise hides it. 0: it is there from the first step on.
+        warmup: In which first part of the run, or of each round of `scales`, the noise grows, evenly and from none, to
+            that: what is faint at first takes shape before noise hides it. 0: it is there from the first step on.
+            `patience` does not wait for it: what is reached with little noise is what later steps have to improve on.
 
     Raises:
         InputError: `std` is negative, or a pair that runs backwards; or `warmup` is negative, or not less than 1.
@@ -85,8 +86,8 @@ def normal_fields(draws: Tensor, shape: Sequence[int]) -> Tensor:
     those of another may have some in common with it, at other places.
 
     Args:
-        draws: ``(B,)``, uniform in [0, 1).
-        shape: ``(C, H, W)``.
+        draws: ``(B,)``, uniform in [0, 1), of at least 24 bits of precision.
+        shape: ``(C, H, W)``. The table has 16 MB, and for pictures of over a megapixel four times their size.
 
     Returns:
         ``(B, C, H, W)`` of mean 0 and standard deviation 1.
