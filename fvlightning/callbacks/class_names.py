@@ -1,14 +1,12 @@
 """The names of the classes that units stand for."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 import lightning.pytorch as pl
 
 from fvlightning.class_names import read_class_names
 from fvlightning.features import Objective, Unit
-from fvlightning.features.survey import output_layers
-from fvlightning.features.units import LayerCall
+from fvlightning.features.survey import class_layers
 
 
 def class_names(
@@ -29,17 +27,14 @@ def class_names(
         units: What is maximised, checked against the module.
         image_shape: ``(C, H, W)`` of the pictures.
     """
-    of_classes = [unit for unit in units if isinstance(unit, Unit) and unit.index is not None]
     known = [names for source in (datamodule, pl_module) if (names := read_class_names(source))]
-    if not of_classes or not known:
+    if not known:
         return {}
-    layers: dict[LayerCall, int] = {}
-    # Early layers take pictures that those behind them may fail at in any way; and a name is not worth a run.
-    with suppress(Exception):
-        layers = output_layers(pl_module, {unit.layer_call for unit in of_classes}, image_shape)
+    layers = class_layers(pl_module, units, image_shape)
     named: dict[str, str] = {}
-    for unit in of_classes:
-        fitting = [names for names in known if len(names) == layers.get(unit.layer_call)]
-        if fitting and unit.index is not None:
-            named[str(unit)] = fitting[0][unit.index]
+    for unit in units:
+        if isinstance(unit, Unit) and unit.index is not None:
+            fitting = [names for names in known if len(names) == layers.get(unit.layer_call)]
+            if fitting:
+                named[str(unit)] = fitting[0][unit.index]
     return named

@@ -95,7 +95,8 @@ class VisualizationCallback(EpochPictures):
         self._ranges = [UnitRange.parse(unit) for unit in self.units]
         self.warm_start = warm_start
         self.image_shape = image_shape
-        self._given = maximizer is not None, warm_steps
+        self._has_own_maximizer = maximizer is not None
+        self._given_warm_steps = warm_steps
         self._set_maximizer(maximizer if maximizer is not None else Maximizer())
         self._resolved: list[Unit] = []
         self._shape: tuple[int, ...] = ()
@@ -108,10 +109,10 @@ class VisualizationCallback(EpochPictures):
         Raises:
             InputError: It couples units.
         """
-        has_own, _ = self._given
-        if not has_own:
-            self._set_maximizer(maximizer)
-        return not has_own
+        if self._has_own_maximizer:
+            return False
+        self._set_maximizer(maximizer)
+        return True
 
     def _set_maximizer(self, maximizer: Maximizer) -> None:
         if any(coupling.across == "units" for coupling in maximizer.couplings):
@@ -119,9 +120,9 @@ class VisualizationCallback(EpochPictures):
                 "VisualizationCallback splits the units over devices, and cannot couple them as Alignment does; leave "
                 "it out, give the callback a maximizer of its own without it, or use Maximizer.maximize"
             )
-        _, warm_steps = self._given
         self.maximizer = maximizer
-        self.warm_steps = warm_steps if warm_steps is not None else math.ceil(maximizer.steps / 4)
+        given = self._given_warm_steps
+        self.warm_steps = given if given is not None else math.ceil(maximizer.steps / 4)
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -190,7 +190,7 @@ class Cohort:
                 history=history,
                 best_step=best_steps[i],
                 seed=settings.seed,
-                status=_status(failed[i], moved[i], moved_anyway or job.is_class, history),
+                status=_status(failed[i], moved[i], moved_anyway or job.class_unit is not None, history),
                 parameters=parameters[i].clone(),
                 settings=described,
                 importance=maps[i].clone() if maps is not None else None,

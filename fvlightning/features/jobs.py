@@ -1,7 +1,7 @@
 """The pictures that are to be made: each unit with each repeat."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
+from fvlightning.features.couplings import held_together
 from fvlightning.features.layers import measure_layers
 from fvlightning.features.objectives import Objective, objective_of
 from fvlightning.features.resolving import resolve_objectives
-from fvlightning.features.survey import output_layers
+from fvlightning.features.survey import class_layers
 from fvlightning.features.units import LayerCall, Unit
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ class Job:
         objective: The score.
         repeat: Which picture of the unit it is.
         start: Parameters to go on from, or None to start anew.
-        is_class: Whether the unit is one of several of the network's output, and wanted to be large.
+        class_unit: The unit, if it is one of several of the network's output, and wanted to be large.
     """
 
     unit: Unit | Objective
     objective: Objective
     repeat: int
     start: Tensor | None = None
-    is_class: bool = False
+    class_unit: Unit | None = None
 
 
 def list_jobs(
@@ -77,17 +78,40 @@ def list_jobs(
 
 
 def mark_classes(network: nn.Module, jobs: Sequence[Job], image_shape: Sequence[int]) -> list[Job]:
-    """Return the jobs, and of each whether it `is_class`.
+    """Return the jobs, each with its `class_unit`.
 
     Args:
         network: Any module that takes pictures.
         jobs: The pictures. Objectives are none of a class, whatever they are made of: they say what is maximised.
         image_shape: ``(C, H, W)`` of the pictures.
     """
-    possible = [job.unit for job in jobs if isinstance(job.unit, Unit) and not job.unit.minimize]
-    outputs: dict[LayerCall, int] = {}
-    # Early layers take pictures that those behind them may fail at in any way; classes are not among these then.
-    with suppress(Exception):
-        outputs = output_layers(network, {unit.layer_call for unit in possible if unit.index is not None}, image_shape)
-    classes = {unit for unit in possible if unit.index is not None and outputs.get(unit.layer_call, 0) > 1}
-    return [replace(job, is_class=isinstance(job.unit, Unit) and job.unit in classes) for job in jobs]
+    sizes = class_layers(network, (job.unit for job in jobs), image_shape)
+
+    def class_unit(unit: Unit | Objective) -> Unit | None:
+        if not isinstance(unit, Unit) or unit.index is None or unit.minimize:
+            return None
+        return unit if sizes.get(unit.layer_call, 0) > 1 else None
+
+    return [replace(job, class_unit=class_unit(job.unit)) for job in jobs]
+
+
+def group_jobs(settings: "Maximizer", jobs: Sequence[Job]) -> list[list[list[int]]]:
+    """Return which pictures can share a batch: those that need the same layers.
+
+    Args:
+        settings: How the pictures are made.
+        jobs: The pictures.
+
+    Returns:
+        Groups of sets of places among the jobs. A set is what couplings hold together: without any, one picture.
+    """
+    sets: dict[Hashable, list[int]] = defaultdict(list)
+    for place, job in enumerate(jobs):
+        sets[held_together(settings.couplings, str(job.unit), job.repeat)].append(place)
+    groups: dict[tuple[frozenset[LayerCall], bool], list[list[int]]] = defaultdict(list)
+    for places in sets.values():
+        layers: frozenset[LayerCall] = frozenset().union(*(jobs[place].objective.layers for place in places))
+        # Pictures that go on from earlier ones have no rounds to make.
+        going_on = bool(settings.scales) and all(jobs[place].start is not None for place in places)
+        groups[layers, going_on].append(places)
+    return list(groups.values())

@@ -1,7 +1,6 @@
 """Activation maximisation: its settings, and the pictures of many units."""
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,13 +13,13 @@ from fvlightning.errors import InputError
 from fvlightning.features.allocation import freed_memory_kept
 from fvlightning.features.batch_size import automatic_batch_size
 from fvlightning.features.capture import device_and_dtype
-from fvlightning.features.couplings import Coupling, held_together
+from fvlightning.features.couplings import Coupling
 from fvlightning.features.description import describe, describe_optimizer
 from fvlightning.features.feature import Feature
 from fvlightning.features.images import FourierImage, Image
 from fvlightning.features.inference import inference_copy
 from fvlightning.features.isolation import frozen, isolated_rng, warn_of_batch_statistics
-from fvlightning.features.jobs import Job, mark_classes
+from fvlightning.features.jobs import group_jobs, mark_classes
 from fvlightning.features.memory import in_batches
 from fvlightning.features.objectives import Objective, Pooling
 from fvlightning.features.penalties import Penalty
@@ -31,7 +30,7 @@ from fvlightning.features.rows import OptimizerCallable
 from fvlightning.features.scales import Scale, plan_rounds
 from fvlightning.features.schedules import CosineWithWarmup, SchedulerCallable
 from fvlightning.features.starts import describe_start, load_start
-from fvlightning.features.units import LayerCall, Unit
+from fvlightning.features.units import Unit
 
 
 class Maximizer:
@@ -261,12 +260,6 @@ class Maximizer:
             jobs = mark_classes(network, jobs, rounds[-1].image_shape)
         if self.batch_size != 1:
             warn_of_batch_statistics(network)
-        alike: dict[tuple[frozenset[LayerCall], bool], list[list[int]]] = defaultdict(list)
-        for places in _held_together(jobs, self.couplings):
-            layers: frozenset[LayerCall] = frozenset().union(*(jobs[place].objective.layers for place in places))
-            # Pictures that go on from earlier ones have no rounds to make.
-            going_on = bool(self.scales) and all(jobs[place].start is not None for place in places)
-            alike[layers, going_on].append(places)
 
         with isolated_rng(), frozen(network):
             wanted = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in self.couplings)]
@@ -289,7 +282,7 @@ class Maximizer:
                 with isolated_rng(), frozen(network), freed_memory_kept(), full_precision(device):
                     done = next(parts, None)
 
-        yield from in_batches(alike.values(), batch_size, make, on_step or (lambda _: None), steps)
+        yield from in_batches(group_jobs(self, jobs), batch_size, make, on_step or (lambda _: None), steps)
 
 
 # Chosen on EfficientNet-Lite0 by what networks that the pictures were not made for see in them: tools/quality.py.
@@ -299,11 +292,3 @@ def _default_optimizer(image: Image) -> OptimizerCallable:
 
 def _default_views() -> list[View]:
     return [RandomResizedCrop(side=(0.35, 1.1), degrees=15, smallest=64), GaussianNoise((0.0, 0.3), warmup=0.3)]
-
-
-def _held_together(jobs: Sequence[Job], couplings: Sequence[Coupling]) -> list[list[int]]:
-    """Return the places of the pictures in sets that are not to be parted: without couplings each by itself."""
-    sets: dict[Hashable, list[int]] = defaultdict(list)
-    for place, job in enumerate(jobs):
-        sets[held_together(couplings, str(job.unit), job.repeat)].append(place)
-    return list(sets.values())

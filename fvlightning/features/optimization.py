@@ -19,7 +19,6 @@ from fvlightning.features.relus import open_relus
 from fvlightning.features.rivals import Rivals
 from fvlightning.features.robustness import random_views
 from fvlightning.features.scales import Round
-from fvlightning.features.units import Unit
 
 if TYPE_CHECKING:
     from fvlightning.features.maximizer import Maximizer
@@ -219,7 +218,7 @@ class _Batch:
         self.scorer = self.view_scorer = stack_objectives([job.objective for job in jobs])
         if (n_views := settings.views) > 1:
             self.view_scorer = stack_objectives([job.objective for job in jobs for _ in range(n_views)])
-        classes = [job.unit if job.is_class and isinstance(job.unit, Unit) else None for job in jobs]
+        classes = [job.class_unit for job in jobs]
         self.rivals = Rivals(classes) if any(classes) else None
         names = [(str(job.unit), job.repeat) for job in jobs]
         device = cohorts[0].rows.batch.device

@@ -1,7 +1,8 @@
 """A survey of a network's layers: what `visualize --list_layers` prints."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from fvlightning.errors import InputError
 from fvlightning.features.capture import Activation, find_layer, layout, named_network
 from fvlightning.features.layers import grey_picture, measuring
+from fvlightning.features.objectives import Objective
 from fvlightning.features.outputs import tensor_keys
-from fvlightning.features.units import LayerCall
+from fvlightning.features.units import LayerCall, Unit
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,22 @@ def output_layers(
         return {}
     n_classes = result.shape[1]
     return {layer: n_classes for layer in layers if outputs.get(layer) is result}
+
+
+def class_layers(
+    network: nn.Module, units: Iterable[Unit | Objective], image_shape: Sequence[int]
+) -> dict[LayerCall, int]:
+    """Return the layers whose units are classes, as of `output_layers`, among those of units with an index.
+
+    There are none if the network cannot take a picture of that size: early layers take some that those behind them fail
+    at in any way, and what is known of classes is not worth a run.
+    """
+    layers = {unit.layer_call for unit in units if isinstance(unit, Unit) and unit.index is not None}
+    if not layers:
+        return {}
+    with suppress(Exception):
+        return output_layers(network, layers, image_shape)
+    return {}
 
 
 def _watch(
