@@ -18,13 +18,18 @@ class Activation:
     """What one call of a layer gave, in one layout for all kinds of layers.
 
     Args:
-        values: ``(B, C, *positions)``: ``(B, C)`` of a linear layer, ``(B, C, H, W)`` of a convolution, ``(B, C, T)``
-            of a sequence of tokens.
+        given: ``(B, C, *positions)``: ``(B, C)`` of a linear layer, ``(B, C, H, W)`` of a convolution, ``(B, C, T)`` of
+            a sequence of tokens. In memory the channels may be last.
         prefix_tokens: How many of the T tokens, at the start, are class and register tokens and no part of the picture.
     """
 
-    values: Tensor
+    given: Tensor
     prefix_tokens: int = 0
+
+    @property
+    def values(self) -> Tensor:
+        """The same as `given`, contiguous in memory: objectives need not know how the network has it."""
+        return self.given.contiguous()
 
     @classmethod
     def of(
@@ -56,22 +61,21 @@ class Activation:
             return cls(values.movedim(2, 1), prefix_tokens)
         if values.ndim == 4 and channels_last is not None and channels_last(values.shape[1:]):
             return cls(values.movedim(3, 1))
-        # Of networks that have their channels last in memory, too: objectives need not know of it.
-        return cls(values.contiguous())
+        return cls(values)
 
     @property
     def n_units(self) -> int:
         """The number of channels, C."""
-        return self.values.shape[1]
+        return self.given.shape[1]
 
     @property
     def positions(self) -> tuple[int, ...]:
         """The size of the map, ``(H, W)``, ``(T,)`` or ``()``."""
-        return tuple(self.values.shape[2:])
+        return tuple(self.given.shape[2:])
 
     def rows(self, rows: Tensor) -> Self:
         """Return the activations of some of the pictures, by their places ``(b,)`` in the batch."""
-        return type(self)(self.values[rows], self.prefix_tokens)
+        return type(self)(self.given[rows], self.prefix_tokens)
 
 
 Activations = Mapping[LayerCall, Activation]
@@ -128,7 +132,7 @@ class Capture:
                 found.update(activations)
                 raise _Reached
             # An in-place operation behind this layer (ReLU(inplace=True)) would overwrite what it gave.
-            found.update({layer: replace(taken, values=taken.values.clone()) for layer, taken in activations.items()})
+            found.update({layer: replace(taken, given=taken.given.clone()) for layer, taken in activations.items()})
 
         handles = [
             module.register_forward_hook(lambda _module, _inputs, output, path=path: take(path, output))
@@ -153,9 +157,9 @@ class Capture:
             activation = Activation.of(output, channels_last=channels_last, key=layer.output)
         except InputError as error:
             raise InputError(f"layer {str(layer)!r}: {error}") from error
-        if len(activation.values) != shape[0]:
+        if len(activation.given) != shape[0]:
             raise InputError(
-                f"layer {str(layer)!r} gives {len(activation.values)} rows for {shape[0]} pictures (windows, perhaps); "
+                f"layer {str(layer)!r} gives {len(activation.given)} rows for {shape[0]} pictures (windows, perhaps); "
                 "choose a layer that gives one row a picture"
             )
         if len(activation.positions) == 1:

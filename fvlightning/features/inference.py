@@ -2,16 +2,25 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import product
 
 import torch
 from torch import Tensor, nn
 
 from fvlightning.features.capture import Activation, Activations, Capture, device_and_dtype, find_layer
 from fvlightning.features.columns import ColumnsConv2d
-from fvlightning.features.folding import FoldedBatchNorm2d, Pairing, folded, has_plain_weight
+from fvlightning.features.folding import (
+    FoldedBatchNorm2d,
+    folded,
+    has_hooks,
+    has_plain_weight,
+    is_foldable_norm,
+)
 from fvlightning.features.isolation import is_compiled
 from fvlightning.features.means import MeanConv2d
+from fvlightning.features.pooling import LateReLU, RectifiedMaxPool2d
 from fvlightning.features.strided import StridedConv2d
+from fvlightning.features.succession import Succession
 from fvlightning.features.units import LayerCall
 
 # The largest difference, in roundings of the largest activation of a layer.
@@ -30,11 +39,11 @@ def inference_copy(
     """Return a copy of a frozen network, for the gradients of some layers to the picture.
 
     In the copy batch norms are folded into the convolutions before them, if no wanted layer lies between; the weights
-    of convolutions have their channels last, which makes all that follows have them last; and the first convolution
-    computes its gradient by columns (`ColumnsConv2d`) or by phases (`StridedConv2d`). Modules have the same paths, run
-    the same code, and share all weights that are not changed. The copy is tried on a random picture: where it does not
-    give what the network gives, up to rounding, or cannot be made, the network itself is returned. So it is where
-    nothing can be gained.
+    of convolutions have their channels last, which makes all that follows have them last; the first convolution
+    computes its gradient by columns (`ColumnsConv2d`) or by phases (`StridedConv2d`); and a ReLU before a max pooling
+    is computed behind it (`RectifiedMaxPool2d`). Modules have the same paths, run the same code, and share all weights
+    that are not changed. The copy is tried on a random picture: where it does not give what the network gives, up to
+    rounding, or cannot be made, the network itself is returned. So it is where nothing can be gained.
 
     If nothing but the means over all positions of a single layer is wanted, and that is a convolution, the copy
     computes these alone (`MeanConv2d`), and stands for the network only as far as that layer.
@@ -58,38 +67,67 @@ def inference_copy(
     # The forward pass has to end there: of two layers one comes before the other.
     ends = only_means and len(layers) == 1 and next(iter(layers)).call == 0
     averaged = set(filter(MeanConv2d.suits, filter(has_plain_weight, wanted))) if ends else set()
-    pairing = Pairing(wanted)
+    # Looked at before there are hooks of `Succession`.
+    modules = list(network.modules())
+    norms = Succession(
+        [module for module in modules if isinstance(module, nn.Conv2d)],
+        [module for module in modules if is_foldable_norm(module)],
+        wanted,
+    )
+    pools = Succession(
+        [module for module in modules if LateReLU.suits(module) and not has_hooks(module)],
+        [module for module in modules if RectifiedMaxPool2d.suits(module) and not has_hooks(module)],
+        wanted,
+    )
     capture = Capture(network, layers)
     with torch.no_grad():
-        with pairing.watching(network):
+        with norms.watching(), pools.watching():
             expected = [capture(picture) for picture in pictures[:1]]
         expected += [capture(picture) for picture in pictures[1:]]
         if averaged:
             expected = [{layer: _averaged(found) for layer, found in activations.items()} for activations in expected]
-        for channels_last in (True, False):
+        convolutions = [conv for conv in norms.called if isinstance(conv, nn.Conv2d) and has_plain_weight(conv)]
+        folds = {conv: norm for conv, norm in norms.pairs.items() if conv in convolutions and type(conv) is nn.Conv2d}
+        # What a ReLU gives may be used elsewhere, too (U-Nets); then it has to stay.
+        choices = product((True, False), (pools.pairs, {}) if pools.pairs else ({},))
+        for channels_last, late in choices:
             # A network's own code may look at what was changed (`view` at the order in memory), and raise anything.
             with suppress(Exception):
-                quick = _changed(network, pairing, averaged, channels_last)
+                quick = _changed(network, convolutions, folds, late, averaged, channels_last)
                 if quick is not None and _gives(quick, pictures, expected, _ROUNDING * torch.finfo(dtype).eps):
                     return quick
     return network
 
 
 def _averaged(activation: Activation) -> Activation:
-    return Activation(activation.values.mean((2, 3), keepdim=True))
+    return Activation(activation.given.mean((2, 3), keepdim=True))
 
 
 def _changed(
-    network: nn.Module, pairing: Pairing, averaged: Collection[nn.Module], channels_last: bool
+    network: nn.Module,
+    convolutions: Sequence[nn.Conv2d],
+    folds: Mapping[nn.Conv2d, nn.Module],
+    pools: Mapping[nn.Module, nn.Module],
+    averaged: Collection[nn.Module],
+    channels_last: bool,
 ) -> nn.Module | None:
-    """Return the copy with all that can be changed in it, or None if that is nothing."""
-    convolutions = list(filter(has_plain_weight, pairing.called))
+    """Return the copy with all that can be changed in it, or None if that is nothing.
+
+    Args:
+        network: What is copied.
+        convolutions: Those that were called and have plain weights.
+        folds: The batch norms that become part of convolutions, by these.
+        pools: The max poolings that do the work of ReLUs, by these.
+        averaged: The convolutions of which only the means are wanted.
+        channels_last: Whether channels are to lie last in memory.
+    """
     if channels_last and max((min(c.in_channels, c.out_channels) for c in convolutions), default=0) < _FEWEST_CHANNELS:
         return None
     kinds: dict[nn.Module, type[nn.Module]] = dict.fromkeys(filter(ColumnsConv2d.suits, convolutions), ColumnsConv2d)
     kinds |= dict.fromkeys(filter(StridedConv2d.suits, convolutions), StridedConv2d)
     kinds |= dict.fromkeys(averaged, MeanConv2d)
-    kinds |= dict.fromkeys(pairing.pairs.values(), FoldedBatchNorm2d)
+    kinds |= dict.fromkeys(folds.values(), FoldedBatchNorm2d)
+    kinds |= dict.fromkeys(pools, LateReLU) | dict.fromkeys(pools.values(), RectifiedMaxPool2d)
     if not kinds and not channels_last:
         return None
     copies: dict[nn.Module, nn.Module] = {}
@@ -97,7 +135,7 @@ def _changed(
     for convolution in convolutions:
         registered = copies[convolution]._parameters
         weight = convolution.weight.detach()
-        if (norm := pairing.pairs.get(convolution)) is not None:
+        if (norm := folds.get(convolution)) is not None:
             weight, bias = folded(convolution, norm)
             registered["bias"] = nn.Parameter(bias, requires_grad=False)
         if channels_last and convolution not in averaged:
@@ -136,7 +174,7 @@ def _gives(copy: nn.Module, pictures: Iterable[Tensor], expected: Iterable[Activ
         found = Capture(copy, activations)(picture)
         for layer, activation in activations.items():
             # Of a decision that is no number, too.
-            values, of_copy = activation.values.to(picture.dtype), found[layer].values.to(picture.dtype)
+            values, of_copy = activation.given.to(picture.dtype), found[layer].given.to(picture.dtype)
             if of_copy.shape != values.shape:
                 return False
             # What is not finite is not near anything.

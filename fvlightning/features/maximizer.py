@@ -25,7 +25,7 @@ from fvlightning.features.objectives import Objective, Pooling
 from fvlightning.features.penalties import Penalty
 from fvlightning.features.precision import CastingCapture, callers_precision, full_precision
 from fvlightning.features.robustness import GaussianNoise, RandomResizedCrop, View
-from fvlightning.features.rounds import list_jobs_of_rounds, run_rounds
+from fvlightning.features.rounds import list_jobs_of_rounds, refills, run_rounds
 from fvlightning.features.rows import OptimizerCallable
 from fvlightning.features.scales import Scale, plan_rounds
 from fvlightning.features.schedules import CosineWithWarmup, SchedulerCallable
@@ -282,7 +282,8 @@ class Maximizer:
                 with isolated_rng(), frozen(network), freed_memory_kept(), full_precision(device):
                     done = next(parts, None)
 
-        yield from in_batches(group_jobs(self, jobs), batch_size, make, on_step or (lambda _: None), steps)
+        groups = group_jobs(self, jobs)
+        yield from in_batches(groups, batch_size, make, on_step or (lambda _: None), steps, even=not refills(self))
 
 
 # Chosen on EfficientNet-Lite0 by what networks that the pictures were not made for see in them: tools/quality.py.

@@ -1,6 +1,7 @@
 """Batches that shrink where the memory does not suffice."""
 
 import gc
+import math
 import re
 import warnings
 from bisect import bisect_right
@@ -23,6 +24,7 @@ def in_batches(
     make: Make[Made],
     on_step: Callable[[int], None],
     steps: int,
+    even: bool = False,
 ) -> Iterator[tuple[int, Made]]:
     """Make things batch by batch; where the memory does not suffice, in batches of half the size from there on.
 
@@ -36,6 +38,8 @@ def in_batches(
             its last argument with the steps made.
         on_step: Gets these numbers; of steps that were lost and are made again, only once.
         steps: How many steps each takes in all.
+        even: Whether the batches of a group are about as large as each other, for where no places become free: eight
+            pictures and two take longer than five and five.
 
     Yields:
         Pairs of a place and what was made for it, group after group.
@@ -47,7 +51,7 @@ def in_batches(
     for group in groups:
         left = group
         while left:
-            n_sets = _count_fitting(left, batch_size)
+            n_sets = _count_fitting(left, batch_size, even)
             batch, waiting = list(chain(*left[:n_sets])), list(chain(*left[n_sets:]))
             counter, done = _Counter(on_step, lost), set[int]()
             for place, made in _until_out_of_memory(make(batch, waiting, counter), last_resort=n_sets == 1):
@@ -89,9 +93,11 @@ class _Counter:
             self._on_step(steps - repeated)
 
 
-def _count_fitting(sets: Sequence[Sequence[int]], batch_size: int) -> int:
+def _count_fitting(sets: Sequence[Sequence[int]], batch_size: int, even: bool) -> int:
     """Return how many of the sets, from the first on, make a batch; at least one."""
     sizes = list(accumulate(map(len, sets)))
+    if even:
+        batch_size = math.ceil(sizes[-1] / math.ceil(sizes[-1] / batch_size))
     return max(1, bisect_right(sizes, batch_size))
 
 

@@ -82,7 +82,7 @@ def run_rounds(
         network: Any module that takes pictures, frozen.
         quick: As of `Optimization`.
         jobs: The pictures; all of them have a start, or those that have one begin anew if there are several rounds.
-        waiting: More pictures, which take the places of those that stop early, where these can be taken (`_refills`).
+        waiting: More pictures, which take the places of those that stop early, where these can be taken (`refills`).
         rounds: Their rounds.
         on_step: Called with the number of pictures that made a step, or need not make it any more.
         precision: As of `Optimization`.
@@ -97,7 +97,7 @@ def run_rounds(
     given = _given_start(settings, rounds[0])
     jobs, waiting = (
         [replace(job, start=given) if job.start is None else job for job in some]
-        for some in (jobs, waiting if _refills(settings) else [])
+        for some in (jobs, waiting if refills(settings) else [])
     )
     first = Optimization(settings, network, quick, jobs, rounds[0], precision, waiting=waiting)
     # What is coupled is made, and if need be made again, together.
@@ -115,7 +115,7 @@ def run_rounds(
     yield list(enumerate(features))
 
 
-def _refills(settings: "Maximizer") -> bool:
+def refills(settings: "Maximizer") -> bool:
     """Whether waiting pictures take the places of those that stop early.
 
     Without patience pictures stop together. Where they go through rounds, are coupled, or have open ReLUs in their

@@ -51,8 +51,8 @@ def test_pictures_are_the_same_and_every_step_is_counted_once(cnn: nn.Module, af
 def test_the_smaller_batch_is_kept_for_the_next(cnn: nn.Module):
     cramped = Cramped(cnn, room=2)
     with pytest.warns(UserWarning, match="going on with 2"):
-        Maximizer(2, batch_size=4, robustness=[]).maximize(cramped, ["network.fc:*", "network.conv:*"], SHAPE)
-    assert max(cramped.calls[cramped.calls.index(4) + 1 :]) <= 2, "after the batch of 4"
+        Maximizer(2, batch_size=3, robustness=[]).maximize(cramped, ["network.fc:*", "network.conv:*"], SHAPE)
+    assert max(cramped.calls[cramped.calls.index(3) + 1 :]) <= 2, "after the batch of 3"
 
 
 def never(places: Sequence[int], waiting: Sequence[int], on_step: OnStep) -> Iterator[tuple[int, Tensor]]:
@@ -110,3 +110,29 @@ def test_steps_that_are_lost_twice_are_counted_once():
         found = list(in_batches([[[0], [1], [2], [3]]], 4, make, made.append, 5))
     assert found == [(place, place) for place in range(4)]
     assert sum(made) == 4 * 5
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "expected"),
+    [
+        ([1] * 10, 8, [5, 5]),
+        ([1] * 8, 8, [8]),
+        ([1] * 65, 64, [33, 32]),
+        ([1] * 17, 8, [6, 6, 5]),
+        ([3] * 4, 8, [6, 6]),
+        ([5, 5], 4, [5, 5]),
+    ],
+    ids=str,
+)
+def test_batches_are_even(sizes: list[int], batch_size: int, expected: list[int]):
+    places = iter(range(sum(sizes)))
+    group = [[next(places) for _ in range(size)] for size in sizes]
+    batches: list[list[int]] = []
+
+    def make(places: Sequence[int], waiting: Sequence[int], on_step: OnStep) -> Iterator[tuple[int, int]]:
+        batches.append(list(places))
+        yield from zip(places, places, strict=True)
+
+    found = list(in_batches([group], batch_size, make, lambda _: None, 1, even=True))
+    assert [place for place, _ in found] == list(range(sum(sizes)))
+    assert [len(batch) for batch in batches] == expected

@@ -43,14 +43,14 @@ class Options:
 
 def layer3(options: Options) -> Report:
     """resnet18, layer3: eight channels at 224 pixels."""
-    work = resnet_work("resnet18", "layer3", 8, options.steps or 32, options.device)
+    work = resnet_work("resnet18", "layer3", 8, options.steps or 64, options.device)
     goals = {"torch-lucent": ">= 3.2", "dreamlens": ">= 1.75", "floor": f">= {1 / 1.15:.2f}"}
     return _contest("resnet18 layer3, 224 px, 8 channels", work, options, goals)
 
 
 def layer1(options: Options) -> Report:
     """resnet18, layer1: eight channels at 224 pixels."""
-    work = resnet_work("resnet18", "layer1", 8, options.steps or 32, options.device)
+    work = resnet_work("resnet18", "layer1", 8, options.steps or 64, options.device)
     return _contest(
         "resnet18 layer1, 224 px, 8 channels", work, options, {"torch-lucent": ">= 4.5", "dreamlens": ">= 2.9"}
     )

@@ -33,4 +33,5 @@ def decorrelate_colors(colors: Tensor) -> Tensor:
 def _mix_channels(matrix: Tensor, colors: Tensor) -> Tensor:
     if colors.shape[1] != 3:
         return colors
-    return torch.einsum("ij,bjhw->bihw", matrix.to(colors), colors)
+    # Of each picture by itself: `torch.einsum` copies all of them, so that they are one matrix, there and back.
+    return torch.matmul(matrix.to(colors), colors.flatten(2)).view_as(colors)
