@@ -47,7 +47,7 @@ def test_in_a_terminal_pictures_are_counted(bar, monkeypatch):
     assert status == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(shown).decode())
     counts = [int(count) for count in re.findall(r"(\d+)/10 done", text)]
-    assert {0, 4, 7, 10} >= set(counts) >= {0, 4, 7}
+    assert {0, 4, 7} <= set(counts)
     assert counts == sorted(counts)
     assert "Pictures" in text
     assert "left" in text

@@ -53,7 +53,8 @@ class Maximizer:
             the side and at least 64 pixels, rotated by up to 15 degrees, and `GaussianNoise` that grows to .3 over the
             first .3 of the steps. Empty: none.
         penalties: Priors that are subtracted from the score.
-        patience: A picture stops after so many steps in which its score less penalties has not improved. Default:
+        patience: A picture stops after so many steps in which its score less penalties has not improved; steps in which
+            views still grow (`GaussianNoise`, whose default has three tenths of them) do not count. Default:
             never.
         min_delta: What counts as an improvement, in units of the score.
         repeats: How many pictures a unit gets, from different starts.

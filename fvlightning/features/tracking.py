@@ -43,7 +43,7 @@ class Tracker:
         self._patience = patience
         self._min_delta = min_delta
 
-    def record(self, step: int, scores: Tensor, totals: Tensor, gradients: Tensor) -> None:
+    def record(self, step: int, scores: Tensor, totals: Tensor, gradients: Tensor, warming_up: bool = False) -> None:
         """Take in a step: the history, failures, and the patience.
 
         Args:
@@ -51,6 +51,8 @@ class Tracker:
             scores: ``(b,)`` of the pictures that are in the batch, on their views.
             totals: ``(b,)``, the scores less the penalties.
             gradients: ``(b, ...)`` of the totals to the parameters.
+            warming_up: Whether the views still grow stronger, so that scores fall by themselves: none is held against
+                those that follow, and patience has not begun.
         """
         # Of what is not finite it is not, either: one pass over the gradients tells all that is asked of them.
         largest = gradients.flatten(1).abs().amax(1)
@@ -69,7 +71,7 @@ class Tracker:
                 state[self.active] = changed
         if self._patience is None:
             return
-        improved = totals > self._reference[self.active] + self._min_delta
+        improved = (totals > self._reference[self.active] + self._min_delta) | warming_up
         self._reference[self.active] = torch.where(improved, totals, self._reference[self.active])
         self._waited[self.active] = torch.where(improved, 0, self._waited[self.active] + 1)
         self.stopped |= self._waited >= self._patience

@@ -7,7 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from fvlightning.features import L1, Feature, Maximizer, PixelImage, RandomAffine, RawInput, TotalVariation
+from fvlightning.features import (
+    L1,
+    Feature,
+    GaussianNoise,
+    Maximizer,
+    PixelImage,
+    RandomAffine,
+    RawInput,
+    TotalVariation,
+)
 
 SHAPE = (1, 8, 8)
 
@@ -83,6 +92,13 @@ def test_a_picture_that_stopped_early_is_the_best_that_it_was(views: str, patien
         assert feature.score > feature.history[0]
 
 
+def test_patience_begins_behind_the_warmup_of_the_views():
+    """Of 60 steps those from 30 on count; the last one before them is what they have to improve on."""
+    views = [RandomAffine(), GaussianNoise(0.0, warmup=0.5)]
+    (feature,) = pixels(60, patience=3, robustness=views).maximize(network_of(capped), ["0:0"], SHAPE)
+    assert feature.steps == 33
+
+
 @pytest.mark.parametrize("views", VIEWS)
 def test_min_delta_is_what_counts_as_an_improvement(views: str):
     kept_on, stopped = (
@@ -117,7 +133,7 @@ def test_pictures_that_stopped_cost_nothing_more():
             return pictures
 
     network = nn.Sequential(Counts(), Units(capped))
-    pixels(1000, patience=3).maximize(network, ["1:0"], SHAPE)
+    pixels(1000, patience=3, robustness=[RandomAffine()]).maximize(network, ["1:0"], SHAPE)
     assert calls < 60
 
 

@@ -81,6 +81,15 @@ def test_small_improvements_add_up():
     assert not tracker.stopped.any()
 
 
+def test_scores_that_fall_while_views_grow_are_held_against_none():
+    tracker = Tracker(rows(0.0), steps=9, patience=2, min_delta=0.1)
+    for step, total in enumerate([9.0, 7.0, 5.0]):
+        tracker.record(step, torch.tensor([total]), torch.tensor([total]), torch.ones(1, 1), warming_up=True)
+    for step, (total, stops) in enumerate([(5.05, False), (5.2, False), (5.1, False), (5.0, True)], start=3):
+        record(tracker, step, total)
+        assert tracker.stopped.tolist() == [stops]
+
+
 def test_a_picture_that_has_stopped_but_is_not_dropped_yet_counts_no_more_steps():
     tracker = Tracker(rows(0.0, 0.0), steps=9, patience=1, min_delta=0)
     for step, totals in enumerate([(1.0, 1.0), (1.0, 2.0), (9.0, 3.0)]):

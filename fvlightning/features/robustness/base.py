@@ -15,7 +15,11 @@ class View(ABC):
 
     Attributes:
         n_draws: How many random numbers one view of one picture takes.
+        warmup: In which first part of the run the view grows stronger, so that scores fall by themselves: `patience`
+            begins behind it.
     """
+
+    warmup: float = 0.0
 
     @property
     @abstractmethod

@@ -24,7 +24,7 @@ class GaussianNoise(View):
         std: Its standard deviation; of a pair, each view draws its own between the two.
         warmup: In which first part of the run, or of each round of `scales`, the noise grows, evenly and from none, to
             that: what is faint at first takes shape before noise hides it. 0: it is there from the first step on.
-            `patience` does not wait for it: what is reached with little noise is what later steps have to improve on.
+            `patience` begins behind it.
 
     Raises:
         InputError: `std` is negative, or a pair that runs backwards; or `warmup` is negative, or not less than 1.
