@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -18,18 +19,18 @@ class Activation:
     """What one call of a layer gave, in one layout for all kinds of layers.
 
     Args:
-        given: ``(B, C, *positions)``: ``(B, C)`` of a linear layer, ``(B, C, H, W)`` of a convolution, ``(B, C, T)`` of
-            a sequence of tokens. In memory the channels may be last.
+        tensor: ``(B, C, *positions)``: ``(B, C)`` of a linear layer, ``(B, C, H, W)`` of a convolution, ``(B, C, T)``
+            of a sequence of tokens. In memory the channels may be last.
         prefix_tokens: How many of the T tokens, at the start, are class and register tokens and no part of the picture.
     """
 
-    given: Tensor
+    tensor: Tensor
     prefix_tokens: int = 0
 
-    @property
+    @cached_property
     def values(self) -> Tensor:
-        """The same as `given`, contiguous in memory: objectives need not know how the network has it."""
-        return self.given.contiguous()
+        """The same as `tensor`, contiguous in memory: objectives need not know in which order the network has it."""
+        return self.tensor.contiguous()
 
     @classmethod
     def of(
@@ -66,16 +67,16 @@ class Activation:
     @property
     def n_units(self) -> int:
         """The number of channels, C."""
-        return self.given.shape[1]
+        return self.tensor.shape[1]
 
     @property
     def positions(self) -> tuple[int, ...]:
         """The size of the map, ``(H, W)``, ``(T,)`` or ``()``."""
-        return tuple(self.given.shape[2:])
+        return tuple(self.tensor.shape[2:])
 
     def rows(self, rows: Tensor) -> Self:
         """Return the activations of some of the pictures, by their places ``(b,)`` in the batch."""
-        return type(self)(self.given[rows], self.prefix_tokens)
+        return type(self)(self.tensor[rows], self.prefix_tokens)
 
 
 Activations = Mapping[LayerCall, Activation]
@@ -132,7 +133,7 @@ class Capture:
                 found.update(activations)
                 raise _Reached
             # An in-place operation behind this layer (ReLU(inplace=True)) would overwrite what it gave.
-            found.update({layer: replace(taken, given=taken.given.clone()) for layer, taken in activations.items()})
+            found.update({layer: replace(taken, tensor=taken.tensor.clone()) for layer, taken in activations.items()})
 
         handles = [
             module.register_forward_hook(lambda _module, _inputs, output, path=path: take(path, output))
@@ -157,9 +158,9 @@ class Capture:
             activation = Activation.of(output, channels_last=channels_last, key=layer.output)
         except InputError as error:
             raise InputError(f"layer {str(layer)!r}: {error}") from error
-        if len(activation.given) != shape[0]:
+        if len(activation.tensor) != shape[0]:
             raise InputError(
-                f"layer {str(layer)!r} gives {len(activation.given)} rows for {shape[0]} pictures (windows, perhaps); "
+                f"layer {str(layer)!r} gives {len(activation.tensor)} rows for {shape[0]} pictures (windows, perhaps); "
                 "choose a layer that gives one row a picture"
             )
         if len(activation.positions) == 1:

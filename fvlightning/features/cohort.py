@@ -12,7 +12,7 @@ from fvlightning.features.importance import Importance
 from fvlightning.features.isolation import picture_generator
 from fvlightning.features.jobs import Job
 from fvlightning.features.objectives import Objective
-from fvlightning.features.robustness import Draws
+from fvlightning.features.robustness import Draws, longest_warmup
 from fvlightning.features.rows import OptimizedRows
 from fvlightning.features.scales import Round
 from fvlightning.features.snapshots import Snapshots
@@ -82,7 +82,7 @@ class Cohort:
             self.tracker.failed |= torch.tensor(failed, device=like.device)
             self.tracker.stopped |= self.tracker.failed
         self._draws = Draws(generators, settings.views * sum(view.n_draws for view in settings.robustness), like.device)
-        self._warmup = max((view.warmup for view in settings.robustness), default=0.0)
+        self._warmup = longest_warmup(settings.robustness)
         self._snapshots = Snapshots([step for step in settings.snapshots if step > part.first_step], len(jobs))
         size = part.image_shape[1:]
         self._importance = Importance(len(jobs), size, self.rows.batch) if settings.importance else None

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from typing_extensions import override
 
+from fvlightning.features.hooks import has_hooks
+
 
 class FoldedBatchNorm2d(nn.Module):
     """Stands where a batch norm was that is part of the convolution before it, so that its path and hooks remain.
@@ -16,11 +18,6 @@ class FoldedBatchNorm2d(nn.Module):
         for child in self.children():
             values = child(values)
         return values
-
-
-def has_plain_weight(module: nn.Module) -> bool:
-    """Whether a module's weight is its own: not computed from others, before or in its call, by hooks or otherwise."""
-    return isinstance(module._parameters.get("weight"), nn.Parameter) and not has_hooks(module)
 
 
 def folded(convolution: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -45,7 +42,7 @@ def folded(convolution: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def is_foldable_norm(module: nn.Module) -> bool:
-    """Whether a module is a batch norm that does what `folded` knows."""
+    """Whether a module is a batch norm that does what `folded` knows, and that nobody looks at."""
     # Of timm's, the children come behind the normalisation; of an unknown kind nobody knows.
     kind, parts = type(module), [name for name, _ in module.named_children()]
     if not (
@@ -54,8 +51,3 @@ def is_foldable_norm(module: nn.Module) -> bool:
         return False
     assert isinstance(module, nn.modules.batchnorm._BatchNorm)
     return module.running_mean is not None and module.running_var is not None and not has_hooks(module)
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether others look at a module's calls, or change what they give."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)

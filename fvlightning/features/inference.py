@@ -2,20 +2,15 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import product
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from fvlightning.features.capture import Activation, Activations, Capture, device_and_dtype, find_layer
 from fvlightning.features.columns import ColumnsConv2d
-from fvlightning.features.folding import (
-    FoldedBatchNorm2d,
-    folded,
-    has_hooks,
-    has_plain_weight,
-    is_foldable_norm,
-)
+from fvlightning.features.folding import FoldedBatchNorm2d, folded, is_foldable_norm
+from fvlightning.features.hooks import has_hooks, has_plain_weight
 from fvlightning.features.isolation import is_compiled
 from fvlightning.features.means import MeanConv2d
 from fvlightning.features.pooling import LateReLU, RectifiedMaxPool2d
@@ -30,11 +25,29 @@ _ROUNDING = 1024
 _FEWEST_CHANNELS = 16
 
 
+@dataclass(frozen=True)
+class _Changes:
+    """What is changed in a copy.
+
+    Args:
+        convolutions: Those that are called, and have plain weights.
+        folds: By convolution, the batch norm that becomes part of it.
+        late_relus: By ReLU, the max pooling that does its work.
+        averaged: The convolutions of which only the means are wanted.
+    """
+
+    convolutions: Sequence[nn.Conv2d]
+    folds: Mapping[nn.Conv2d, nn.Module]
+    late_relus: Mapping[nn.Module, nn.Module]
+    averaged: Collection[nn.Module]
+
+
 def inference_copy(
     network: nn.Module,
     layers: Collection[LayerCall],
     image_shapes: Iterable[Sequence[int]],
     only_means: bool = False,
+    exact_relus: bool = False,
 ) -> nn.Module:
     """Return a copy of a frozen network, for the gradients of some layers to the picture.
 
@@ -42,8 +55,9 @@ def inference_copy(
     of convolutions have their channels last, which makes all that follows have them last; the first convolution
     computes its gradient by columns (`ColumnsConv2d`) or by phases (`StridedConv2d`); and a ReLU before a max pooling
     is computed behind it (`RectifiedMaxPool2d`). Modules have the same paths, run the same code, and share all weights
-    that are not changed. The copy is tried on a random picture: where it does not give what the network gives, up to
-    rounding, or cannot be made, the network itself is returned. So it is where nothing can be gained.
+    that are not changed. The copy is tried on a random picture of each size: where its activations are not what the
+    network gives, up to rounding, or it cannot be made, the network itself is returned. So it is where nothing can be
+    gained.
 
     If nothing but the means over all positions of a single layer is wanted, and that is a convolution, the copy
     computes these alone (`MeanConv2d`), and stands for the network only as far as that layer.
@@ -55,6 +69,8 @@ def inference_copy(
         layers: What is wanted. What lies behind the last of them is left as it is.
         image_shapes: Sizes ``(C, H, W)`` of the pictures.
         only_means: Whether of the activations nothing but the mean over all positions is wanted.
+        exact_relus: Whether ReLUs stay where they are: for `open_relus`, whose gradient a pooling before them would
+            send another way.
     """
     device, dtype = device_and_dtype(network)
     if device.type != "cpu" or dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
@@ -67,67 +83,71 @@ def inference_copy(
     # The forward pass has to end there: of two layers one comes before the other.
     ends = only_means and len(layers) == 1 and next(iter(layers)).call == 0
     averaged = set(filter(MeanConv2d.suits, filter(has_plain_weight, wanted))) if ends else set()
-    # Looked at before there are hooks of `Succession`.
-    modules = list(network.modules())
-    norms = Succession(
-        [module for module in modules if isinstance(module, nn.Conv2d)],
-        [module for module in modules if is_foldable_norm(module)],
-        wanted,
-    )
-    pools = Succession(
-        [module for module in modules if LateReLU.suits(module) and not has_hooks(module)],
-        [module for module in modules if RectifiedMaxPool2d.suits(module) and not has_hooks(module)],
-        wanted,
-    )
+    changes = _possible_changes(network, layers, pictures[0], wanted, averaged, exact_relus)
     capture = Capture(network, layers)
     with torch.no_grad():
-        with norms.watching(), pools.watching():
-            expected = [capture(picture) for picture in pictures[:1]]
-        expected += [capture(picture) for picture in pictures[1:]]
+        expected = [capture(picture) for picture in pictures]
         if averaged:
             expected = [{layer: _averaged(found) for layer, found in activations.items()} for activations in expected]
-        convolutions = [conv for conv in norms.called if isinstance(conv, nn.Conv2d) and has_plain_weight(conv)]
-        folds = {conv: norm for conv, norm in norms.pairs.items() if conv in convolutions and type(conv) is nn.Conv2d}
-        # What a ReLU gives may be used elsewhere, too (U-Nets); then it has to stay.
-        choices = product((True, False), (pools.pairs, {}) if pools.pairs else ({},))
-        for channels_last, late in choices:
+        for channels_last in (True, False):
             # A network's own code may look at what was changed (`view` at the order in memory), and raise anything.
             with suppress(Exception):
-                quick = _changed(network, convolutions, folds, late, averaged, channels_last)
+                quick = _changed(network, changes, channels_last)
                 if quick is not None and _gives(quick, pictures, expected, _ROUNDING * torch.finfo(dtype).eps):
                     return quick
     return network
 
 
-def _averaged(activation: Activation) -> Activation:
-    return Activation(activation.given.mean((2, 3), keepdim=True))
-
-
-def _changed(
+def _possible_changes(
     network: nn.Module,
-    convolutions: Sequence[nn.Conv2d],
-    folds: Mapping[nn.Conv2d, nn.Module],
-    pools: Mapping[nn.Module, nn.Module],
+    layers: Collection[LayerCall],
+    picture: Tensor,
+    wanted: Collection[nn.Module],
     averaged: Collection[nn.Module],
-    channels_last: bool,
-) -> nn.Module | None:
-    """Return the copy with all that can be changed in it, or None if that is nothing.
+    exact_relus: bool,
+) -> _Changes:
+    """Run the network once, and return what can be changed in a copy; the arguments are those of `inference_copy`."""
+    # Looked at before there are hooks of `Succession`.
+    modules = list(network.modules())
+    hooked = [module for module in modules if has_hooks(module)]
+    plain = {module for module in modules if isinstance(module, nn.Conv2d) and has_plain_weight(module)}
+    norms = Succession(
+        [module for module in modules if isinstance(module, nn.Conv2d)],
+        [module for module in modules if is_foldable_norm(module)],
+        wanted,
+        hooked,
+    )
+    pools = Succession(
+        [module for module in modules if LateReLU.suits(module)],
+        [module for module in modules if RectifiedMaxPool2d.suits(module)],
+        wanted,
+        hooked,
+    )
+    with norms.watching(), pools.watching():
+        found = Capture(network, layers)(picture.clone().requires_grad_())
+    return _Changes(
+        convolutions=[module for module in norms.called if module in plain],
+        folds={module: norm for module, norm in norms.pairs.items() if module in plain and type(module) is nn.Conv2d},
+        late_relus={} if exact_relus else pools.sole_pairs(activation.tensor for activation in found.values()),
+        averaged=averaged,
+    )
 
-    Args:
-        network: What is copied.
-        convolutions: Those that were called and have plain weights.
-        folds: The batch norms that become part of convolutions, by these.
-        pools: The max poolings that do the work of ReLUs, by these.
-        averaged: The convolutions of which only the means are wanted.
-        channels_last: Whether channels are to lie last in memory.
-    """
+
+def _averaged(activation: Activation) -> Activation:
+    return Activation(activation.tensor.mean((2, 3), keepdim=True))
+
+
+def _changed(network: nn.Module, changes: _Changes, channels_last: bool) -> nn.Module | None:
+    """Return the copy with all that can be changed in it, or None if that is nothing."""
+    convolutions = changes.convolutions
     if channels_last and max((min(c.in_channels, c.out_channels) for c in convolutions), default=0) < _FEWEST_CHANNELS:
         return None
     kinds: dict[nn.Module, type[nn.Module]] = dict.fromkeys(filter(ColumnsConv2d.suits, convolutions), ColumnsConv2d)
     kinds |= dict.fromkeys(filter(StridedConv2d.suits, convolutions), StridedConv2d)
-    kinds |= dict.fromkeys(averaged, MeanConv2d)
-    kinds |= dict.fromkeys(folds.values(), FoldedBatchNorm2d)
-    kinds |= dict.fromkeys(pools, LateReLU) | dict.fromkeys(pools.values(), RectifiedMaxPool2d)
+    kinds |= dict.fromkeys(changes.averaged, MeanConv2d)
+    kinds |= dict.fromkeys(changes.folds.values(), FoldedBatchNorm2d)
+    kinds |= dict.fromkeys(changes.late_relus, LateReLU)
+    kinds |= dict.fromkeys(changes.late_relus.values(), RectifiedMaxPool2d)
     if not kinds and not channels_last:
         return None
     copies: dict[nn.Module, nn.Module] = {}
@@ -135,10 +155,10 @@ def _changed(
     for convolution in convolutions:
         registered = copies[convolution]._parameters
         weight = convolution.weight.detach()
-        if (norm := folds.get(convolution)) is not None:
+        if (norm := changes.folds.get(convolution)) is not None:
             weight, bias = folded(convolution, norm)
             registered["bias"] = nn.Parameter(bias, requires_grad=False)
-        if channels_last and convolution not in averaged:
+        if channels_last and convolution not in changes.averaged:
             weight = weight.contiguous(memory_format=torch.channels_last)
         registered["weight"] = nn.Parameter(weight, requires_grad=False)
     return changed
@@ -174,7 +194,7 @@ def _gives(copy: nn.Module, pictures: Iterable[Tensor], expected: Iterable[Activ
         found = Capture(copy, activations)(picture)
         for layer, activation in activations.items():
             # Of a decision that is no number, too.
-            values, of_copy = activation.given.to(picture.dtype), found[layer].given.to(picture.dtype)
+            values, of_copy = activation.tensor.to(picture.dtype), found[layer].tensor.to(picture.dtype)
             if of_copy.shape != values.shape:
                 return False
             # What is not finite is not near anything.

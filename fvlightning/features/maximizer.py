@@ -24,12 +24,13 @@ from fvlightning.features.memory import in_batches
 from fvlightning.features.objectives import Objective, Pooling
 from fvlightning.features.penalties import Penalty
 from fvlightning.features.precision import CastingCapture, callers_precision, full_precision
-from fvlightning.features.robustness import GaussianNoise, RandomResizedCrop, View
+from fvlightning.features.robustness import GaussianNoise, RandomResizedCrop, View, longest_warmup
 from fvlightning.features.rounds import list_jobs_of_rounds, refills, run_rounds
 from fvlightning.features.rows import OptimizerCallable
 from fvlightning.features.scales import Scale, plan_rounds
 from fvlightning.features.schedules import CosineWithWarmup, SchedulerCallable
 from fvlightning.features.starts import describe_start, load_start
+from fvlightning.features.tracking import warn_of_idle_patience
 from fvlightning.features.units import Unit
 
 
@@ -59,9 +60,9 @@ class Maximizer:
         min_delta: What counts as an improvement, in units of the score.
         repeats: How many pictures a unit gets, from different starts.
         seed: Seed of all pictures.
-        batch_size: How many pictures are optimised at once. It changes the memory that is needed, not the pictures.
-            Where the memory does not suffice, it is halved, with a warning, down to one picture. Default: what the
-            device holds (`automatic_batch_size`).
+        batch_size: How many pictures are optimised at once, at most. It changes the memory that is needed, not the
+            pictures. Where the memory does not suffice, the batch is halved, with a warning, down to one picture.
+            Default: what the device holds (`automatic_batch_size`).
         pooling: What is maximised of a channel: the ``"mean"`` over its positions, or the root mean square, ``"rms"``
             (`UnitActivation`). A unit with a position, and one of a layer without positions, has no use for it.
         normalize_gradients: Whether each picture's gradient is divided by the largest root mean square that it has had
@@ -168,6 +169,8 @@ class Maximizer:
         self._start = describe_start(start, self.start_picture)
         self.importance = importance
         self.log_odds = log_odds
+        of_round = max((scale.steps for scale in scales), default=self.steps)
+        warn_of_idle_patience(patience, longest_warmup(self.robustness), of_round)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -266,7 +269,8 @@ class Maximizer:
             wanted = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in self.couplings)]
             shapes = [part.image_shape for part in rounds]
             only_means = not self.couplings and all(job.objective.needs_means_only for job in jobs)
-            quick = inference_copy(network, frozenset().union(*wanted), shapes, only_means)
+            exact_relus = self.open_relu_steps > 0
+            quick = inference_copy(network, frozenset().union(*wanted), shapes, only_means, exact_relus)
             capture = CastingCapture(quick, frozenset().union(*wanted), precision)
             batch_size = self.batch_size or automatic_batch_size(capture, shapes, self.views)
 

@@ -4,9 +4,8 @@ import gc
 import math
 import re
 import warnings
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, chain
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -26,7 +25,7 @@ def in_batches(
     steps: int,
     even: bool = False,
 ) -> Iterator[tuple[int, Made]]:
-    """Make things batch by batch; where the memory does not suffice, in batches of half the size from there on.
+    """Make things batch by batch; where the memory does not suffice, in batches of half of the last from there on.
 
     What was handed out by then is not made again.
 
@@ -38,8 +37,9 @@ def in_batches(
             its last argument with the steps made.
         on_step: Gets these numbers; of steps that were lost and are made again, only once.
         steps: How many steps each takes in all.
-        even: Whether the batches of a group are about as large as each other, for where no places become free: eight
-            pictures and two take longer than five and five.
+        even: Whether a group of single pictures makes batches that are as large as each other, or one less, for where
+            no places become free: eight pictures and two take longer than five and five. Larger sets make no more
+            batches by it than without.
 
     Yields:
         Pairs of a place and what was made for it, group after group.
@@ -95,10 +95,26 @@ class _Counter:
 
 def _count_fitting(sets: Sequence[Sequence[int]], batch_size: int, even: bool) -> int:
     """Return how many of the sets, from the first on, make a batch; at least one."""
-    sizes = list(accumulate(map(len, sets)))
+    counts = _counts_fitting(sets, batch_size)
     if even:
-        batch_size = math.ceil(sizes[-1] / math.ceil(sizes[-1] / batch_size))
-    return max(1, bisect_right(sizes, batch_size))
+        n_pictures = sum(map(len, sets))
+        as_even = _counts_fitting(sets, math.ceil(n_pictures / math.ceil(n_pictures / batch_size)))
+        counts = as_even if len(as_even) <= len(counts) else counts
+    return counts[0]
+
+
+def _counts_fitting(sets: Sequence[Sequence[int]], batch_size: int) -> list[int]:
+    """Return how many of the sets, one after the other, each batch takes where it takes all that fit."""
+    counts: list[int] = []
+    room = 0
+    for places in sets:
+        if len(places) <= room:
+            counts[-1] += 1
+        else:
+            counts.append(1)
+            room = batch_size
+        room -= len(places)
+    return counts
 
 
 def _until_out_of_memory(making: Iterator[tuple[int, Made]], last_resort: bool) -> Iterator[tuple[int, Made]]:

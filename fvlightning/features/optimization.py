@@ -239,8 +239,8 @@ class _Batch:
         settings = self._settings
         if not settings.robustness:
             return pictures
-        if settings.views > 1:
-            pictures = pictures.repeat_interleave(settings.views, 0)
+        # A copy also of one view each, into which a view may write.
+        pictures = pictures.repeat_interleave(settings.views, 0)
         draws = [cohort.draws() for cohort in self._cohorts]
         views = [[view.at(cohort.progress) for view in settings.robustness] for cohort in self._cohorts]
         if all(own is first for each in views for own, first in zip(each, views[0], strict=True)):

@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from fvlightning.features.hooks import has_hooks
+
 
 class RectifiedMaxPool2d(nn.MaxPool2d):
     """A max pooling, and behind it the ReLU that the network has before it.
@@ -14,8 +16,8 @@ class RectifiedMaxPool2d(nn.MaxPool2d):
 
     @classmethod
     def suits(cls, module: nn.Module) -> bool:
-        """Whether a module is a max pooling that can be computed so."""
-        return type(module) is nn.MaxPool2d and not module.return_indices
+        """Whether a module is a max pooling that can be computed so, and that nobody looks at."""
+        return type(module) is nn.MaxPool2d and not module.return_indices and not has_hooks(module)
 
     @override
     def forward(self, input: Tensor) -> Tensor:
@@ -29,8 +31,8 @@ class LateReLU(nn.ReLU):
 
     @classmethod
     def suits(cls, module: nn.Module) -> bool:
-        """Whether a module is a ReLU that can be computed later."""
-        return type(module) is nn.ReLU
+        """Whether a module is a ReLU that can be computed later, and that nobody looks at."""
+        return type(module) is nn.ReLU and not has_hooks(module)
 
     @override
     def forward(self, input: Tensor) -> Tensor:

@@ -67,8 +67,8 @@ class CastingCapture(Capture):
         with self._precision.used(self._device):
             found = super().__call__(pictures.to(self._dtype))
         return {
-            layer: replace(activation, given=activation.given.to(pictures.dtype))
-            if activation.given.is_floating_point()
+            layer: replace(activation, tensor=activation.tensor.to(pictures.dtype))
+            if activation.tensor.is_floating_point()
             else activation
             for layer, activation in found.items()
         }

@@ -39,7 +39,7 @@ class Rivals:
             activations: Of ``B * views`` views, those of a picture together.
             dtype: That of the result, in which it is computed.
         """
-        device = next(iter(activations.values())).values.device
+        device = next(iter(activations.values())).tensor.device
         found = torch.zeros(self._n_pictures, dtype=dtype, device=device)
         for layer, own_places in self._places.items():
             rows, indices = own_places(device)

@@ -3,52 +3,70 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+First = TypeVar("First", bound=nn.Module)
+Second = TypeVar("Second", bound=nn.Module)
 
 
-class Succession:
+class Succession(Generic[First, Second]):
     """Pairs of modules, of which the second takes what the first gives, found while a network runs.
 
-    A pair has one call each, and the first one's output reaches the second as it is. That nothing else takes this
-    output cannot be seen here: whoever makes one of the two has to compare what the network gives.
+    A pair has one call each, the first one's output reaches the second as it is, and nobody is to see it in between.
+    Whether another part of the network takes it as well is what `sole_pairs` tells.
 
     Args:
         firsts: Modules that may come first.
         seconds: Modules that may come second.
-        wanted: Modules that have to give what they give now: none ends between the two of a pair.
+        wanted: Modules that have to give what they give now: none of them ends between the two of a pair.
+        hooked: Modules that are looked at by others: none of them begins or ends there.
     """
 
     def __init__(
-        self, firsts: Iterable[nn.Module], seconds: Iterable[nn.Module], wanted: Iterable[nn.Module] = ()
+        self,
+        firsts: Iterable[First],
+        seconds: Iterable[Second],
+        wanted: Iterable[nn.Module] = (),
+        hooked: Iterable[nn.Module] = (),
     ) -> None:
         self._firsts, self._seconds = list(firsts), list(seconds)
-        self._wanted = [set(module.modules()) for module in wanted]
+        self._wanted, self._hooked = list(wanted), list(hooked)
         self._calls: Counter[nn.Module] = Counter()
-        self._found: dict[nn.Module, nn.Module] = {}
-        self._last: tuple[nn.Module, Any, int] | None = None
+        self._nodes: dict[nn.Module, Node | None] = {}
+        self._found: list[tuple[First, Second]] = []
+        self._last: tuple[First, Tensor, int] | None = None
 
     @property
-    def pairs(self) -> dict[nn.Module, nn.Module]:
+    def pairs(self) -> dict[First, Second]:
         """The second module of each first one that has one."""
-        return {
-            first: second
-            for first, second in self._found.items()
-            if self._calls[first] == self._calls[second] == 1
-            and not any(first in parts and second not in parts for parts in self._wanted)
-        }
+        return {first: second for first, second in self._found if self._calls[first] == self._calls[second] == 1}
 
     @property
-    def called(self) -> list[nn.Module]:
-        """All that may come first and were called, in the order of their first calls."""
-        firsts = set(self._firsts)
-        return [module for module in self._calls if module in firsts]
+    def called(self) -> list[First]:
+        """All that may come first and were called."""
+        return [module for module in self._firsts if self._calls[module]]
+
+    def sole_pairs(self, results: Iterable[Tensor]) -> dict[First, Second]:
+        """Return the pairs whose first one's output has no part in the results but by way of the second.
+
+        Args:
+            results: What the network gave when it was watched, with its graph. What was computed without gradients is
+                not in there: of such a pair it is taken for used elsewhere, of such a use nothing is known.
+        """
+        uses = _count_uses(results)
+        nodes = {first: self._nodes[first] for first in self.pairs}
+        return {first: self.pairs[first] for first, node in nodes.items() if node is not None and uses[node] == 1}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Look for pairs in a forward pass that runs inside."""
         handles = [module.register_forward_hook(self._note_first) for module in self._firsts]
+        # Of one module the hooks run in this order.
+        handles += [module.register_forward_hook(self._forget) for module in (*self._wanted, *self._hooked)]
+        handles += [module.register_forward_pre_hook(self._forget) for module in self._hooked]
         handles += [module.register_forward_pre_hook(self._note_second) for module in self._seconds]
         try:
             yield
@@ -57,15 +75,36 @@ class Succession:
             for handle in handles:
                 handle.remove()
 
-    def _note_first(self, module: nn.Module, _inputs: Any, output: Any) -> None:
+    def _note_first(self, module: First, _inputs: Any, output: Any) -> None:
         self._calls[module] += 1
-        self._last = (module, output, output._version) if isinstance(output, Tensor) else None
+        self._last = None
+        if isinstance(output, Tensor):
+            self._last = module, output, output._version
+            self._nodes[module] = output.grad_fn
 
-    def _note_second(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _note_second(self, module: Second, inputs: tuple[Any, ...]) -> None:
         self._calls[module] += 1
         if self._last is not None:
             first, output, version = self._last
             # The version tells whether anything has been written into the output since.
             if inputs and inputs[0] is output and output._version == version:
-                self._found[first] = module
+                self._found.append((first, module))
         self._last = None
+
+    def _forget(self, *_: Any) -> None:
+        self._last = None
+
+
+def _count_uses(results: Iterable[Tensor]) -> Counter[Node]:
+    """Return how often each operation's output was used on the way to the results; to be one of them is a use."""
+    found = [result.grad_fn for result in results if result.grad_fn is not None]
+    uses = Counter(found)
+    seen: set[Node] = set()
+    while found:
+        node = found.pop()
+        if node not in seen:
+            seen.add(node)
+            before = [earlier for earlier, _ in node.next_functions if earlier is not None]
+            uses.update(before)
+            found += before
+    return uses

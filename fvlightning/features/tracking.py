@@ -1,5 +1,7 @@
 """What is kept of each picture while a batch of them is optimised: the best so far, the history, when it stopped."""
 
+import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -51,8 +53,8 @@ class Tracker:
             scores: ``(b,)`` of the pictures that are in the batch, on their views.
             totals: ``(b,)``, the scores less the penalties.
             gradients: ``(b, ...)`` of the totals to the parameters.
-            warming_up: Whether the views still grow stronger, so that scores fall by themselves: none is held against
-                those that follow, and patience has not begun.
+            warming_up: Whether the views still grow stronger, so that scores fall by themselves. Patience has not begun
+                then, and of these scores only the last has to be improved on.
         """
         # Of what is not finite it is not, either: one pass over the gradients tells all that is asked of them.
         largest = gradients.flatten(1).abs().amax(1)
@@ -108,3 +110,20 @@ class Tracker:
     def keep(self, places: Sequence[int]) -> None:
         """Leave out all pictures but those at `places`."""
         self.active = self.active[list(places)]
+
+
+def warn_of_idle_patience(patience: int | None, warmup: float, steps: int) -> None:
+    """Warn if no picture can ever stop early.
+
+    Args:
+        patience: As of `Tracker`.
+        warmup: The first part of the steps, which does not count.
+        steps: How many there are.
+    """
+    counted = steps - math.ceil(warmup * (steps - 1))
+    if patience is not None and patience >= counted:
+        behind = " behind the warm-up of the views" if warmup else ""
+        warnings.warn(
+            f"patience={patience} stops no picture: of {steps} steps {counted} count{behind}; give less, or more steps",
+            stacklevel=3,
+        )

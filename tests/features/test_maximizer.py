@@ -24,6 +24,7 @@ from fvlightning.features import (
     PixelImage,
     RandomAffine,
     RawInput,
+    Scale,
     TotalVariation,
     Unit,
     UnitActivation,
@@ -168,6 +169,27 @@ def test_settings_are_plain_and_tell_maximizers_apart():
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
         Maximizer(**settings)
+
+
+def test_a_view_whose_warmup_is_no_part_of_the_run_is_refused():
+    view = RandomAffine()
+    view.warmup = 16
+    with pytest.raises(InputError, match=r"RandomAffine.warmup=16: a part of the run"):
+        Maximizer(robustness=[view])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 100, "patience": 71}, "of 100 steps 70 count behind the warm-up of the views"),
+        ({"steps": 100, "patience": 100, "robustness": []}, "patience=100 stops no picture: of 100 steps 100 count;"),
+        ({"patience": 21, "scales": [Scale(56, 10), Scale(112, 30)]}, "of 30 steps 21 count behind"),
+    ],
+)
+def test_a_patience_that_stops_nothing_warns(settings: dict[str, Any], message: str):
+    with pytest.warns(UserWarning, match=message):
+        Maximizer(**settings)
+    Maximizer(**settings | {"patience": settings["patience"] - 2})
 
 
 @pytest.mark.parametrize("steps", [0, -1])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fvlightning.errors import InputError
 from fvlightning.features import (
+    L2,
     ColorJitter,
     GaussianNoise,
     Maximizer,
@@ -35,6 +36,32 @@ class Record(View):
     def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
         self.seen.append((pictures.detach(), draws))
         return pictures * (0.5 + draws[:, :, None, None])
+
+
+class Half(View):
+    """Gives half of the light."""
+
+    n_draws = 0
+
+    def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
+        return pictures * 0.5
+
+
+class Halve(View):
+    """Writes into what it is given."""
+
+    n_draws = 0
+
+    def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
+        return pictures.mul_(0.5)
+
+
+def test_a_view_may_write_into_its_pictures(wide_cnn: nn.Module):
+    halved, expected = (
+        Maximizer(3, robustness=[view], penalties=[L2(0.1)]).maximize(wide_cnn, "fc:1", SHAPE)[0]
+        for view in (Halve(), Half())
+    )
+    torch.testing.assert_close(halved.history, expected.history)
 
 
 def test_each_view_has_its_own_draw_and_the_score_is_their_mean(wide_cnn: nn.Module):

@@ -121,6 +121,7 @@ def test_steps_that_are_lost_twice_are_counted_once():
         ([1] * 17, 8, [6, 6, 5]),
         ([3] * 4, 8, [6, 6]),
         ([5, 5], 4, [5, 5]),
+        ([1, 4, 3], 6, [5, 3]),
     ],
     ids=str,
 )

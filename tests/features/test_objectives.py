@@ -20,11 +20,12 @@ from fvlightning.features.objectives import stack_objectives
 CONV, FC, BLOCK = LayerCall("conv"), LayerCall("fc"), LayerCall("block")
 
 
-@pytest.fixture
-def activations() -> dict[LayerCall, Activation]:
-    """Of six pictures: a map, a linear layer, and tokens with two prefix tokens."""
+@pytest.fixture(params=["channels first", "channels last"])
+def activations(request: pytest.FixtureRequest) -> dict[LayerCall, Activation]:
+    """Of six pictures: a map, in memory one way or the other, a linear layer, and tokens with two prefix tokens."""
+    last = request.param == "channels last"
     return {
-        CONV: Activation(torch.randn(6, 4, 3, 5)),
+        CONV: Activation(torch.randn(6, 3, 5, 4).movedim(3, 1) if last else torch.randn(6, 4, 3, 5)),
         FC: Activation(torch.randn(6, 7)),
         BLOCK: Activation.of(torch.randn(6, 9, 4), prefix_tokens=2),
     }
@@ -56,6 +57,24 @@ def test_the_mean_over_tokens_leaves_out_the_prefix_tokens(activations):
     assert torch.equal(UnitActivation(Unit("block", 1, (0,)))(activations), tokens[:, 1, 0])
     expected = naive_mean(tokens[:, :, 2:].square())
     torch.testing.assert_close(LayerEnergy(BLOCK)(activations), expected)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 3, 1, 2)], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("position", [(), (2, 1)], ids=str)
+def test_the_gradient_lies_in_memory_as_the_activations_do(order: tuple[int, ...], position: tuple[int, ...]):
+    """Or it would be reordered on its way through the network, at every step."""
+    sizes = [6, 4, 3, 5]
+    maps = torch.randn(*(sizes[order.index(dim)] for dim in range(4))).permute(order).requires_grad_()
+    assert list(maps.shape) == [sizes[order.index(dim)] for dim in order] or order == (0, 1, 2, 3)
+    of_maps: list[Tensor] = []
+    passed_on = maps * 1
+    passed_on.register_hook(of_maps.append)
+    UnitActivation(Unit("conv", 2, position))({CONV: Activation(passed_on)}).sum().backward()
+    assert of_maps[0].stride() == passed_on.stride()
+    expected = torch.zeros_like(maps)
+    n_values = 1 if position else maps[0, 0].numel()
+    expected[(slice(None), 2, *position)] = 1 / n_values
+    torch.testing.assert_close(maps.grad, expected)
 
 
 def test_layer_energy_is_the_mean_square(activations):

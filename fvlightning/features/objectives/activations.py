@@ -74,7 +74,7 @@ class UnitActivation(Objective):
 
     @override
     def __call__(self, activations: Activations) -> Tensor:
-        n_pictures = len(activations[self.unit.layer_call].given)
+        n_pictures = len(activations[self.unit.layer_call].tensor)
         return self.stack([self] * n_pictures)(activations)
 
     @override
@@ -86,8 +86,8 @@ class UnitActivation(Objective):
         on_device = MovedOnce(*(torch.tensor(place) for place in places))
 
         def score(activations: Activations) -> Tensor:
-            given = activations[layer].given
-            maps = _picked(given, *on_device(given.device))
+            tensor = activations[layer].tensor
+            maps = pick(tensor, *on_device(tensor.device))
             if maps.ndim == 2:
                 maps = maps[:, activations[layer].prefix_tokens :]
             if maps.ndim > 1:
@@ -126,8 +126,8 @@ class LayerEnergy(Objective):
     @override
     def __call__(self, activations: Activations) -> Tensor:
         activation = activations[self.layer]
-        given = activation.given[:, :, activation.prefix_tokens :] if activation.prefix_tokens else activation.given
-        return given.square().mean(tuple(range(1, given.ndim)))
+        tensor = activation.tensor[:, :, activation.prefix_tokens :] if activation.prefix_tokens else activation.tensor
+        return tensor.square().mean(tuple(range(1, tensor.ndim)))
 
     def __str__(self) -> str:
         """Return the layer's text form."""
@@ -174,15 +174,15 @@ def objective_of(unit: Unit, pooling: Pooling = "mean") -> Objective:
     return -objective if unit.minimize else objective
 
 
-def _picked(given: Tensor, rows: Tensor, channels: Tensor, *position: Tensor) -> Tensor:
+def pick(tensor: Tensor, rows: Tensor, channels: Tensor, *position: Tensor) -> Tensor:
     """Return the map of one channel of each row, ``(B, *positions)``, or its value at one position, ``(B,)``.
 
     It is picked in the order that the channels have in memory, which the gradient then has, too: one in another order
     than the network's would be reordered on its way.
     """
-    if given.is_contiguous():
-        return given[(rows, channels, *position)]
-    return given.movedim(1, -1)[(rows, *(position or [slice(None)] * (given.ndim - 2)), channels)]
+    if tensor.is_contiguous():
+        return tensor[(rows, channels, *position)]
+    return tensor.movedim(1, -1)[(rows, *(position or [slice(None)] * (tensor.ndim - 2)), channels)]
 
 
 def _root_mean_square(rows: Tensor) -> Tensor:

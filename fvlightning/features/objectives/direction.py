@@ -78,7 +78,7 @@ class Direction(Objective):
 
     @override
     def __call__(self, activations: Activations) -> Tensor:
-        return self.stack([self] * len(activations[self.layer].values))(activations)
+        return self.stack([self] * len(activations[self.layer].tensor))(activations)
 
     @override
     @classmethod
@@ -114,10 +114,13 @@ class Direction(Objective):
 
 def _at(activation: Activation, positions: Sequence[tuple[int, ...]]) -> Tensor:
     """Return activations ``(B, C, P)`` at each picture's position, or at all that are part of the picture."""
-    values = activation.values
+    tensor = activation.tensor
     if positions[0]:
-        seen = [row[(slice(None), *place)] for row, place in zip(values, positions, strict=True)]
+        seen = [row[(slice(None), *place)] for row, place in zip(tensor, positions, strict=True)]
         return torch.stack(seen)[:, :, None]
-    if values.ndim == 3:
-        values = values[:, :, activation.prefix_tokens :]
-    return values.reshape(*values.shape[:2], -1)
+    if tensor.ndim == 3:
+        tensor = tensor[:, :, activation.prefix_tokens :]
+    if tensor.is_contiguous():
+        return tensor.reshape(*tensor.shape[:2], -1)
+    # Where the channels are last in memory, they are the last of a matrix, too, and nothing is copied.
+    return tensor.movedim(1, -1).reshape(len(tensor), -1, tensor.shape[1]).movedim(-1, 1)

@@ -1,7 +1,7 @@
 """Robustness: random views of the pictures, so that a picture excites its unit however one looks at it."""
 
 from fvlightning.features.robustness.affine import RandomAffine, RandomFlip
-from fvlightning.features.robustness.base import View, random_views
+from fvlightning.features.robustness.base import View, longest_warmup, random_views
 from fvlightning.features.robustness.blur import Blur
 from fvlightning.features.robustness.color import ColorJitter
 from fvlightning.features.robustness.crop import RandomResizedCrop
@@ -22,5 +22,6 @@ __all__ = [
     "UniformNoise",
     "View",
     "ZoomingCrop",
+    "longest_warmup",
     "random_views",
 ]

@@ -15,8 +15,8 @@ class View(ABC):
 
     Attributes:
         n_draws: How many random numbers one view of one picture takes.
-        warmup: In which first part of the run the view grows stronger, so that scores fall by themselves: `patience`
-            begins behind it.
+        warmup: In which first part of the run, or of each round of `scales`, the view grows stronger, in [0, 1). Scores
+            then fall by themselves: `patience` begins behind it.
     """
 
     warmup: float = 0.0
@@ -37,6 +37,8 @@ class View(ABC):
 
     def at(self, progress: float) -> "View":
         """Return the view for a part of the run, by default itself: one that changes over the steps overrides this.
+
+        One that grows stronger tells by `warmup` how long.
 
         Args:
             progress: 0 at the first step, 1 at the last; of several rounds, in each.
@@ -61,6 +63,18 @@ def random_views(pictures: Tensor, views: Sequence[View], draws: Tensor) -> Tens
         pictures = view(pictures, draws[:, first : first + view.n_draws])
         first += view.n_draws
     return pictures
+
+
+def longest_warmup(views: Sequence[View]) -> float:
+    """Return in which first part of the run any of the views grows stronger, in [0, 1).
+
+    Raises:
+        InputError: A view says something else.
+    """
+    for view in views:
+        if not 0 <= view.warmup < 1:
+            raise InputError(f"{type(view).__name__}.warmup={view.warmup}: a part of the run, at least 0, less than 1")
+    return max((view.warmup for view in views), default=0.0)
 
 
 def normal(draws: Tensor) -> Tensor:
