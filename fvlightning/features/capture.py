@@ -140,7 +140,8 @@ class Capture:
             for path, module in self._modules.items()
         ]
         try:
-            self.network(pictures)
+            # A copy, into which the network may write.
+            self.network(pictures.clone())
         except _Reached:
             pass
         finally:

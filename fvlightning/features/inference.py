@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -89,10 +90,12 @@ def inference_copy(
         expected = [capture(picture) for picture in pictures]
         if averaged:
             expected = [{layer: _averaged(found) for layer, found in activations.items()} for activations in expected]
-        for channels_last in (True, False):
+        # What a ReLU gives may have a part in the results of which the graph knows nothing.
+        choices = [changes, replace(changes, late_relus={})] if changes.late_relus else [changes]
+        for channels_last, chosen in product((True, False), choices):
             # A network's own code may look at what was changed (`view` at the order in memory), and raise anything.
             with suppress(Exception):
-                quick = _changed(network, changes, channels_last)
+                quick = _changed(network, chosen, channels_last)
                 if quick is not None and _gives(quick, pictures, expected, _ROUNDING * torch.finfo(dtype).eps):
                     return quick
     return network
@@ -125,10 +128,12 @@ def _possible_changes(
     )
     with norms.watching(), pools.watching():
         found = Capture(network, layers)(picture.clone().requires_grad_())
+    results = [activation.tensor for activation in found.values()]
+    folds = norms.sole_pairs(results)
     return _Changes(
         convolutions=[module for module in norms.called if module in plain],
-        folds={module: norm for module, norm in norms.pairs.items() if module in plain and type(module) is nn.Conv2d},
-        late_relus={} if exact_relus else pools.sole_pairs(activation.tensor for activation in found.values()),
+        folds={module: norm for module, norm in folds.items() if module in plain and type(module) is nn.Conv2d},
+        late_relus={} if exact_relus else pools.sole_pairs(results),
         averaged=averaged,
     )
 

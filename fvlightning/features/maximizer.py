@@ -54,9 +54,8 @@ class Maximizer:
             the side and at least 64 pixels, rotated by up to 15 degrees, and `GaussianNoise` that grows to .3 over the
             first .3 of the steps. Empty: none.
         penalties: Priors that are subtracted from the score.
-        patience: A picture stops after so many steps in which its score less penalties has not improved; steps in which
-            views still grow (`GaussianNoise`, whose default has three tenths of them) do not count. Default:
-            never.
+        patience: A picture stops after so many steps in which its score less penalties has not improved. Those in which
+            views still grow do not count: of the default ones three tenths of all. Default: never.
         min_delta: What counts as an improvement, in units of the score.
         repeats: How many pictures a unit gets, from different starts.
         seed: Seed of all pictures.
@@ -169,8 +168,7 @@ class Maximizer:
         self._start = describe_start(start, self.start_picture)
         self.importance = importance
         self.log_odds = log_odds
-        of_round = max((scale.steps for scale in scales), default=self.steps)
-        warn_of_idle_patience(patience, longest_warmup(self.robustness), of_round)
+        self._warmup = longest_warmup(self.robustness)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -253,12 +251,14 @@ class Maximizer:
         Raises:
             InputError: As in `maximize`.
         """
-        steps = self.steps if steps is None else steps
+        own, steps = steps is None, self.steps if steps is None else steps
         if steps < 1:
             raise InputError(f"steps={steps}: must be at least 1")
         device = device_and_dtype(network)[0]
         precision = callers_precision(device)
         rounds = plan_rounds(self.scales, image_shape, steps)
+        if own:
+            warn_of_idle_patience(self.patience, self._warmup, max(part.steps for part in rounds))
         jobs = list_jobs_of_rounds(self, network, units, rounds, start or {})
         if self.log_odds:
             jobs = mark_classes(network, jobs, rounds[-1].image_shape)

@@ -35,6 +35,7 @@ class Succession(Generic[First, Second]):
         self._firsts, self._seconds = list(firsts), list(seconds)
         self._wanted, self._hooked = list(wanted), list(hooked)
         self._calls: Counter[nn.Module] = Counter()
+        # What computed the outputs.
         self._nodes: dict[nn.Module, Node | None] = {}
         self._found: list[tuple[First, Second]] = []
         self._last: tuple[First, Tensor, int] | None = None
@@ -54,11 +55,14 @@ class Succession(Generic[First, Second]):
 
         Args:
             results: What the network gave when it was watched, with its graph. What was computed without gradients is
-                not in there: of such a pair it is taken for used elsewhere, of such a use nothing is known.
+                not in there: such a pair is left out, and of such a use nothing is known.
         """
-        uses = _count_uses(results)
-        nodes = {first: self._nodes[first] for first in self.pairs}
-        return {first: self.pairs[first] for first, node in nodes.items() if node is not None and uses[node] == 1}
+        users = _users(results)
+        return {
+            first: second
+            for first, second in self.pairs.items()
+            if (node := self._nodes[first]) in users and users[node] <= _between(self._nodes[second], node)
+        }
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -68,6 +72,7 @@ class Succession(Generic[First, Second]):
         handles += [module.register_forward_hook(self._forget) for module in (*self._wanted, *self._hooked)]
         handles += [module.register_forward_pre_hook(self._forget) for module in self._hooked]
         handles += [module.register_forward_pre_hook(self._note_second) for module in self._seconds]
+        handles += [module.register_forward_hook(self._note_node) for module in self._seconds]
         try:
             yield
         finally:
@@ -78,9 +83,10 @@ class Succession(Generic[First, Second]):
     def _note_first(self, module: First, _inputs: Any, output: Any) -> None:
         self._calls[module] += 1
         self._last = None
-        if isinstance(output, Tensor):
+        self._note_node(module, _inputs, output)
+        # Tensors of the inference mode have no version.
+        if isinstance(output, Tensor) and not output.is_inference():
             self._last = module, output, output._version
-            self._nodes[module] = output.grad_fn
 
     def _note_second(self, module: Second, inputs: tuple[Any, ...]) -> None:
         self._calls[module] += 1
@@ -91,20 +97,35 @@ class Succession(Generic[First, Second]):
                 self._found.append((first, module))
         self._last = None
 
+    def _note_node(self, module: nn.Module, _inputs: Any, output: Any) -> None:
+        self._nodes[module] = output.grad_fn if isinstance(output, Tensor) else None
+
     def _forget(self, *_: Any) -> None:
         self._last = None
 
 
-def _count_uses(results: Iterable[Tensor]) -> Counter[Node]:
-    """Return how often each operation's output was used on the way to the results; to be one of them is a use."""
+def _users(results: Iterable[Tensor]) -> dict[Node | None, set[Node | None]]:
+    """Return by operation which ones take what it gives, on the way to the results; None stands for a result itself."""
     found = [result.grad_fn for result in results if result.grad_fn is not None]
-    uses = Counter(found)
+    users: dict[Node | None, set[Node | None]] = {node: {None} for node in found}
     seen: set[Node] = set()
     while found:
         node = found.pop()
         if node not in seen:
             seen.add(node)
-            before = [earlier for earlier, _ in node.next_functions if earlier is not None]
-            uses.update(before)
-            found += before
-    return uses
+            for earlier, _ in node.next_functions:
+                if earlier is not None:
+                    users.setdefault(earlier, set()).add(node)
+                    found.append(earlier)
+    return users
+
+
+def _between(last: Node | None, first: Node | None) -> set[Node | None]:
+    """Return the operations on the way from one to another, that included and this one not."""
+    left, passed = [last], set[Node | None]()
+    while left:
+        node = left.pop()
+        if node is not None and node is not first and node not in passed:
+            passed.add(node)
+            left += [earlier for earlier, _ in node.next_functions]
+    return passed

@@ -1,6 +1,5 @@
 """What is kept of each picture while a batch of them is optimised: the best so far, the history, when it stopped."""
 
-import math
 import warnings
 from collections.abc import Sequence
 
@@ -120,10 +119,10 @@ def warn_of_idle_patience(patience: int | None, warmup: float, steps: int) -> No
         warmup: The first part of the steps, which does not count.
         steps: How many there are.
     """
-    counted = steps - math.ceil(warmup * (steps - 1))
-    if patience is not None and patience >= counted:
+    counted = sum(step >= warmup * (steps - 1) for step in range(steps))
+    if patience is not None and patience > 1 and patience >= counted:
         behind = " behind the warm-up of the views" if warmup else ""
         warnings.warn(
             f"patience={patience} stops no picture: of {steps} steps {counted} count{behind}; give less, or more steps",
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -122,7 +122,7 @@ def test_copy_gives_the_same_in_double_precision():
         (["conv", "fc"], ["block.bn1", "block.bn2", "block.down.1"]),
         (["bn"], ["bn"]),
         (["block.conv1"], ["bn"]),
-        (["block.bn1", "block.down.0"], ["bn", "block.bn1", "block.bn2"]),
+        (["block.bn1", "block.down.0"], ["bn", "block.bn1"]),  # the second batch norm has no part in either
         (["relu", "block"], ["bn", "block.bn1", "block.bn2", "block.down.1"]),
     ],
     ids=str,
@@ -221,6 +221,36 @@ def test_weights_that_are_computed_stay():
     quick = copied(network, "fc")
     assert folded_paths(quick) == ["block.bn2"]
     assert not isinstance(quick.conv, ColumnsConv2d)
+
+
+def test_what_hooks_of_containers_see_is_not_folded_away():
+    network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 16, 3)), batch_norm(16), nn.ReLU(), nn.Conv2d(16, 4, 1))
+    network.eval().requires_grad_(False)
+    assert folded_paths(copied(network, "3")) == ["1"]
+    network[0].register_forward_hook(lambda *_: None)
+    assert folded_paths(copied(network, "3")) == []
+
+
+def test_a_second_use_that_the_picture_of_the_trial_does_not_show_is_not_folded_away():
+    """Only light pictures get above the bias."""
+
+    def way(odd: nn.Module, pictures: Tensor) -> Tensor:
+        values = odd.conv(pictures)
+        return odd.bn(values) + (values - 2.5).relu()
+
+    network = Odd(way).eval().requires_grad_(False)
+    network.conv.weight.fill_(3 / 27)
+    network.conv.bias.zero_()
+    assert folded_paths(copied(network, "fc")) == []
+
+
+def test_a_network_with_a_part_in_inference_mode_is_not_stumbled_over():
+    def way(odd: nn.Module, pictures: Tensor) -> Tensor:
+        with torch.inference_mode():
+            factor = float(odd.conv(pictures).mean())
+        return pictures * factor
+
+    copied(Odd(way).eval().requires_grad_(False), "fc")
 
 
 def test_batch_norm_without_statistics_stays():

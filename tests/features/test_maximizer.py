@@ -181,15 +181,32 @@ def test_a_view_whose_warmup_is_no_part_of_the_run_is_refused():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 100, "patience": 71}, "of 100 steps 70 count behind the warm-up of the views"),
-        ({"steps": 100, "patience": 100, "robustness": []}, "patience=100 stops no picture: of 100 steps 100 count;"),
-        ({"patience": 21, "scales": [Scale(56, 10), Scale(112, 30)]}, "of 30 steps 21 count behind"),
+        ({"steps": 11, "patience": 8}, "of 11 steps 8 count behind the warm-up of the views"),
+        ({"steps": 9, "patience": 9, "robustness": []}, "patience=9 stops no picture: of 9 steps 9 count;"),
+        ({"steps": 16, "patience": 8, "scales": [Scale(6, 10), Scale(8, 22)]}, "of 11 steps 8 count behind"),
     ],
 )
-def test_a_patience_that_stops_nothing_warns(settings: dict[str, Any], message: str):
+def test_a_patience_that_stops_nothing_warns(cnn: nn.Module, settings: dict[str, Any], message: str):
     with pytest.warns(UserWarning, match=message):
-        Maximizer(**settings)
-    Maximizer(**settings | {"patience": settings["patience"] - 2})
+        Maximizer(**settings).maximize(cnn, ["conv:0"], SHAPE)
+    Maximizer(**settings | {"patience": settings["patience"] - 1}).maximize(cnn, ["conv:0"], SHAPE)
+    Maximizer(**settings).maximize(cnn, ["conv:0"], SHAPE, steps=4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"robustness": []}, {"batch_size": 1}], ids=str)
+def test_a_network_may_write_into_its_pictures(cnn: nn.Module, settings: dict[str, Any]):
+    class Centred(nn.Module):
+        def __init__(self, in_place: bool) -> None:
+            super().__init__()
+            self.cnn, self.in_place = cnn, in_place
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            return self.cnn(pictures.sub_(0.5) if self.in_place else pictures - 0.5)
+
+    maximizer = Maximizer(8, penalties=[L2(0.1)], **settings)
+    (feature,), (expected,) = (maximizer.maximize(Centred(way), "cnn.fc:1", SHAPE) for way in (True, False))
+    assert feature.score == expected.score
+    assert torch.equal(feature.image, expected.image)
 
 
 @pytest.mark.parametrize("steps", [0, -1])

@@ -102,6 +102,17 @@ def test_a_second_use_is_seen_though_the_picture_of_the_trial_does_not_show_it()
     assert RectifiedMaxPool2d not in kinds(network, "end")
 
 
+def test_a_second_use_without_gradient_keeps_the_ReLU_and_all_else_is_changed():
+    class Gated(Stem):
+        def forward(self, pictures: Tensor) -> Tensor:
+            rectified = self.start(pictures)
+            return self.end(self.conv(self.pool(rectified)) * rectified.detach().mean((2, 3), keepdim=True))
+
+    found = kinds(Gated(), "end")
+    assert FoldedBatchNorm2d in found
+    assert RectifiedMaxPool2d not in found
+
+
 @pytest.mark.parametrize(
     "look",
     [

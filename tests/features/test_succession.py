@@ -62,6 +62,12 @@ def used_again(two: Two, values: Tensor) -> Tensor:
     return two.second(rectified) + nn.functional.avg_pool2d(rectified, 2)
 
 
+def dead_second(two: Two, values: Tensor) -> Tensor:
+    rectified = two.first(values)
+    two.second(rectified)
+    return rectified
+
+
 def watched(network: Two, **seen: list[nn.Module]) -> tuple[Succession, Tensor]:
     succession = Succession([network.first], [network.second], **seen)
     with succession.watching():
@@ -125,7 +131,7 @@ def test_no_module_that_others_look_at_begins_or_ends_between_them():
         assert succession.pairs == {}
 
 
-@pytest.mark.parametrize(("way", "sole"), [(plain, True), (through, True), (used_again, False)])
+@pytest.mark.parametrize(("way", "sole"), [(plain, True), (through, True), (used_again, False), (dead_second, False)])
 def test_a_sole_pair_passes_on_to_nothing_else(way: Callable[[Any, Tensor], Tensor], sole: bool):
     network = Two(way)
     succession, given = watched(network)
