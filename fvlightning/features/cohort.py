@@ -82,7 +82,7 @@ class Cohort:
             self.tracker.failed |= torch.tensor(failed, device=like.device)
             self.tracker.stopped |= self.tracker.failed
         self._draws = Draws(generators, settings.views * sum(view.n_draws for view in settings.robustness), like.device)
-        self._warmup = longest_warmup(settings.robustness) * (part.steps - 1)
+        self._warmup = longest_warmup(settings.robustness)
         self._snapshots = Snapshots([step for step in settings.snapshots if step > part.first_step], len(jobs))
         size = part.image_shape[1:]
         self._importance = Importance(len(jobs), size, self.rows.batch) if settings.importance else None
@@ -133,7 +133,7 @@ class Cohort:
         if not settings.robustness:
             tracker.offer(self.rows.batch, totals)
         stopped = tracker.stopped[tracker.active]
-        tracker.record(self.step, scores, totals, gradients, warming_up=self.step < self._warmup)
+        tracker.record(self.step, scores, totals, gradients, warming_up=self.progress < self._warmup)
         if self._importance is not None and importance is not None:
             self._importance.add(tracker.active, importance, ~(stopped | tracker.failed[tracker.active]))
         self.rows.step(gradients, hold=stopped if settings.patience is not None else None)

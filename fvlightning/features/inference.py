@@ -84,10 +84,10 @@ def inference_copy(
     # The forward pass has to end there: of two layers one comes before the other.
     ends = only_means and len(layers) == 1 and next(iter(layers)).call == 0
     averaged = set(filter(MeanConv2d.suits, filter(has_plain_weight, wanted))) if ends else set()
-    changes = _possible_changes(network, layers, pictures[0], wanted, averaged, exact_relus)
+    changes, first = _possible_changes(network, layers, pictures[0], wanted, averaged, exact_relus)
     capture = Capture(network, layers)
     with torch.no_grad():
-        expected = [capture(picture) for picture in pictures]
+        expected = [first, *(capture(picture) for picture in pictures[1:])]
         if averaged:
             expected = [{layer: _averaged(found) for layer, found in activations.items()} for activations in expected]
         # What a ReLU gives may have a part in the results of which the graph knows nothing.
@@ -108,8 +108,11 @@ def _possible_changes(
     wanted: Collection[nn.Module],
     averaged: Collection[nn.Module],
     exact_relus: bool,
-) -> _Changes:
-    """Run the network once, and return what can be changed in a copy; the arguments are those of `inference_copy`."""
+) -> tuple[_Changes, Activations]:
+    """Run the network once; return what can be changed in a copy, and what it gave, without its graph.
+
+    The arguments are those of `inference_copy`.
+    """
     # Looked at before there are hooks of `Succession`.
     modules = list(network.modules())
     hooked = [module for module in modules if has_hooks(module)]
@@ -127,15 +130,16 @@ def _possible_changes(
         hooked,
     )
     with norms.watching(), pools.watching():
-        found = Capture(network, layers)(picture.clone().requires_grad_())
+        found = Capture(network, layers)(picture.detach().requires_grad_())
     results = [activation.tensor for activation in found.values()]
     folds = norms.sole_pairs(results)
-    return _Changes(
+    changes = _Changes(
         convolutions=[module for module in norms.called if module in plain],
         folds={module: norm for module, norm in folds.items() if module in plain and type(module) is nn.Conv2d},
         late_relus={} if exact_relus else pools.sole_pairs(results),
         averaged=averaged,
     )
+    return changes, {layer: replace(given, tensor=given.tensor.detach()) for layer, given in found.items()}
 
 
 def _averaged(activation: Activation) -> Activation:

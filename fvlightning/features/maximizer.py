@@ -168,7 +168,7 @@ class Maximizer:
         self._start = describe_start(start, self.start_picture)
         self.importance = importance
         self.log_odds = log_odds
-        self._warmup = longest_warmup(self.robustness)
+        longest_warmup(self.robustness)  # which refuses what is none
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -258,7 +258,7 @@ class Maximizer:
         precision = callers_precision(device)
         rounds = plan_rounds(self.scales, image_shape, steps)
         if own:
-            warn_of_idle_patience(self.patience, self._warmup, max(part.steps for part in rounds))
+            warn_of_idle_patience(self.patience, longest_warmup(self.robustness), max(part.steps for part in rounds))
         jobs = list_jobs_of_rounds(self, network, units, rounds, start or {})
         if self.log_odds:
             jobs = mark_classes(network, jobs, rounds[-1].image_shape)

@@ -119,8 +119,11 @@ def warn_of_idle_patience(patience: int | None, warmup: float, steps: int) -> No
         warmup: The first part of the steps, which does not count.
         steps: How many there are.
     """
-    counted = sum(step >= warmup * (steps - 1) for step in range(steps))
-    if patience is not None and patience > 1 and patience >= counted:
+    if patience is None or patience == 1:
+        return
+    # As `Cohort.progress` counts them.
+    counted = sum(step / max(steps - 1, 1) >= warmup for step in range(steps))
+    if patience >= counted:
         behind = " behind the warm-up of the views" if warmup else ""
         warnings.warn(
             f"patience={patience} stops no picture: of {steps} steps {counted} count{behind}; give less, or more steps",
