@@ -181,7 +181,7 @@ class Trainer(pl.Trainer):
 
 
 def _load_weights(model: pl.LightningModule, ckpt_path: str) -> None:
-    from fvlightning.checkpoints import read_checkpoint
+    from fvlightning.io.checkpoints import read_checkpoint
 
     model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
 

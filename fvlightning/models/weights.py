@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fvlightning.errors import InputError, did_you_mean
-from fvlightning.pickles import load_plain
+from fvlightning.io.loading import load_plain
 
 # Trained on ImageNet, and installed by the extra `samples`: the package of each network, and its class for the file.
 SAMPLES = {

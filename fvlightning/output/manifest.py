@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fvlightning.features import Feature
-from fvlightning.output.files import write_atomically
+from fvlightning.io.files import write_atomically
 
 
 def feature_record(feature: Feature, file: Path) -> dict[str, Any]:

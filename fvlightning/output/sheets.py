@@ -9,8 +9,8 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from fvlightning.io.files import write_atomically
 from fvlightning.output.colors import Pixels, to_signed_pixels
-from fvlightning.output.files import write_atomically
 
 # Smaller pictures are enlarged to this, pixel by pixel.
 _SMALLEST_TILE = 112

@@ -13,8 +13,8 @@ from fvlightning.autoencoder import Autoencoder, draw_alike, draw_codes, kl_from
 from fvlightning.callbacks import VAEPicturesCallback
 from fvlightning.data import MNISTDataModule
 from fvlightning.errors import InputError
+from fvlightning.io.loading import load_plain
 from fvlightning.models import VAEModule
-from fvlightning.pickles import load_plain
 
 SMALL = {"input_shape": (1, 28, 28), "latent_size": 4, "widths": (4, 8)}
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from fvlightning.digests import digest_of_file, digest_of_weights
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
 from fvlightning.features.images.codes import CodeStatistics, codes_file, load_autoencoder, load_codes
+from fvlightning.io.digests import digest_of_file, digest_of_weights
 
 
 class LatentImage(Image):

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.digests import digest_of_file
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Image
 from fvlightning.features.images.checks import check_max_rms
 from fvlightning.features.images.display import from_display, to_display
 from fvlightning.features.images.magnitude import natural_magnitude, resample_magnitude
 from fvlightning.features.images.magnitude_files import load_magnitude
+from fvlightning.io.digests import digest_of_file
 
 
 class MagnitudeConstrainedImage(Image):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fvlightning.errors import InputError
-from fvlightning.pickles import load_plain
+from fvlightning.io.loading import load_plain
 
 _HOW = "write one with `python -m fvlightning magnitude`, or with save_magnitude(measure_magnitude(...), path)"
 _SUFFIXES = (".safetensors", ".pt")

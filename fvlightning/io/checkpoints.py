@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fvlightning.errors import InputError
-from fvlightning.pickles import load_plain
+from fvlightning.io.loading import load_plain
 
 # Lightning's words for a checkpoint that it finds by itself. 'best' and 'last' are of the same process's fit.
 _FOUND_BY_LIGHTNING = ("hpc", "registry")
