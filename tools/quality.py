@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from fvlightning import BackboneModule, Maximizer
 from fvlightning.analysis import spectral_slope, total_variation
-from fvlightning.models.timm_networks import make_timm_network
+from fvlightning.networks.timm_networks import make_timm_network
 from fvlightning.output import contact_sheet
 
 CLASSES = [207, 294, 398, 409, 455, 531, 681, 724, 851, 852]

@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from fvlightning.models.classifier import ClassifierModule
 from fvlightning.models.hyperparameters import save_plain_hyperparameters
-from fvlightning.models.timm_networks import imagenet_names, make_timm_network
+from fvlightning.networks.timm_networks import imagenet_names, make_timm_network
 
 
 class BackboneModule(ClassifierModule):

@@ -11,10 +11,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
-from fvlightning.autoencoder import Autoencoder, draw_codes, kl_from_prior, to_pictures
 from fvlightning.errors import InputError
 from fvlightning.models.hyperparameters import save_plain_hyperparameters
 from fvlightning.models.schedule import check_interval, configure
+from fvlightning.networks.autoencoder import Autoencoder, draw_codes, kl_from_prior, to_pictures
 
 Likelihood = Literal["bce", "gaussian"]
 

@@ -13,12 +13,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from fvlightning.autoencoder import draw_alike
 from fvlightning.callbacks import VAEPicturesCallback
 from fvlightning.data import MNISTDataModule
 from fvlightning.errors import InputError
 from fvlightning.features.images import DecorrelatedLatentImage, load_codes
 from fvlightning.models import VAEModule
+from fvlightning.networks.autoencoder import draw_alike
 
 SHEETS = {"reconstructions.png", "samples.png", "class_samples.png", "interpolations.png"}
 TILE, GAP, TOP = 112, 8, 42

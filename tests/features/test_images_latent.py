@@ -12,7 +12,6 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
-from fvlightning.autoencoder import Autoencoder
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer
 from fvlightning.features.images import (
@@ -25,6 +24,7 @@ from fvlightning.features.images import (
 )
 from fvlightning.features.images.codes import codes_file
 from fvlightning.models import VAEModule
+from fvlightning.networks.autoencoder import Autoencoder
 
 SHAPE = (3, 8, 8)
 SIZE = 6

@@ -9,12 +9,12 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from fvlightning.autoencoder import Autoencoder, draw_alike, draw_codes, kl_from_prior, to_pictures
 from fvlightning.callbacks import VAEPicturesCallback
 from fvlightning.data import MNISTDataModule
 from fvlightning.errors import InputError
 from fvlightning.io.loading import load_plain
 from fvlightning.models import VAEModule
+from fvlightning.networks.autoencoder import Autoencoder, draw_alike, draw_codes, kl_from_prior, to_pictures
 
 SMALL = {"input_shape": (1, 28, 28), "latent_size": 4, "widths": (4, 8)}
 

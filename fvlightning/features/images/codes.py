@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fvlightning.autoencoder import Autoencoder
 from fvlightning.errors import InputError
 from fvlightning.io.checkpoints import read_checkpoint
 from fvlightning.io.digests import digest_of_file
 from fvlightning.io.loading import load_plain
+from fvlightning.networks.autoencoder import Autoencoder
 
 _HOW = "write one with measure_codes(checkpoint, pictures).save(path), or train with VAEPicturesCallback"
 # Added to the variances, relative to their mean: the covariance of codes with numbers that carry nothing is singular.

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from fvlightning.errors import InputError
-from fvlightning.models.weights import SAMPLES, read_weights
+from fvlightning.networks.weights import SAMPLES, read_weights
 
 _SECONDS_TO_ANSWER = 5.0
 _FILES = ("model.safetensors", "pytorch_model.bin")

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fvlightning.models import CifarCNN, CifarResNet
-from fvlightning.models.cifar import ResidualBlock
+from fvlightning.networks.cifar import ResidualBlock
 
 
 @pytest.mark.parametrize(("network", "weights"), [(CifarCNN, 620_842), (CifarResNet, 585_514)])

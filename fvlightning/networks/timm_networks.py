@@ -7,8 +7,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError, did_you_mean
-from fvlightning.models.hub import out_of_reach, read_cached, require_hub
-from fvlightning.models.weights import differences, read_samples, read_weights
+from fvlightning.networks.hub import out_of_reach, read_cached, require_hub
+from fvlightning.networks.weights import differences, read_samples, read_weights
 
 _GIVEN_OTHERWISE = {
     "pretrained": "weights",
