@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fvlightning.features.capture import Capture, device_and_dtype
 from fvlightning.features.isolation import frozen, isolated_rng, picture_generator
 from fvlightning.features.objectives import Objective, stack_objectives
-from fvlightning.features.robustness import RandomResizedCrop, random_views
+from fvlightning.features.transforms import RandomResizedCrop, random_views
 
 # Crops of half of the area or more. No flips: a unit may be one for a direction.
 _VIEWS = [RandomResizedCrop(side=(0.5**0.5, 1.0))]

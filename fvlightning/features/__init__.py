@@ -35,7 +35,10 @@ from fvlightning.features.objectives import (
 )
 from fvlightning.features.penalties import L1, L2, Penalty, TotalVariation
 from fvlightning.features.resolving import resolve_objectives, resolve_units
-from fvlightning.features.robustness import (
+from fvlightning.features.scales import Scale
+from fvlightning.features.schedules import CosineWithWarmup
+from fvlightning.features.starts import fit_picture, read_image
+from fvlightning.features.transforms import (
     Blur,
     ColorJitter,
     GaussianNoise,
@@ -47,9 +50,6 @@ from fvlightning.features.robustness import (
     View,
     ZoomingCrop,
 )
-from fvlightning.features.scales import Scale
-from fvlightning.features.schedules import CosineWithWarmup
-from fvlightning.features.starts import fit_picture, read_image
 from fvlightning.features.units import LayerCall, Unit, UnitRange
 
 __all__ = [

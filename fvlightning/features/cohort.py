@@ -12,11 +12,11 @@ from fvlightning.features.importance import Importance
 from fvlightning.features.isolation import picture_generator
 from fvlightning.features.jobs import Job
 from fvlightning.features.objectives import Objective
-from fvlightning.features.robustness import Draws, longest_warmup
 from fvlightning.features.rows import OptimizedRows
 from fvlightning.features.scales import Round
 from fvlightning.features.snapshots import Snapshots
 from fvlightning.features.tracking import Tracker
+from fvlightning.features.transforms import Draws, longest_warmup
 
 if TYPE_CHECKING:
     from fvlightning.features.maximizer import Maximizer

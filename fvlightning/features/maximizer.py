@@ -24,13 +24,13 @@ from fvlightning.features.memory import in_batches
 from fvlightning.features.objectives import Objective, Pooling
 from fvlightning.features.penalties import Penalty
 from fvlightning.features.precision import CastingCapture, callers_precision, full_precision
-from fvlightning.features.robustness import GaussianNoise, RandomResizedCrop, View, longest_warmup
 from fvlightning.features.rounds import list_jobs_of_rounds, refills, run_rounds
 from fvlightning.features.rows import OptimizerCallable
 from fvlightning.features.scales import Scale, plan_rounds
 from fvlightning.features.schedules import CosineWithWarmup, SchedulerCallable
 from fvlightning.features.starts import describe_start, load_start
 from fvlightning.features.tracking import warn_of_idle_patience
+from fvlightning.features.transforms import GaussianNoise, RandomResizedCrop, View, longest_warmup
 from fvlightning.features.units import Unit
 
 

@@ -17,8 +17,8 @@ from fvlightning.features.objectives import stack_objectives
 from fvlightning.features.precision import CastingCapture, Precision, loss_scale
 from fvlightning.features.relus import open_relus
 from fvlightning.features.rivals import Rivals
-from fvlightning.features.robustness import random_views
 from fvlightning.features.scales import Round
+from fvlightning.features.transforms import random_views
 
 if TYPE_CHECKING:
     from fvlightning.features.maximizer import Maximizer

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from fvlightning.features.robustness import Blur
+from fvlightning.features.transforms import Blur
 
 
 def resample(pictures: Tensor, size: Sequence[int], blur: float = 0.0) -> Tensor:

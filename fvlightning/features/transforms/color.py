@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.robustness.base import View, amounts, check_share
+from fvlightning.features.transforms.base import View, amounts, check_share
 
 
 class ColorJitter(View):

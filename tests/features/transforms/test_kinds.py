@@ -21,7 +21,7 @@ from fvlightning.features import (
     UniformNoise,
     View,
 )
-from fvlightning.features.robustness.noise import normal_fields, uniform_fields
+from fvlightning.features.transforms.noise import normal_fields, uniform_fields
 
 VIEWS: list[View] = [
     RandomAffine(flip=True),

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.robustness.base import View, amounts
+from fvlightning.features.transforms.base import View, amounts
 
 Border = Literal["reflection", "border", "grey"]
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.robustness.base import View, between, bounds_of
+from fvlightning.features.transforms.base import View, between, bounds_of
 
 
 class Blur(View):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fvlightning.errors import InputError
 from fvlightning.features import RandomAffine, View
-from fvlightning.features.robustness import Draws, random_views
+from fvlightning.features.transforms import Draws, random_views
 
 MIDDLE = 0.5
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, PixelImage, RandomAffine, View, ZoomingCrop
-from fvlightning.features.robustness.base import normal
+from fvlightning.features.transforms.base import normal
 
 SHAPE = (1, 8, 8)
 

@@ -5,8 +5,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.robustness.base import View, amounts, between
-from fvlightning.features.robustness.warp import Border, Warp
+from fvlightning.features.transforms.base import View, amounts, between
+from fvlightning.features.transforms.warp import Border, Warp
 
 
 class RandomAffine(Warp):

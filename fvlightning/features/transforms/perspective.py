@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.robustness.base import View, amounts, check_share
-from fvlightning.features.robustness.warp import Border, check_border, warp
+from fvlightning.features.transforms.base import View, amounts, check_share
+from fvlightning.features.transforms.warp import Border, check_border, warp
 
 
 class Perspective(View):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.robustness.base import View, between, bounds_of, check_share
+from fvlightning.features.transforms.base import View, between, bounds_of, check_share
 
 # How many numbers a table has: these are 16 MB; or those of so many fields end to end, of large pictures.
 _LEAST_LENGTH = 2**22

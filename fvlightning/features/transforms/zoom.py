@@ -7,8 +7,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.robustness.base import check_share, normal
-from fvlightning.features.robustness.warp import Border, Warp
+from fvlightning.features.transforms.base import check_share, normal
+from fvlightning.features.transforms.warp import Border, Warp
 
 _SMALLEST_SIDE = 0.02
 
