@@ -10,7 +10,7 @@ from fvlightning.callbacks.shape import picture_shape
 from fvlightning.comparing import run_comparison
 from fvlightning.errors import InputError
 from fvlightning.features import Image, Maximizer, resolve_objectives
-from fvlightning.features.survey import survey_layers
+from fvlightning.features.capture.survey import survey_layers
 from fvlightning.magnitudes import DataPictures, FolderPictures, keep_magnitude
 from fvlightning.output import check_writable
 from fvlightning.picture_runs import report_pictures, run_pictures

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fvlightning.features.capture import Capture, device_and_dtype
-from fvlightning.features.isolation import frozen, isolated_rng, picture_generator
+from fvlightning.features.capture.capture import Capture, device_and_dtype
+from fvlightning.features.capture.isolation import frozen, isolated_rng, picture_generator
 from fvlightning.features.objectives import Objective, stack_objectives
 from fvlightning.features.transforms import RandomResizedCrop, random_views
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fvlightning.features.capture import Activation, device_and_dtype, find_layer, layout
-from fvlightning.features.isolation import frozen, isolated_rng
-from fvlightning.features.survey import survey_layers
+from fvlightning.features.capture.capture import Activation, device_and_dtype, find_layer, layout
+from fvlightning.features.capture.isolation import frozen, isolated_rng
+from fvlightning.features.capture.survey import survey_layers
 
 _CHUNK = 1024
 

@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 
 from fvlightning.class_names import read_class_names
 from fvlightning.features import Objective, Unit
-from fvlightning.features.survey import class_layers
+from fvlightning.features.capture.survey import class_layers
 
 
 def class_names(

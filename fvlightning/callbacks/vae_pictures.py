@@ -14,8 +14,8 @@ from typing_extensions import override
 from fvlightning.callbacks.data_pictures import BATCH, names_of, read_batches, some_of_each_class, some_pictures
 from fvlightning.callbacks.pictures import EpochPictures
 from fvlightning.errors import InputError
+from fvlightning.features.capture.isolation import frozen, isolated_rng
 from fvlightning.features.images.codes import codes_file, load_autoencoder, measure_codes
-from fvlightning.features.isolation import frozen, isolated_rng
 from fvlightning.io.digests import digest_of_file
 from fvlightning.networks.autoencoder import Autoencoder, draw_alike
 from fvlightning.output import contact_sheet, to_pixels

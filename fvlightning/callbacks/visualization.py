@@ -17,7 +17,7 @@ from fvlightning.callbacks.progress import picture_progress
 from fvlightning.callbacks.shape import picture_shape
 from fvlightning.errors import InputError
 from fvlightning.features import Feature, Maximizer, Unit, UnitRange, resolve_units
-from fvlightning.features.capture import find_layer
+from fvlightning.features.capture.capture import find_layer
 from fvlightning.output import (
     Tile,
     feature_pixels,

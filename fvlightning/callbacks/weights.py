@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from fvlightning.callbacks.pictures import EpochPictures
 from fvlightning.errors import InputError
-from fvlightning.features.capture import find_layer
+from fvlightning.features.capture.capture import find_layer
 from fvlightning.output import contact_sheet, to_signed_pixels
 from fvlightning.output.colors import Pixels
 

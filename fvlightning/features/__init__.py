@@ -1,6 +1,7 @@
 """Activation maximisation in plain PyTorch: units, objectives, pictures, views, penalties, and the loop."""
 
-from fvlightning.features.capture import Activation, Activations, Capture
+from fvlightning.features.capture.capture import Activation, Activations, Capture
+from fvlightning.features.capture.layers import LayerSize, measure_layers
 from fvlightning.features.couplings import Alignment, Coupling, Diversity
 from fvlightning.features.feature import Feature
 from fvlightning.features.images import (
@@ -20,7 +21,6 @@ from fvlightning.features.images import (
     measure_magnitude,
     save_magnitude,
 )
-from fvlightning.features.layers import LayerSize, measure_layers
 from fvlightning.features.maximizer import Maximizer
 from fvlightning.features.objectives import (
     Direction,

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fvlightning.features.capture import Capture, device_and_dtype
+from fvlightning.features.capture.capture import Capture, device_and_dtype
 from fvlightning.features.memory import is_out_of_memory
 
 # The share of the free memory that is used: gradients come on top of what is saved for them, and others want some, too.
@@ -36,7 +36,7 @@ def automatic_batch_size(capture: Capture, image_shapes: Iterable[Sequence[int]]
     the CPU no more than 64, and of large activations fewer, but 8.
 
     Args:
-        capture: Runs the network, frozen (`fvlightning.features.isolation.frozen`), as far as is needed.
+        capture: Runs the network, frozen (`fvlightning.features.capture.isolation.frozen`), as far as is needed.
         image_shapes: Sizes ``(C, H, W)`` that the pictures have, one after the other.
         views: How many views of each picture go through the network at once.
     """

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from fvlightning.errors import InputError
+from fvlightning.features.capture.isolation import picture_generator
 from fvlightning.features.feature import Feature, Status
 from fvlightning.features.importance import Importance
-from fvlightning.features.isolation import picture_generator
 from fvlightning.features.jobs import Job
 from fvlightning.features.objectives import Objective
 from fvlightning.features.rows import OptimizedRows

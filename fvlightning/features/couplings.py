@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.capture import Activations
+from fvlightning.features.capture.capture import Activations
 from fvlightning.features.units import LayerCall, UnitRange
 
 

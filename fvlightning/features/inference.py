@@ -8,11 +8,11 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from fvlightning.features.capture import Activation, Activations, Capture, device_and_dtype, find_layer
+from fvlightning.features.capture.capture import Activation, Activations, Capture, device_and_dtype, find_layer
+from fvlightning.features.capture.isolation import is_compiled
 from fvlightning.features.columns import ColumnsConv2d
 from fvlightning.features.folding import FoldedBatchNorm2d, folded, is_foldable_norm
 from fvlightning.features.hooks import has_hooks, has_plain_weight
-from fvlightning.features.isolation import is_compiled
 from fvlightning.features.means import MeanConv2d
 from fvlightning.features.pooling import LateReLU, RectifiedMaxPool2d
 from fvlightning.features.strided import StridedConv2d
@@ -66,7 +66,7 @@ def inference_copy(
     It knows nothing of what becomes of the network's weights later on.
 
     Args:
-        network: Any module that takes pictures, frozen (`fvlightning.features.isolation.frozen`).
+        network: Any module that takes pictures, frozen (`fvlightning.features.capture.isolation.frozen`).
         layers: What is wanted. What lies behind the last of them is left as it is.
         image_shapes: Sizes ``(C, H, W)`` of the pictures.
         only_means: Whether of the activations nothing but the mean over all positions is wanted.

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
+from fvlightning.features.capture.layers import measure_layers
+from fvlightning.features.capture.survey import class_layers
 from fvlightning.features.couplings import held_together
-from fvlightning.features.layers import measure_layers
 from fvlightning.features.objectives import Objective, objective_of
 from fvlightning.features.resolving import resolve_objectives
-from fvlightning.features.survey import class_layers
 from fvlightning.features.units import LayerCall, Unit
 
 if TYPE_CHECKING:

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from fvlightning.errors import InputError
 from fvlightning.features.allocation import freed_memory_kept
 from fvlightning.features.batch_size import automatic_batch_size
-from fvlightning.features.capture import device_and_dtype
+from fvlightning.features.capture.capture import device_and_dtype
+from fvlightning.features.capture.isolation import frozen, isolated_rng, warn_of_batch_statistics
+from fvlightning.features.capture.precision import CastingCapture, callers_precision, full_precision
 from fvlightning.features.couplings import Coupling
 from fvlightning.features.description import describe, describe_optimizer
 from fvlightning.features.feature import Feature
 from fvlightning.features.images import FourierImage, Image
 from fvlightning.features.inference import inference_copy
-from fvlightning.features.isolation import frozen, isolated_rng, warn_of_batch_statistics
 from fvlightning.features.jobs import group_jobs, mark_classes
 from fvlightning.features.memory import in_batches
 from fvlightning.features.objectives import Objective, Pooling
 from fvlightning.features.penalties import Penalty
-from fvlightning.features.precision import CastingCapture, callers_precision, full_precision
 from fvlightning.features.rounds import list_jobs_of_rounds, refills, run_rounds
 from fvlightning.features.rows import OptimizerCallable
 from fvlightning.features.scales import Scale, plan_rounds

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fvlightning.features.capture import device_and_dtype
+from fvlightning.features.capture.capture import device_and_dtype
+from fvlightning.features.capture.precision import CastingCapture, Precision, loss_scale
+from fvlightning.features.capture.relus import open_relus
 from fvlightning.features.cohort import Cohort
 from fvlightning.features.couplings import Pairs
 from fvlightning.features.feature import Feature
 from fvlightning.features.jobs import Job
 from fvlightning.features.objectives import stack_objectives
-from fvlightning.features.precision import CastingCapture, Precision, loss_scale
-from fvlightning.features.relus import open_relus
 from fvlightning.features.rivals import Rivals
 from fvlightning.features.scales import Round
 from fvlightning.features.transforms import random_views
@@ -38,7 +38,7 @@ class Optimization:
     then. The network always gets all cohorts in one batch. As they join only where the others are looked through for
     stopped pictures, every cohort is looked through after the same numbers of its own steps, whenever it began.
 
-    The network has to be frozen (`fvlightning.features.isolation.frozen`) as long as `run` computes.
+    The network has to be frozen (`fvlightning.features.capture.isolation.frozen`) as long as `run` computes.
 
     Args:
         settings: How the pictures are made.
@@ -48,7 +48,7 @@ class Optimization:
         jobs: The pictures.
         part: Their size, and how many steps are made at most: the whole, or one round of several.
         precision: What forward passes of the network have. All else is in full precision, as long as this lasts
-            (`fvlightning.features.precision.full_precision`).
+            (`fvlightning.features.capture.precision.full_precision`).
         failed: ``(B,)``, whether a picture has failed in an earlier round, and stays as it is. Default: none has.
         waiting: More pictures, which join as others stop. Not with couplings or `open_relu_steps`, for which all
             pictures of a batch are at the same step.

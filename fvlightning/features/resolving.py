@@ -6,7 +6,7 @@ from typing import TypeVar
 from torch import nn
 
 from fvlightning.errors import InputError
-from fvlightning.features.layers import LayerSize, measure_layers
+from fvlightning.features.capture.layers import LayerSize, measure_layers
 from fvlightning.features.objectives import Objective, Pooling, parse_objective
 from fvlightning.features.units import LayerCall, Unit, UnitRange, is_weighted_sum
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fvlightning.features.capture import Activations
+from fvlightning.features.capture.capture import Activations
 from fvlightning.features.objectives.base import MovedOnce
 from fvlightning.features.units import LayerCall, Unit
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from fvlightning.features import Maximizer
-from fvlightning.features.capture import Capture
+from fvlightning.features.capture.capture import Capture
+from fvlightning.features.capture.isolation import frozen
 from fvlightning.features.columns import ColumnsConv2d
 from fvlightning.features.folding import FoldedBatchNorm2d
 from fvlightning.features.inference import inference_copy
-from fvlightning.features.isolation import frozen
 from fvlightning.features.strided import StridedConv2d
 from fvlightning.features.units import LayerCall
 

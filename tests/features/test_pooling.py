@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fvlightning.features import Maximizer
-from fvlightning.features.capture import Capture
+from fvlightning.features.capture.capture import Capture
 from fvlightning.features.folding import FoldedBatchNorm2d
 from fvlightning.features.inference import inference_copy
 from fvlightning.features.pooling import LateReLU, RectifiedMaxPool2d

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fvlightning.errors import InputError
 from fvlightning.features import GaussianNoise, Maximizer, Objective, PixelImage, RandomAffine, Scale, parse_objective
-from fvlightning.features.capture import Activations
+from fvlightning.features.capture.capture import Activations
 from fvlightning.features.units import LayerCall
 
 SHAPE = (1, 12, 12)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.capture import Activations
+from fvlightning.features.capture.capture import Activations
 from fvlightning.features.units import LayerCall, Unit
 
 Scorer = Callable[[Activations], Tensor]

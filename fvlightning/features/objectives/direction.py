@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.capture import Activation, Activations
+from fvlightning.features.capture.capture import Activation, Activations
 from fvlightning.features.objectives.base import MovedOnce, Objective, Scorer
 from fvlightning.features.units import LayerCall, Unit, UnitRange
 

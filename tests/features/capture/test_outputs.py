@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from fvlightning.errors import InputError
 from fvlightning.features import Capture, Direction, LayerCall, Maximizer, resolve_units
-from fvlightning.features.outputs import tensor_keys, tensor_of
-from fvlightning.features.survey import survey_layers
+from fvlightning.features.capture.outputs import tensor_keys, tensor_of
+from fvlightning.features.capture.survey import survey_layers
 
 A, B, C = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0])
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fvlightning.features import Maximizer
-from fvlightning.features.isolation import frozen, isolated_rng, picture_generator
+from fvlightning.features.capture.isolation import frozen, isolated_rng, picture_generator
 
 
 def random_states() -> tuple[object, ...]:

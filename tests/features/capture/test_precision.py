@@ -16,7 +16,13 @@ from fvlightning.features import (
     Scale,
     TotalVariation,
 )
-from fvlightning.features.precision import CastingCapture, Precision, callers_precision, full_precision, loss_scale
+from fvlightning.features.capture.precision import (
+    CastingCapture,
+    Precision,
+    callers_precision,
+    full_precision,
+    loss_scale,
+)
 from fvlightning.features.units import LayerCall
 
 SHAPE = (3, 8, 8)

@@ -6,7 +6,7 @@ from torch import nn
 
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer
-from fvlightning.features.survey import output_layers, survey_layers
+from fvlightning.features.capture.survey import output_layers, survey_layers
 from fvlightning.features.units import LayerCall
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fvlightning.features import Maximizer, PixelImage, TotalVariation
-from fvlightning.features.relus import open_relus
+from fvlightning.features.capture.relus import open_relus
 
 # Pictures: blocked as a whole; blocked in part; blocked as a whole above 6 and below 0.
 VALUES = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, 2.0, -3.0], [8.0, -1.0, 7.0]])

@@ -6,7 +6,7 @@ from torch import nn
 
 from fvlightning.errors import InputError
 from fvlightning.features import LayerCall, LayerSize, measure_layers
-from fvlightning.features.capture import find_layer
+from fvlightning.features.capture.capture import find_layer
 
 SHAPE = (1, 8, 8)
 

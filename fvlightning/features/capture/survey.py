@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
-from fvlightning.features.capture import Activation, find_layer, layout, named_network
-from fvlightning.features.layers import grey_picture, measuring
+from fvlightning.features.capture.capture import Activation, find_layer, layout, named_network
+from fvlightning.features.capture.layers import grey_picture, measuring
+from fvlightning.features.capture.outputs import tensor_keys
 from fvlightning.features.objectives import Objective
-from fvlightning.features.outputs import tensor_keys
 from fvlightning.features.units import LayerCall, Unit
 
 

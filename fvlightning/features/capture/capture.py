@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError, did_you_mean
-from fvlightning.features.outputs import tensor_of
+from fvlightning.features.capture.outputs import tensor_of
 from fvlightning.features.units import LayerCall
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
-from fvlightning.features.capture import Capture, device_and_dtype
-from fvlightning.features.isolation import frozen, isolated_rng
+from fvlightning.features.capture.capture import Capture, device_and_dtype
+from fvlightning.features.capture.isolation import frozen, isolated_rng
 from fvlightning.features.units import LayerCall
 
 

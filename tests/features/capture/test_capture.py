@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fvlightning.errors import InputError
 from fvlightning.features import Activation, Capture, LayerCall, Maximizer
-from fvlightning.features.capture import device_and_dtype, find_layer
+from fvlightning.features.capture.capture import device_and_dtype, find_layer
 
 
 class Raises(nn.Module):

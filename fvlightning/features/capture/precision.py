@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from fvlightning.features.capture import Activation, Capture, device_and_dtype
+from fvlightning.features.capture.capture import Activation, Capture, device_and_dtype
 from fvlightning.features.units import LayerCall
 
 # A power of two, so that it rounds nothing.
