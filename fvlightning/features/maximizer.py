@@ -17,9 +17,9 @@ from fvlightning.features.capture.isolation import frozen, isolated_rng, warn_of
 from fvlightning.features.capture.precision import CastingCapture, callers_precision, full_precision
 from fvlightning.features.couplings import Coupling
 from fvlightning.features.description import describe, describe_optimizer
+from fvlightning.features.fast.fast_copy import inference_copy
 from fvlightning.features.feature import Feature
 from fvlightning.features.images import FourierImage, Image
-from fvlightning.features.inference import inference_copy
 from fvlightning.features.jobs import group_jobs, mark_classes
 from fvlightning.features.memory import in_batches
 from fvlightning.features.objectives import Objective, Pooling

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.features import LayerEnergy, Maximizer, UnitActivation
-from fvlightning.features.inference import inference_copy
-from fvlightning.features.means import MeanConv2d
+from fvlightning.features.fast.fast_copy import inference_copy
+from fvlightning.features.fast.means import MeanConv2d
 from fvlightning.features.objectives import Objective
 from fvlightning.features.units import LayerCall
 

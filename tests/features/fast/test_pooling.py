@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from fvlightning.features import Maximizer
 from fvlightning.features.capture.capture import Capture
-from fvlightning.features.folding import FoldedBatchNorm2d
-from fvlightning.features.inference import inference_copy
-from fvlightning.features.pooling import LateReLU, RectifiedMaxPool2d
+from fvlightning.features.fast.fast_copy import inference_copy
+from fvlightning.features.fast.folding import FoldedBatchNorm2d
+from fvlightning.features.fast.pooling import LateReLU, RectifiedMaxPool2d
 from fvlightning.features.units import LayerCall
 
 SHAPE = (3, 24, 24)

@@ -12,10 +12,10 @@ from torch.nn.utils import parametrizations
 from fvlightning.features import Maximizer
 from fvlightning.features.capture.capture import Capture
 from fvlightning.features.capture.isolation import frozen
-from fvlightning.features.columns import ColumnsConv2d
-from fvlightning.features.folding import FoldedBatchNorm2d
-from fvlightning.features.inference import inference_copy
-from fvlightning.features.strided import StridedConv2d
+from fvlightning.features.fast.columns import ColumnsConv2d
+from fvlightning.features.fast.fast_copy import inference_copy
+from fvlightning.features.fast.folding import FoldedBatchNorm2d
+from fvlightning.features.fast.strided import StridedConv2d
 from fvlightning.features.units import LayerCall
 
 SHAPE = (3, 24, 24)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from fvlightning.features.columns import ColumnsConv2d
+from fvlightning.features.fast.columns import ColumnsConv2d
 
 # Of smaller kernels, whose columns take little memory, `ColumnsConv2d` is faster.
 _SMALLEST_KERNEL = 6

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from fvlightning.features.capture.capture import Activation, Activations, Capture, device_and_dtype, find_layer
 from fvlightning.features.capture.isolation import is_compiled
-from fvlightning.features.columns import ColumnsConv2d
-from fvlightning.features.folding import FoldedBatchNorm2d, folded, is_foldable_norm
-from fvlightning.features.hooks import has_hooks, has_plain_weight
-from fvlightning.features.means import MeanConv2d
-from fvlightning.features.pooling import LateReLU, RectifiedMaxPool2d
-from fvlightning.features.strided import StridedConv2d
-from fvlightning.features.succession import Succession
+from fvlightning.features.fast.columns import ColumnsConv2d
+from fvlightning.features.fast.folding import FoldedBatchNorm2d, folded, is_foldable_norm
+from fvlightning.features.fast.hooks import has_hooks, has_plain_weight
+from fvlightning.features.fast.means import MeanConv2d
+from fvlightning.features.fast.pooling import LateReLU, RectifiedMaxPool2d
+from fvlightning.features.fast.strided import StridedConv2d
+from fvlightning.features.fast.succession import Succession
 from fvlightning.features.units import LayerCall
 
 # The largest difference, in roundings of the largest activation of a layer.
