@@ -2,7 +2,6 @@
 
 from fvlightning.features.capture.capture import Activation, Activations, Capture
 from fvlightning.features.capture.layers import LayerSize, measure_layers
-from fvlightning.features.couplings import Alignment, Coupling, Diversity
 from fvlightning.features.feature import Feature
 from fvlightning.features.images import (
     CodeStatistics,
@@ -33,8 +32,9 @@ from fvlightning.features.objectives import (
     objective_of,
     parse_objective,
 )
+from fvlightning.features.objectives.joint import Alignment, Coupling, Diversity
+from fvlightning.features.objectives.resolving import resolve_objectives, resolve_units
 from fvlightning.features.penalties import L1, L2, Penalty, TotalVariation
-from fvlightning.features.resolving import resolve_objectives, resolve_units
 from fvlightning.features.scales import Scale
 from fvlightning.features.schedules import CosineWithWarmup
 from fvlightning.features.starts import fit_picture, read_image

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from fvlightning.errors import InputError
 from fvlightning.features.capture.layers import measure_layers
 from fvlightning.features.capture.survey import class_layers
-from fvlightning.features.couplings import held_together
 from fvlightning.features.objectives import Objective, objective_of
-from fvlightning.features.resolving import resolve_objectives
+from fvlightning.features.objectives.joint import held_together
+from fvlightning.features.objectives.resolving import resolve_objectives
 from fvlightning.features.units import LayerCall, Unit
 
 if TYPE_CHECKING:

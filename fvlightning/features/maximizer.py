@@ -15,7 +15,6 @@ from fvlightning.features.batch_size import automatic_batch_size
 from fvlightning.features.capture.capture import device_and_dtype
 from fvlightning.features.capture.isolation import frozen, isolated_rng, warn_of_batch_statistics
 from fvlightning.features.capture.precision import CastingCapture, callers_precision, full_precision
-from fvlightning.features.couplings import Coupling
 from fvlightning.features.description import describe, describe_optimizer
 from fvlightning.features.fast.fast_copy import inference_copy
 from fvlightning.features.feature import Feature
@@ -23,6 +22,7 @@ from fvlightning.features.images import FourierImage, Image
 from fvlightning.features.jobs import group_jobs, mark_classes
 from fvlightning.features.memory import in_batches
 from fvlightning.features.objectives import Objective, Pooling
+from fvlightning.features.objectives.joint import Coupling
 from fvlightning.features.penalties import Penalty
 from fvlightning.features.rounds import list_jobs_of_rounds, refills, run_rounds
 from fvlightning.features.rows import OptimizerCallable

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from fvlightning.errors import InputError
 from fvlightning.features import Alignment, Capture, Diversity, LayerCall, Maximizer, interpolate
 from fvlightning.features.capture.capture import Activation
-from fvlightning.features.couplings import Pairs
+from fvlightning.features.objectives.joint import Pairs
 
 SHAPE = (1, 8, 8)
 
