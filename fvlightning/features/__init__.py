@@ -20,6 +20,7 @@ from fvlightning.features.images import (
     measure_magnitude,
     save_magnitude,
 )
+from fvlightning.features.loop.schedules import CosineWithWarmup
 from fvlightning.features.maximizer import Maximizer
 from fvlightning.features.objectives import (
     Direction,
@@ -36,7 +37,6 @@ from fvlightning.features.objectives.joint import Alignment, Coupling, Diversity
 from fvlightning.features.objectives.resolving import resolve_objectives, resolve_units
 from fvlightning.features.penalties import L1, L2, Penalty, TotalVariation
 from fvlightning.features.scales import Scale
-from fvlightning.features.schedules import CosineWithWarmup
 from fvlightning.features.starts import fit_picture, read_image
 from fvlightning.features.transforms import (
     Blur,

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fvlightning.features.rows import OptimizerCallable
-from fvlightning.features.schedules import SchedulerCallable, start_schedule
+from fvlightning.features.loop.optimizer import OptimizerCallable
+from fvlightning.features.loop.schedules import SchedulerCallable, start_schedule
 
 _PLAIN = (bool, int, float, str, tuple, list)
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from fvlightning.errors import InputError
 from fvlightning.features.allocation import freed_memory_kept
-from fvlightning.features.batch_size import automatic_batch_size
 from fvlightning.features.capture.capture import device_and_dtype
 from fvlightning.features.capture.isolation import frozen, isolated_rng, warn_of_batch_statistics
 from fvlightning.features.capture.precision import CastingCapture, callers_precision, full_precision
@@ -19,17 +18,18 @@ from fvlightning.features.description import describe, describe_optimizer
 from fvlightning.features.fast.fast_copy import inference_copy
 from fvlightning.features.feature import Feature
 from fvlightning.features.images import FourierImage, Image
-from fvlightning.features.jobs import group_jobs, mark_classes
-from fvlightning.features.memory import in_batches
+from fvlightning.features.loop.batch_size import automatic_batch_size
+from fvlightning.features.loop.batches import in_batches
+from fvlightning.features.loop.jobs import group_jobs, mark_classes
+from fvlightning.features.loop.optimizer import OptimizerCallable
+from fvlightning.features.loop.rounds import list_jobs_of_rounds, refills, run_rounds
+from fvlightning.features.loop.schedules import CosineWithWarmup, SchedulerCallable
+from fvlightning.features.loop.tracking import warn_of_idle_patience
 from fvlightning.features.objectives import Objective, Pooling
 from fvlightning.features.objectives.joint import Coupling
 from fvlightning.features.penalties import Penalty
-from fvlightning.features.rounds import list_jobs_of_rounds, refills, run_rounds
-from fvlightning.features.rows import OptimizerCallable
 from fvlightning.features.scales import Scale, plan_rounds
-from fvlightning.features.schedules import CosineWithWarmup, SchedulerCallable
 from fvlightning.features.starts import describe_start, load_start
-from fvlightning.features.tracking import warn_of_idle_patience
 from fvlightning.features.transforms import GaussianNoise, RandomResizedCrop, View, longest_warmup
 from fvlightning.features.units import Unit
 

@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler
 
 from fvlightning.errors import InputError
 from fvlightning.features import CosineWithWarmup, Maximizer, PixelImage
-from fvlightning.features.rows import OptimizedRows
+from fvlightning.features.loop.optimizer import OptimizedRows
 
 SHAPE = (1, 8, 8)
 SCHEDULES: dict[str, Any] = {

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fvlightning.features.capture.capture import Capture, device_and_dtype
-from fvlightning.features.memory import is_out_of_memory
+from fvlightning.features.loop.batches import is_out_of_memory
 
 # The share of the free memory that is used: gradients come on top of what is saved for them, and others want some, too.
 _SHARE = 0.5

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from fvlightning.features.tracking import Tracker
+from fvlightning.features.loop.tracking import Tracker
 
 
 def rows(*values: float) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fvlightning.errors import InputError
-from fvlightning.features.schedules import SchedulerCallable, start_schedule
+from fvlightning.features.loop.schedules import SchedulerCallable, start_schedule
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from fvlightning.features.capture.capture import device_and_dtype
 from fvlightning.features.capture.precision import CastingCapture, Precision, loss_scale
 from fvlightning.features.capture.relus import open_relus
-from fvlightning.features.cohort import Cohort
 from fvlightning.features.feature import Feature
-from fvlightning.features.jobs import Job
+from fvlightning.features.loop.cohort import Cohort
+from fvlightning.features.loop.jobs import Job
 from fvlightning.features.objectives import stack_objectives
 from fvlightning.features.objectives.joint import Pairs
 from fvlightning.features.objectives.rivals import Rivals

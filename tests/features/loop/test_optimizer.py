@@ -9,7 +9,7 @@ import torch
 from torch import optim
 
 from fvlightning.errors import InputError
-from fvlightning.features.rows import OptimizedRows, OptimizerCallable
+from fvlightning.features.loop.optimizer import OptimizedRows, OptimizerCallable
 
 ELEMENTWISE = {
     "adam": partial(optim.Adam, lr=0.05),

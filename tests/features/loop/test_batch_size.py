@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.features import Maximizer
-from fvlightning.features.batch_size import automatic_batch_size, free_memory, saved_bytes
 from fvlightning.features.capture.isolation import frozen
 from fvlightning.features.capture.precision import CastingCapture, Precision
+from fvlightning.features.loop.batch_size import automatic_batch_size, free_memory, saved_bytes
 from fvlightning.features.units import LayerCall
 
 SHAPE = (1, 8, 8)

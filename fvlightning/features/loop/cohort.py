@@ -9,13 +9,13 @@ from torch import Tensor
 from fvlightning.errors import InputError
 from fvlightning.features.capture.isolation import picture_generator
 from fvlightning.features.feature import Feature, Status
-from fvlightning.features.importance import Importance
-from fvlightning.features.jobs import Job
+from fvlightning.features.loop.importance import Importance
+from fvlightning.features.loop.jobs import Job
+from fvlightning.features.loop.optimizer import OptimizedRows
+from fvlightning.features.loop.snapshots import Snapshots
+from fvlightning.features.loop.tracking import Tracker
 from fvlightning.features.objectives import Objective
-from fvlightning.features.rows import OptimizedRows
 from fvlightning.features.scales import Round
-from fvlightning.features.snapshots import Snapshots
-from fvlightning.features.tracking import Tracker
 from fvlightning.features.transforms import Draws, longest_warmup
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Cohort:
     """Pictures that began together: they have one optimiser, and count their steps from their own first one.
 
-    Several cohorts may share a batch (`fvlightning.features.optimization`); none knows of the others.
+    Several cohorts may share a batch (`fvlightning.features.loop.optimization`); none knows of the others.
 
     Args:
         settings: How the pictures are made.

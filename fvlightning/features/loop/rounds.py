@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from fvlightning.errors import InputError
 from fvlightning.features.capture.precision import Precision, full_precision
 from fvlightning.features.feature import Feature, Status
-from fvlightning.features.jobs import Job, list_jobs
+from fvlightning.features.loop.jobs import Job, list_jobs
+from fvlightning.features.loop.optimization import Optimization
 from fvlightning.features.objectives import Objective
-from fvlightning.features.optimization import Optimization
 from fvlightning.features.scales import Round
 from fvlightning.features.starts import fit_picture
 from fvlightning.features.units import Unit

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.features import Maximizer
-from fvlightning.features.memory import in_batches, is_out_of_memory
+from fvlightning.features.loop.batches import in_batches, is_out_of_memory
 
 SHAPE = (1, 8, 8)
 OnStep = Callable[[int], None]

@@ -10,7 +10,7 @@ from torch import Tensor, nn, optim
 
 from fvlightning.errors import InputError
 from fvlightning.features import L2, FourierImage, Image, Maximizer, PixelImage, RandomAffine, RawInput, TotalVariation
-from fvlightning.features.importance import Importance
+from fvlightning.features.loop.importance import Importance
 from fvlightning.features.scales import Scale
 
 SHAPE = (2, 9, 8)
