@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fvlightning.cli.allocation import freed_memory_kept
 from fvlightning.errors import InputError
-from fvlightning.features.allocation import freed_memory_kept
 from fvlightning.features.capture.capture import device_and_dtype
 from fvlightning.features.capture.isolation import frozen, isolated_rng, warn_of_batch_statistics
 from fvlightning.features.capture.precision import CastingCapture, callers_precision, full_precision

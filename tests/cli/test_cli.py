@@ -14,7 +14,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fvlightning.cli import main
-from fvlightning.commands import VisionCLI
+from fvlightning.cli.vision_cli import VisionCLI
 from fvlightning.trainer import Trainer
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))

@@ -10,7 +10,7 @@ import yaml
 
 from fvlightning import Maximizer, VisualizationCallback
 from fvlightning.cli import main
-from fvlightning.commands import VisionCLI
+from fvlightning.cli.vision_cli import VisionCLI
 from fvlightning.errors import InputError
 from fvlightning.features import Alignment
 

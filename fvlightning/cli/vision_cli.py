@@ -19,12 +19,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 import fvlightning
 from fvlightning.callbacks.visualization import VisualizationCallback
+from fvlightning.cli.quiet import without_noise
+from fvlightning.cli.usage import UsageError, explain
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer
 from fvlightning.io.checkpoints import flatten, read_checkpoint, require_checkpoint
-from fvlightning.quiet import without_noise
 from fvlightning.trainer import Trainer
-from fvlightning.usage import UsageError, explain
 
 RUNS = "runs"
 _OWN = ("visualize", "compare", "magnitude")

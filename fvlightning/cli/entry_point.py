@@ -1,7 +1,7 @@
 """The command line: ``fvlightning SUBCOMMAND ...``, the same as ``python -m fvlightning SUBCOMMAND ...``.
 
 Nothing heavy is imported before `main` has answered ``--version``; what the subcommands do is in
-`fvlightning.commands`, and how an error becomes one line in `fvlightning.usage`.
+`fvlightning.cli.vision_cli`, and how an error becomes one line in `fvlightning.cli.usage`.
 """
 
 import sys
@@ -36,7 +36,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     try:
         # Seconds of imports: inside the try, so that Ctrl+C is answered quietly from the first moment.
-        from fvlightning.commands import VisionCLI
+        from fvlightning.cli.vision_cli import VisionCLI
 
         VisionCLI(arguments)
     except KeyboardInterrupt:
@@ -67,7 +67,7 @@ def _status(exit_request: SystemExit) -> int:
 
 
 def _failure(error: Exception) -> int:
-    from fvlightning.usage import UsageError
+    from fvlightning.cli.usage import UsageError
 
     return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILURE
 

@@ -3,13 +3,13 @@ import sys
 
 import pytest
 
-from fvlightning.features.allocation import _glibc, freed_memory_kept
+from fvlightning.cli.allocation import _glibc, freed_memory_kept
 
 # In a process of its own: how an allocator behaves depends on what was freed before.
 _COUNT = """
 import resource, torch
 from contextlib import nullcontext
-from fvlightning.features.allocation import freed_memory_kept
+from fvlightning.cli.allocation import freed_memory_kept
 
 def faults(context):
     with context:
