@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from fvlightning.callbacks import progress
-from fvlightning.picture_runs import report_pictures
+from fvlightning.runs.pictures import report_pictures
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 picture is in out"), (2, "2 pictures are in out")])

@@ -13,8 +13,8 @@ from visualizing import COMMON, files, records
 
 from fvlightning.cli import main
 from fvlightning.features import Alignment, Maximizer, Unit, UnitActivation
+from fvlightning.runs.visualizer import UnitSampler
 from fvlightning.trainer import Trainer
-from fvlightning.visualizer import UnitSampler
 
 pytestmark = [
     pytest.mark.usefixtures("in_folder"),

@@ -19,7 +19,6 @@ from fvlightning.analysis import (
     natural_medians,
 )
 from fvlightning.analysis.comparison import MEASURED_AT_ONCE
-from fvlightning.analysis.comparison_files import write_comparison
 from fvlightning.analysis.spaces import NATURAL
 from fvlightning.callbacks.feature_writer import read_pixels
 from fvlightning.features import Image, Maximizer, Objective, Unit
@@ -27,7 +26,8 @@ from fvlightning.features.objectives import objective_of
 from fvlightning.io.digests import digest_of_weights
 from fvlightning.output import check_writable, on_grey, to_pixels
 from fvlightning.output.colors import Pixels
-from fvlightning.picture_runs import run_pictures
+from fvlightning.runs.comparison_files import write_comparison
+from fvlightning.runs.pictures import run_pictures
 
 
 def run_comparison(

@@ -1,8 +1,8 @@
 import numpy as np
 
 from fvlightning.analysis.comparison import PictureMeasures
-from fvlightning.analysis.comparison_files import comparison_sheet
 from fvlightning.output import contact_sheet
+from fvlightning.runs.comparison_files import comparison_sheet
 
 
 def test_the_name_of_a_class_stands_under_the_first_of_its_row():

@@ -14,7 +14,7 @@ from fvlightning.callbacks.feature_writer import FeatureWriter, versions
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Unit
 from fvlightning.io.digests import digest_of_weights
-from fvlightning.visualizer import Visualizer, couples_units
+from fvlightning.runs.visualizer import Visualizer, couples_units
 
 
 def run_pictures(
