@@ -11,9 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.callbacks.class_names import class_names
 from fvlightning.callbacks.pictures import EpochPictures
-from fvlightning.callbacks.progress import picture_progress
 from fvlightning.callbacks.shape import picture_shape
 from fvlightning.errors import InputError
 from fvlightning.features import Feature, Maximizer, Unit, UnitRange, resolve_units
@@ -30,7 +28,9 @@ from fvlightning.output import (
     value_limit,
     write_manifest,
 )
+from fvlightning.output.class_names import class_names
 from fvlightning.output.features import class_entry
+from fvlightning.output.progress import picture_progress
 
 _SHARDING_STRATEGIES = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 

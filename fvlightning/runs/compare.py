@@ -20,12 +20,12 @@ from fvlightning.analysis import (
 )
 from fvlightning.analysis.comparison import MEASURED_AT_ONCE
 from fvlightning.analysis.spaces import NATURAL
-from fvlightning.callbacks.feature_writer import read_pixels
 from fvlightning.features import Image, Maximizer, Objective, Unit
 from fvlightning.features.objectives import objective_of
 from fvlightning.io.digests import digest_of_weights
 from fvlightning.output import check_writable, on_grey, to_pixels
 from fvlightning.output.colors import Pixels
+from fvlightning.output.writer import read_pixels
 from fvlightning.runs.comparison_files import write_comparison
 from fvlightning.runs.pictures import run_pictures
 

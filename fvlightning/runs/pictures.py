@@ -9,11 +9,11 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from fvlightning.callbacks.class_names import class_names
-from fvlightning.callbacks.feature_writer import FeatureWriter, versions
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Unit
 from fvlightning.io.digests import digest_of_weights
+from fvlightning.output.class_names import class_names
+from fvlightning.output.writer import FeatureWriter, versions
 from fvlightning.runs.visualizer import Visualizer, couples_units
 
 

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 from typing_extensions import override
 
-from fvlightning.callbacks.progress import picture_progress
 from fvlightning.features import Feature, LayerCall, Maximizer, Objective, Unit
+from fvlightning.output.progress import picture_progress
 
 _POLL_SECONDS = 0.05
 

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from fvlightning.callbacks import progress
+from fvlightning.output import progress
 from fvlightning.runs.pictures import report_pictures
 
 

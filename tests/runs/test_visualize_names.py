@@ -8,9 +8,9 @@ from digits import Classifier, Digits
 from PIL import Image as PILImage
 from visualizing import COMMON, records
 
-from fvlightning.callbacks.feature_writer import read_record
 from fvlightning.cli import main
 from fvlightning.output import contact_sheet
+from fvlightning.output.writer import read_record
 
 # The weights that the model is made with are looked at on purpose.
 pytestmark = [

@@ -10,9 +10,9 @@ from digits import Classifier
 from torch import Tensor
 from visualizing import COMMON, records
 
-from fvlightning.callbacks.feature_writer import read_pixels
 from fvlightning.cli import main
 from fvlightning.features import Maximizer
+from fvlightning.output.writer import read_pixels
 from fvlightning.trainer import Trainer
 
 pytestmark = [
