@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from typing_extensions import override
 
-from fvlightning.callbacks.data_pictures import names_of, read_batches, some_of_each_class
 from fvlightning.data import MNISTDataModule
+from fvlightning.data.reading import names_of, read_batches, some_of_each_class
 
 
 def trainer_of(loader: Any) -> Any:
