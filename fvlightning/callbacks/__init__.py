@@ -1,6 +1,6 @@
 """Callbacks that show a network while it trains."""
 
-from fvlightning.callbacks.pictures import EpochPictures
+from fvlightning.callbacks.epoch_pictures import EpochPictures
 from fvlightning.callbacks.vae_pictures import VAEPicturesCallback
 from fvlightning.callbacks.visualization import VisualizationCallback
 from fvlightning.callbacks.weights import WeightImagesCallback

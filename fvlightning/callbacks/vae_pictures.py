@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.callbacks.pictures import EpochPictures
+from fvlightning.callbacks.epoch_pictures import EpochPictures
 from fvlightning.data.reading import BATCH, names_of, read_batches, some_of_each_class, some_pictures
 from fvlightning.errors import InputError
 from fvlightning.features.capture.isolation import frozen, isolated_rng

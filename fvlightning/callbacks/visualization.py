@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.callbacks.pictures import EpochPictures
+from fvlightning.callbacks.epoch_pictures import EpochPictures
 from fvlightning.callbacks.shape import picture_shape
 from fvlightning.errors import InputError
 from fvlightning.features import Feature, Maximizer, Unit, UnitRange, resolve_units

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from fvlightning.callbacks.pictures import EpochPictures
+from fvlightning.callbacks.epoch_pictures import EpochPictures
 from fvlightning.errors import InputError
 from fvlightning.features.capture.capture import find_layer
 from fvlightning.output import contact_sheet, to_signed_pixels

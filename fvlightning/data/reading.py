@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fvlightning.class_names import read_class_names
+from fvlightning.protocols import read_class_names
 
 BATCH = 256
 # Of data of which nobody knows which image is of which class, not all are read.

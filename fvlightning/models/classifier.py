@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from fvlightning.class_names import read_class_names
 from fvlightning.errors import InputError
 from fvlightning.models.classes import count_classes, misfit, wrong_outputs
 from fvlightning.models.confusion import class_scores, confusion_figure
 from fvlightning.models.hyperparameters import save_plain_hyperparameters
 from fvlightning.models.schedule import check_interval, configure
 from fvlightning.networks.normalize import Normalize
+from fvlightning.protocols import read_class_names
 
 # A confusion matrix of all 21,841 classes of ImageNet would take 3.8 GB.
 _MOST_CLASSES_REPORTED = 2048

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import lightning.pytorch as pl
 
-from fvlightning.class_names import read_class_names
 from fvlightning.features import Objective, Unit
 from fvlightning.features.capture.survey import class_layers
+from fvlightning.protocols import read_class_names
 
 
 def class_names(

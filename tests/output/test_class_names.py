@@ -11,10 +11,10 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from fvlightning.callbacks import VisualizationCallback
-from fvlightning.class_names import read_class_names
 from fvlightning.features import Maximizer, Unit, UnitActivation
 from fvlightning.output import contact_sheet
 from fvlightning.output.class_names import class_names
+from fvlightning.protocols import read_class_names
 
 SHAPE = (1, 8, 8)
 ROWS = ("first", "second", "third", "3", "fifth", "sixth", "seventh", "eighth", "none", "no row")
