@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         VAEModule,
     )
 
-__version__ = "0.1.0"
+from fvlightning.version import __version__
 
 __all__ = [
     "BackboneModule",

@@ -1,19 +1,61 @@
-"""The names of classes, as data modules and models have them."""
+"""What is expected of others' modules: ``net``, ``input_shape``, ``class_names``, ``model_name``. All are optional."""
 
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
+
+from fvlightning.errors import InputError
+
+
+def named_network(module: nn.Module) -> nn.Module:
+    """Return the network whose module paths the units name: the module's ``net``, or the module itself."""
+    net = getattr(module, "net", None)
+    return net if isinstance(net, nn.Module) else module
+
+
+def model_name(module: nn.Module) -> str:
+    """Return the name of a model: its ``model_name`` (``tf_efficientnet_lite0``), or the class of its network."""
+    network = named_network(module)
+    name = getattr(module, "model_name", None) or getattr(network, "model_name", None)
+    return name if isinstance(name, str) else type(network).__name__
+
+
+def picture_shape(
+    module: nn.Module, datamodule: object = None, given: tuple[int, ...] | None = None
+) -> tuple[int, ...]:
+    """Return the shape ``(C, H, W)`` of a module's pictures, from the first source that knows it.
+
+    Args:
+        module: The module. Its ``input_shape`` comes before the data's shape, its ``example_input_array`` after it.
+        datamodule: The data, with an ``image_shape``, or None.
+        given: The shape that the user gives, which comes first.
+
+    Raises:
+        InputError: No source knows the shape.
+    """
+    example: Any = getattr(module, "example_input_array", None)
+    for shape in (
+        given,
+        getattr(module, "input_shape", None),
+        getattr(datamodule, "image_shape", None),
+        example.shape[1:] if isinstance(example, Tensor) else None,
+    ):
+        if shape is not None:
+            return tuple(shape)
+    name = type(module).__name__
+    raise InputError(
+        f"the shape of {name}'s pictures is not known; give image_shape (C, H, W), or {name} an attribute input_shape"
+    )
 
 
 def read_class_names(source: object) -> tuple[str, ...]:
-    """Return the ``class_names`` of a data module or a LightningModule, empty if it has none that can be read.
+    """Return the ``class_names`` of a data module or a LightningModule; empty if it has none.
 
-    Anybody's class may have an attribute of this name, of any kind: what is no sequence of names is none.
-
-    Args:
-        source: The data module or the module, or None.
+    Other people's classes may have an attribute of this name and any kind. Whatever is not a sequence is ignored.
     """
-    # A property may need data that are not there yet; and a name is not worth a run.
+    # A property may need data that are not there yet, and a name is not worth a run.
     with suppress(Exception):
         names = getattr(source, "class_names", None)
         if isinstance(names, list | tuple | np.ndarray):

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from fvlightning.callbacks.shape import picture_shape
 from fvlightning.errors import InputError
-from fvlightning.features import Image, Maximizer, resolve_objectives
+from fvlightning.features import Maximizer, Parametrization, resolve_objectives
 from fvlightning.features.capture.survey import survey_layers
 from fvlightning.output import check_writable
 from fvlightning.output.progress import picture_progress
+from fvlightning.protocols import picture_shape
 from fvlightning.runs.compare import run_comparison
 from fvlightning.runs.magnitude import DataPictures, FolderPictures, keep_magnitude
 from fvlightning.runs.pictures import report_pictures, run_pictures
@@ -74,7 +74,7 @@ class Trainer(pl.Trainer):
     def compare(
         self,
         model: pl.LightningModule,
-        spaces: dict[str, Image] | None = None,
+        spaces: dict[str, Parametrization] | None = None,
         units: Sequence[str] | str = (),
         maximizer: Maximizer | None = None,
         output_dir: str = "comparison",

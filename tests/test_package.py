@@ -40,7 +40,7 @@ def test_import_and_version_load_neither_torch_nor_lightning():
 def test_version_has_one_source():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["dynamic"] == ["version"]
-    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "fvlightning.__version__"}
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "fvlightning.version.__version__"}
 
 
 def test_types_are_shipped():

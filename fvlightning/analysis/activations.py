@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fvlightning.features.capture.capture import Capture, device_and_dtype
 from fvlightning.features.capture.isolation import frozen, isolated_rng, picture_generator
 from fvlightning.features.objectives import Objective, stack_objectives
-from fvlightning.features.transforms import RandomResizedCrop, random_views
+from fvlightning.features.transforms import RandomResizedCrop, apply_transforms
 
 # Crops of half of the area or more. No flips: a unit may be one for a direction.
 _VIEWS = [RandomResizedCrop(side=(0.5**0.5, 1.0))]
@@ -68,7 +68,7 @@ def robust_activations(
     generators = [picture_generator(0, f"views of {objective}", 0) for objective in objectives]
     draws = torch.stack([torch.rand(n_views, n_draws, generator=generator) for generator in generators], dim=1)
     pictures = pictures.to(device_and_dtype(network)[0])
-    views = (random_views(pictures, _VIEWS, of_view.to(pictures)) for of_view in draws)
+    views = (apply_transforms(pictures, _VIEWS, of_view.to(pictures)) for of_view in draws)
     return torch.stack([own_activations(network, objectives, view) for view in views]).mean(0)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from fvlightning.errors import InputError
-from fvlightning.features import Image, Maximizer
+from fvlightning.features import Maximizer, Parametrization
 
 NATURAL = "natural"
 _NAME = re.compile(r"\w[\w .-]*")
 
 
-def check_spaces(spaces: Mapping[str, Image], image_shape: Sequence[int]) -> None:
+def check_spaces(spaces: Mapping[str, Parametrization], image_shape: Sequence[int]) -> None:
     """Check that each of the parametrisations makes pictures of this shape, and that its name is one of a folder.
 
     Args:
@@ -34,12 +34,12 @@ def check_spaces(spaces: Mapping[str, Image], image_shape: Sequence[int]) -> Non
         if not image.bounded:
             raise InputError(f"space {name!r}: {type(image).__name__} makes no pictures in [0, 1]; leave it out")
         try:
-            image.start(image_shape, torch.Generator())
+            image.initial_parameters(image_shape, torch.Generator())
         except InputError as error:
             raise InputError(f"space {name!r}: {error}") from error
 
 
-def in_space(maximizer: Maximizer, image: Image) -> Maximizer:
+def in_space(maximizer: Maximizer, image: Parametrization) -> Maximizer:
     """Return a maximizer with another parametrisation and everything else the same: budget, views, seed.
 
     The default optimiser, which depends on the parametrisation, becomes that of the new one.

@@ -12,7 +12,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.callbacks.epoch_pictures import EpochPictures
-from fvlightning.callbacks.shape import picture_shape
 from fvlightning.errors import InputError
 from fvlightning.features import Feature, Maximizer, Unit, UnitRange, resolve_units
 from fvlightning.features.capture.capture import find_layer
@@ -31,6 +30,7 @@ from fvlightning.output import (
 from fvlightning.output.class_names import class_names
 from fvlightning.output.features import class_entry
 from fvlightning.output.progress import picture_progress
+from fvlightning.protocols import picture_shape
 
 _SHARDING_STRATEGIES = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 
@@ -115,7 +115,7 @@ class VisualizationCallback(EpochPictures):
         return True
 
     def _set_maximizer(self, maximizer: Maximizer) -> None:
-        if any(coupling.across == "units" for coupling in maximizer.couplings):
+        if any(coupling.across == "units" for coupling in maximizer.joint_objectives):
             raise InputError(
                 "VisualizationCallback splits the units over devices, and cannot couple them as Alignment does; leave "
                 "it out, give the callback a maximizer of its own without it, or use Maximizer.maximize"
@@ -170,7 +170,7 @@ class VisualizationCallback(EpochPictures):
             with picture_progress(trainer, trainer.progress_bar_callback, description, n_pictures, n_steps) as progress:
                 for units, steps in plan:
                     for _, feature in self.maximizer.stream(
-                        pl_module, units, self._shape, start=self._starts, steps=steps, on_step=progress.step
+                        pl_module, units, self._shape, warm_starts=self._starts, steps=steps, on_step=progress.step
                     ):
                         features.append(feature)
                         progress.done()

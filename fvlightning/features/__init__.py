@@ -8,10 +8,10 @@ from fvlightning.features.images import (
     CPPNImage,
     DecorrelatedLatentImage,
     FourierImage,
-    Image,
     LaplacianImage,
     LatentImage,
     MagnitudeConstrainedImage,
+    Parametrization,
     PixelImage,
     RawInput,
     load_codes,
@@ -33,7 +33,7 @@ from fvlightning.features.objectives import (
     objective_of,
     parse_objective,
 )
-from fvlightning.features.objectives.joint import Alignment, Coupling, Diversity
+from fvlightning.features.objectives.joint import Alignment, Diversity, JointObjective
 from fvlightning.features.objectives.resolving import resolve_objectives, resolve_units
 from fvlightning.features.penalties import L1, L2, Penalty, TotalVariation
 from fvlightning.features.scales import Scale
@@ -46,8 +46,8 @@ from fvlightning.features.transforms import (
     RandomAffine,
     RandomFlip,
     RandomResizedCrop,
+    Transform,
     UniformNoise,
-    View,
     ZoomingCrop,
 )
 from fvlightning.features.units import LayerCall, Unit, UnitRange
@@ -64,14 +64,14 @@ __all__ = [
     "CodeStatistics",
     "ColorJitter",
     "CosineWithWarmup",
-    "Coupling",
+    "JointObjective",
     "DecorrelatedLatentImage",
     "Direction",
     "Diversity",
     "Feature",
     "FourierImage",
     "GaussianNoise",
-    "Image",
+    "Parametrization",
     "LaplacianImage",
     "LatentImage",
     "LayerCall",
@@ -94,7 +94,7 @@ __all__ = [
     "Unit",
     "UnitActivation",
     "UnitRange",
-    "View",
+    "Transform",
     "WeightedSum",
     "ZoomingCrop",
     "fit_picture",

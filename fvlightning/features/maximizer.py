@@ -15,9 +15,9 @@ from fvlightning.features.capture.capture import device_and_dtype
 from fvlightning.features.capture.isolation import frozen, isolated_rng, warn_of_batch_statistics
 from fvlightning.features.capture.precision import CastingCapture, callers_precision, full_precision
 from fvlightning.features.description import describe, describe_optimizer
-from fvlightning.features.fast.fast_copy import inference_copy
+from fvlightning.features.fast.fast_copy import fast_copy
 from fvlightning.features.feature import Feature
-from fvlightning.features.images import FourierImage, Image
+from fvlightning.features.images import FourierImage, Parametrization
 from fvlightning.features.loop.batch_size import automatic_batch_size
 from fvlightning.features.loop.batches import in_batches
 from fvlightning.features.loop.jobs import group_jobs, mark_classes
@@ -26,11 +26,11 @@ from fvlightning.features.loop.rounds import list_jobs_of_rounds, refills, run_r
 from fvlightning.features.loop.schedules import CosineWithWarmup, SchedulerCallable
 from fvlightning.features.loop.tracking import warn_of_idle_patience
 from fvlightning.features.objectives import Objective, Pooling
-from fvlightning.features.objectives.joint import Coupling
+from fvlightning.features.objectives.joint import JointObjective
 from fvlightning.features.penalties import Penalty
 from fvlightning.features.scales import Scale, plan_rounds
 from fvlightning.features.starts import describe_start, load_start
-from fvlightning.features.transforms import GaussianNoise, RandomResizedCrop, View, longest_warmup
+from fvlightning.features.transforms import GaussianNoise, RandomResizedCrop, Transform, longest_warmup
 from fvlightning.features.units import Unit
 
 
@@ -50,7 +50,7 @@ class Maximizer:
         image: The parametrisation. Default: `FourierImage`.
         optimizer: Makes a torch optimiser of a list of parameters. Default: AdamW with a learning rate of 0.08, an
             ``eps`` of 1e-3, and the weight decay of the parametrisation (`Image.weight_decay`).
-        robustness: Random views that are applied in turn at each step. Default: `RandomResizedCrop` of .35 to 1.1 of
+        transforms: Random views that are applied in turn at each step. Default: `RandomResizedCrop` of .35 to 1.1 of
             the side and at least 64 pixels, rotated by up to 15 degrees, and `GaussianNoise` that grows to .3 over the
             first .3 of the steps. Empty: none.
         penalties: Priors that are subtracted from the score.
@@ -77,7 +77,7 @@ class Maximizer:
             unit is off everywhere, gets some of it through (`open_relus`); lucid has 16. A unit that stays off is
             reported as dead.
         snapshots: After which steps the picture is kept in the feature's ``snapshots``, beside the best one.
-        couplings: What pictures ask of each other, added to their scores: `Diversity` of the repeats of a unit,
+        joint_objectives: What pictures ask of each other, added to their scores: `Diversity` of the repeats of a unit,
             `Alignment` of neighbours in the list of units. These pictures then stand together, and only together alone.
         scales: Rounds at sizes of their own, one after the other (`Scale`). The best picture of a round goes over to
             the size of the next, where optimiser, schedule and patience begin anew; the last gives the picture. Only
@@ -102,9 +102,9 @@ class Maximizer:
     def __init__(
         self,
         steps: int | None = None,
-        image: Image | None = None,
+        image: Parametrization | None = None,
         optimizer: OptimizerCallable | None = None,
-        robustness: Sequence[View] | None = None,
+        transforms: Sequence[Transform] | None = None,
         penalties: Sequence[Penalty] = (),
         patience: int | None = None,
         min_delta: float = 0.0,
@@ -117,7 +117,7 @@ class Maximizer:
         views: int = 1,
         open_relu_steps: int = 0,
         snapshots: Sequence[int] = (),
-        couplings: Sequence[Coupling] = (),
+        joint_objectives: Sequence[JointObjective] = (),
         scales: Sequence[Scale] = (),
         start: str | Path | Tensor | None = None,
         importance: bool = False,
@@ -127,13 +127,15 @@ class Maximizer:
         for name, value in counts.items():
             if value is not None and value < 1:
                 raise InputError(f"Maximizer({name}={value}): must be at least 1")
-        if views > 1 and robustness is not None and not robustness:
-            raise InputError(f"Maximizer(views={views}): without robustness all views are the same; leave it out")
+        if views > 1 and transforms is not None and not transforms:
+            raise InputError(
+                f"Maximizer(transforms_per_step={views}): without transforms all views are the same; leave it out"
+            )
         if open_relu_steps < 0:
             raise InputError(f"Maximizer(open_relu_steps={open_relu_steps}): must be at least 0")
         if any(step < 1 for step in snapshots):
             raise InputError(f"Maximizer(snapshots={list(snapshots)}): numbers of steps, each at least 1")
-        if repeats < 2 and any(coupling.across == "repeats" for coupling in couplings):
+        if repeats < 2 and any(coupling.across == "repeats" for coupling in joint_objectives):
             raise InputError(f"Maximizer(repeats={repeats}): a coupling of repeats, as Diversity is, needs at least 2")
         if pooling not in ("mean", "rms"):
             raise InputError(f"Maximizer(pooling={pooling!r}): valid are 'mean' and 'rms'")
@@ -150,7 +152,7 @@ class Maximizer:
         given = optimizer is not None
         self.optimizer = optimizer if optimizer is not None else _default_optimizer(self.image)
         self.normalize_gradients = not given if normalize_gradients is None else normalize_gradients
-        self.robustness = _default_views() if robustness is None else list(robustness)
+        self.transforms = _default_views() if transforms is None else list(transforms)
         self.penalties = list(penalties)
         self.patience = patience
         self.min_delta = min_delta
@@ -162,13 +164,13 @@ class Maximizer:
         self.views = views
         self.open_relu_steps = open_relu_steps
         self.snapshots = tuple(snapshots)
-        self.couplings = list(couplings)
+        self.joint_objectives = list(joint_objectives)
         self.scales = list(scales)
         self.start_picture = None if start is None else load_start(start)
         self._start = describe_start(start, self.start_picture)
         self.importance = importance
         self.log_odds = log_odds
-        longest_warmup(self.robustness)  # which refuses what is none
+        longest_warmup(self.transforms)  # which refuses what is none
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -178,7 +180,7 @@ class Maximizer:
             "steps": self.steps,
             "image": describe(self.image),
             "optimizer": optimizer,
-            "robustness": [describe(view) for view in self.robustness],
+            "transforms": [describe(view) for view in self.transforms],
             "penalties": [describe(penalty) for penalty in self.penalties],
             "patience": self.patience,
             "min_delta": self.min_delta,
@@ -187,7 +189,7 @@ class Maximizer:
             "scheduler": schedule,
             "views": self.views,
             "open_relu_steps": self.open_relu_steps,
-            "couplings": [describe(coupling) for coupling in self.couplings],
+            "joint_objectives": [describe(coupling) for coupling in self.joint_objectives],
             "scales": [asdict(scale) for scale in self.scales],
             "start": self._start,
             "importance": self.importance,
@@ -258,7 +260,7 @@ class Maximizer:
         precision = callers_precision(device)
         rounds = plan_rounds(self.scales, image_shape, steps)
         if own:
-            warn_of_idle_patience(self.patience, longest_warmup(self.robustness), max(part.steps for part in rounds))
+            warn_of_idle_patience(self.patience, longest_warmup(self.transforms), max(part.steps for part in rounds))
         jobs = list_jobs_of_rounds(self, network, units, rounds, start or {})
         if self.log_odds:
             jobs = mark_classes(network, jobs, rounds[-1].image_shape)
@@ -266,11 +268,11 @@ class Maximizer:
             warn_of_batch_statistics(network)
 
         with isolated_rng(), frozen(network):
-            wanted = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in self.couplings)]
+            wanted = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in self.joint_objectives)]
             shapes = [part.image_shape for part in rounds]
-            only_means = not self.couplings and all(job.objective.needs_means_only for job in jobs)
+            only_means = not self.joint_objectives and all(job.objective.needs_means_only for job in jobs)
             exact_relus = self.open_relu_steps > 0
-            quick = inference_copy(network, frozenset().union(*wanted), shapes, only_means, exact_relus)
+            quick = fast_copy(network, frozenset().union(*wanted), shapes, only_means, exact_relus)
             capture = CastingCapture(quick, frozenset().union(*wanted), precision)
             batch_size = self.batch_size or automatic_batch_size(capture, shapes, self.views)
 
@@ -292,9 +294,9 @@ class Maximizer:
 
 
 # Chosen on EfficientNet-Lite0 by what networks that the pictures were not made for see in them: tools/quality.py.
-def _default_optimizer(image: Image) -> OptimizerCallable:
+def _default_optimizer(image: Parametrization) -> OptimizerCallable:
     return partial(torch.optim.AdamW, lr=0.08, eps=1e-3, weight_decay=image.weight_decay, fused=True)
 
 
-def _default_views() -> list[View]:
+def _default_views() -> list[Transform]:
     return [RandomResizedCrop(side=(0.35, 1.1), degrees=15, smallest=64), GaussianNoise((0.0, 0.3), warmup=0.3)]

@@ -20,7 +20,7 @@ from fvlightning.analysis import (
 )
 from fvlightning.analysis.comparison import MEASURED_AT_ONCE
 from fvlightning.analysis.spaces import NATURAL
-from fvlightning.features import Image, Maximizer, Objective, Unit
+from fvlightning.features import Maximizer, Objective, Parametrization, Unit
 from fvlightning.features.objectives import objective_of
 from fvlightning.io.digests import digest_of_weights
 from fvlightning.output import check_writable, on_grey, to_pixels
@@ -35,7 +35,7 @@ def run_comparison(
     model: pl.LightningModule,
     datamodule: pl.LightningDataModule,
     units: Sequence[Unit | Objective],
-    spaces: Mapping[str, Image],
+    spaces: Mapping[str, Parametrization],
     maximizer: Maximizer,
     shape: tuple[int, ...],
     folder: Path,

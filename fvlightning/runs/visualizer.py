@@ -73,7 +73,7 @@ class UnitSampler(DistributedSampler[list[int]]):
 
 def couples_units(maximizer: Maximizer) -> bool:
     """Return whether the pictures of different units depend on each other, so that all have to be made together."""
-    return any(coupling.across == "units" for coupling in maximizer.couplings)
+    return any(coupling.across == "units" for coupling in maximizer.joint_objectives)
 
 
 class Visualizer(pl.LightningModule):

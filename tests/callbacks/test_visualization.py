@@ -208,7 +208,7 @@ def test_warm_starts_are_kept_in_checkpoints(tmp_path: Path) -> None:
 
 
 def test_raw_inputs_are_shown_with_signed_colours(tmp_path: Path) -> None:
-    maximizer = Maximizer(steps=4, image=RawInput(), robustness=[], penalties=[L2(squared=True)])
+    maximizer = Maximizer(steps=4, image=RawInput(), transforms=[], penalties=[L2(squared=True)])
     fit(tmp_path, VisualizationCallback(["conv:0"], maximizer), max_epochs=1)
     pixels = np.asarray(PILImage.open(tmp_path / "features/epoch_0001/conv/0.png")).astype(int)
     red, blue = pixels[..., 0], pixels[..., 2]
@@ -254,7 +254,7 @@ def test_settings_out_of_range() -> None:
     with pytest.raises(InputError, match=r"every_n_epochs=0\): must be at least 1"):
         VisualizationCallback(["fc:0"], every_n_epochs=0)
     with pytest.raises(InputError, match="cannot couple them as Alignment does"):
-        VisualizationCallback(UNITS, Maximizer(couplings=[Alignment()]))
+        VisualizationCallback(UNITS, Maximizer(joint_objectives=[Alignment()]))
     with pytest.raises(InputError, match=r"warm_steps=0\): must be at least 1"):
         VisualizationCallback(["fc:0"], warm_steps=0)
     with pytest.warns(UserWarning, match="no effect with warm_start=False"):

@@ -93,14 +93,14 @@ def test_a_callback_takes_what_it_was_not_given():
     assert chosen.offer_maximizer(maximizer)
     assert chosen.warm_steps == 7
     with pytest.raises(InputError, match="Alignment"):
-        callback.offer_maximizer(Maximizer(steps=2, couplings=[Alignment()]))
+        callback.offer_maximizer(Maximizer(steps=2, joint_objectives=[Alignment()]))
 
 
 @pytest.mark.filterwarnings("ignore:visualize without --ckpt_path")
 def test_options_change_what_a_config_says():
-    arguments = ["--units", '["fc:0"]', "--maximizer.robustness", "[]", "--trainer.accelerator", "cpu"]
+    arguments = ["--units", '["fc:0"]', "--maximizer.transforms", "[]", "--trainer.accelerator", "cpu"]
     assert main(["visualize", "--config", "model.yaml", *arguments]) == 0
     (record,) = json.loads(Path("out/features.json").read_text())
-    assert record["settings"]["robustness"] == []
+    assert record["settings"]["transforms"] == []
     assert record["settings"]["log_odds"] == 0.5
     assert torch.tensor(record["score"]).isfinite()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fvlightning.features import Feature, Image, Maximizer, PixelImage, RawInput
+from fvlightning.features import Feature, Maximizer, Parametrization, PixelImage, RawInput
 
 SHAPE = (1, 28, 28)
 UNITS = "hidden:0-7"
@@ -33,8 +33,8 @@ def cosine(first: Tensor, second: Tensor) -> float:
 
 # Where the sigmoid saturates its gradient is small, and Adam's steps are all of one size: 0.1 gets there in time.
 IN_THE_BOX = [
-    Maximizer(500, image=PixelImage(), robustness=[], optimizer=partial(torch.optim.Adam, lr=0.1)),
-    Maximizer(500, image=PixelImage(bound="clip"), robustness=[]),
+    Maximizer(500, image=PixelImage(), transforms=[], optimizer=partial(torch.optim.Adam, lr=0.1)),
+    Maximizer(500, image=PixelImage(bound="clip"), transforms=[]),
 ]
 
 
@@ -55,7 +55,7 @@ def test_minimised_it_reaches_the_sum_of_its_negative_weights(mlp: nn.Module, ma
 @pytest.mark.parametrize("max_norm", [0.5, 10.0])
 def test_with_a_bounded_norm_the_input_is_parallel_to_the_weights(mlp: nn.Module, max_norm: float):
     image = RawInput(max_norm=max_norm)
-    for feature in Maximizer(500, image=image, robustness=[]).maximize(mlp, [UNITS], SHAPE):
+    for feature in Maximizer(500, image=image, transforms=[]).maximize(mlp, [UNITS], SHAPE):
         weights, bias = weights_of(mlp, feature)
         assert cosine(feature.image, weights) >= 0.999
         assert feature.image.norm() == pytest.approx(max_norm, rel=1e-5)
@@ -63,8 +63,8 @@ def test_with_a_bounded_norm_the_input_is_parallel_to_the_weights(mlp: nn.Module
 
 
 @pytest.mark.parametrize("image", [PixelImage(max_rms=0.3), PixelImage(bound="clip", max_rms=0.3)])
-def test_with_bounded_light_the_picture_is_parallel_to_the_positive_weights(mlp: nn.Module, image: Image):
-    for feature in Maximizer(500, image=image, robustness=[]).maximize(mlp, [UNITS], SHAPE):
+def test_with_bounded_light_the_picture_is_parallel_to_the_positive_weights(mlp: nn.Module, image: Parametrization):
+    for feature in Maximizer(500, image=image, transforms=[]).maximize(mlp, [UNITS], SHAPE):
         weights, _ = weights_of(mlp, feature)
         assert cosine(feature.image, weights.clamp(min=0)) >= 0.99
         assert feature.image.square().mean().sqrt() <= 0.3 + 1 / 255
@@ -74,7 +74,7 @@ def test_fourier_pictures_come_near_it_where_the_weights_are_smooth(mlp: nn.Modu
     smooth = nn.functional.interpolate(torch.randn(8, 1, 7, 7), size=(28, 28), mode="bilinear").flatten(1)
     with torch.no_grad():
         mlp.hidden.weight[:8] = smooth / 28
-    for feature in Maximizer(300, robustness=[], optimizer=partial(torch.optim.Adam, lr=0.05)).maximize(
+    for feature in Maximizer(300, transforms=[], optimizer=partial(torch.optim.Adam, lr=0.05)).maximize(
         mlp, [UNITS], SHAPE
     ):
         weights, bias = weights_of(mlp, feature)
@@ -87,7 +87,7 @@ def test_root_mean_square_of_a_first_convolution_shows_its_kernel():
     stripes = torch.tensor([[-1.0, 2.0, -1.0]]).expand(3, 3)
     with torch.no_grad():
         network[0].weight[:] = stripes
-    maximizer = Maximizer(200, robustness=[], pooling="rms", optimizer=partial(torch.optim.Adam, lr=0.05))
+    maximizer = Maximizer(200, transforms=[], pooling="rms", optimizer=partial(torch.optim.Adam, lr=0.05))
     (feature,) = maximizer.maximize(network, ["0:0"], (1, 12, 12))
     along, across = feature.image.diff(dim=1).abs().mean(), feature.image.diff(dim=2).abs().mean()
     assert across > 2 * along

@@ -140,8 +140,8 @@ def test_settings_are_plain_and_tell_maximizers_apart():
         Maximizer(image=FourierImage(decay=1.5)),
         Maximizer(optimizer=partial(optim.Adam, lr=0.1)),
         Maximizer(optimizer=partial(optim.SGD, lr=0.05)),
-        Maximizer(robustness=[]),
-        Maximizer(robustness=[RandomAffine(degrees=5)]),
+        Maximizer(transforms=[]),
+        Maximizer(transforms=[RandomAffine(degrees=5)]),
         Maximizer(penalties=[L2(0.1)]),
         Maximizer(patience=5),
         Maximizer(patience=5, min_delta=0.1),
@@ -175,14 +175,14 @@ def test_a_view_whose_warmup_is_no_part_of_the_run_is_refused():
     view = RandomAffine()
     view.warmup = 16
     with pytest.raises(InputError, match=r"RandomAffine.warmup=16: a part of the run"):
-        Maximizer(robustness=[view])
+        Maximizer(transforms=[view])
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"steps": 11, "patience": 8}, "of 11 steps 8 count behind the warm-up of the views"),
-        ({"steps": 9, "patience": 9, "robustness": []}, "patience=9 stops no picture: of 9 steps 9 count;"),
+        ({"steps": 9, "patience": 9, "transforms": []}, "patience=9 stops no picture: of 9 steps 9 count;"),
         ({"steps": 16, "patience": 8, "scales": [Scale(6, 10), Scale(8, 22)]}, "of 11 steps 8 count behind"),
     ],
 )
@@ -193,7 +193,7 @@ def test_a_patience_that_stops_nothing_warns(cnn: nn.Module, settings: dict[str,
     Maximizer(**settings).maximize(cnn, ["conv:0"], SHAPE, steps=4)
 
 
-@pytest.mark.parametrize("settings", [{}, {"robustness": []}, {"batch_size": 1}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"transforms": []}, {"batch_size": 1}], ids=str)
 def test_a_network_may_write_into_its_pictures(cnn: nn.Module, settings: dict[str, Any]):
     class Centred(nn.Module):
         def __init__(self, in_place: bool) -> None:
@@ -255,9 +255,9 @@ def starts_of(features: list[Feature]) -> dict[tuple[str, int], Tensor]:
 
 def test_a_warm_start_goes_on_where_the_last_pictures_ended(cnn: nn.Module):
     """Of an optimiser without a state, 6 and 10 steps are the same as 16."""
-    maximizer = Maximizer(6, optimizer=partial(optim.SGD, lr=0.1), robustness=[], repeats=2)
+    maximizer = Maximizer(6, optimizer=partial(optim.SGD, lr=0.1), transforms=[], repeats=2)
     first = maximizer.maximize(cnn, ["fc:0", "conv:1"], SHAPE)
-    second = maximizer.maximize(cnn, ["fc:0", "conv:1"], SHAPE, start=starts_of(first), steps=10)
+    second = maximizer.maximize(cnn, ["fc:0", "conv:1"], SHAPE, warm_starts=starts_of(first), steps=10)
     whole = maximizer.maximize(cnn, ["fc:0", "conv:1"], SHAPE, steps=16)
     assert [feature.best_step for feature in whole] == [16] * 4, "the picture only gets better"
     for before, after, expected in zip(first, second, whole, strict=True):
@@ -267,7 +267,7 @@ def test_a_warm_start_goes_on_where_the_last_pictures_ended(cnn: nn.Module):
 
 def test_pictures_without_a_warm_start_start_anew(cnn: nn.Module):
     cold = Maximizer(3).maximize(cnn, ["fc:0-1"], SHAPE)
-    mixed = Maximizer(3).maximize(cnn, ["fc:0-1"], SHAPE, start=starts_of(cold[:1]))
+    mixed = Maximizer(3).maximize(cnn, ["fc:0-1"], SHAPE, warm_starts=starts_of(cold[:1]))
     torch.testing.assert_close(mixed[1].parameters, cold[1].parameters)
     assert not torch.allclose(mixed[0].parameters, cold[0].parameters)
 
@@ -275,7 +275,7 @@ def test_pictures_without_a_warm_start_start_anew(cnn: nn.Module):
 def test_the_parameters_that_a_warm_start_is_given_are_left_alone(cnn: nn.Module):
     starts = starts_of(Maximizer(3).maximize(cnn, ["fc:0"], SHAPE))
     before = {key: value.clone() for key, value in starts.items()}
-    Maximizer(3).maximize(cnn, ["fc:0"], SHAPE, start=starts)
+    Maximizer(3).maximize(cnn, ["fc:0"], SHAPE, warm_starts=starts)
     assert all(torch.equal(value, before[key]) for key, value in starts.items())
 
 
@@ -284,7 +284,7 @@ def test_a_warm_start_of_another_size_is_refused(cnn: nn.Module):
     with pytest.raises(
         InputError, match=r"picture of fc:0: .*\(1, 8, 8\), FourierImage of \(1, 8, 8\) has \(1, 8, 5, 2\)"
     ):
-        Maximizer(1).maximize(cnn, ["fc:0"], SHAPE, start=starts)
+        Maximizer(1).maximize(cnn, ["fc:0"], SHAPE, warm_starts=starts)
 
 
 class Brightness(Objective):
@@ -321,7 +321,7 @@ def test_objectives_of_the_users_own_need_no_hash_and_are_told_apart(cnn: nn.Mod
 
 def test_inputs_that_are_no_pictures_have_no_views():
     network = nn.Sequential(nn.Linear(2, 3))
-    with pytest.raises(InputError, match="robustness"):
+    with pytest.raises(InputError, match="transforms"):
         Maximizer(1, image=RawInput()).maximize(network, ["0:0"], (2,))
-    (feature,) = Maximizer(1, image=RawInput(), robustness=[]).maximize(network, ["0:0"], (2,))
+    (feature,) = Maximizer(1, image=RawInput(), transforms=[]).maximize(network, ["0:0"], (2,))
     assert feature.image.shape == (2,)

@@ -29,7 +29,7 @@ SHAPE = (1, 12, 12)
 MAXIMIZERS: dict[str, Callable[..., Maximizer]] = {
     "default": partial(Maximizer, 16),
     "pixels and penalty": partial(Maximizer, 16, image=PixelImage(max_rms=0.3), penalties=[TotalVariation(0.01)]),
-    "no views": partial(Maximizer, 16, robustness=[]),
+    "no views": partial(Maximizer, 16, transforms=[]),
     "adafactor": partial(Maximizer, 16, optimizer=partial(optim.Adafactor, lr=0.05)),
     "patience": partial(Maximizer, 40, patience=3, min_delta=0.05),
 }
@@ -196,7 +196,7 @@ def test_pictures_are_made_where_gradients_are_off(wide_cnn: nn.Module, mode: Ca
         features = Maximizer(3).maximize(wide_cnn, ["fc:0", "conv1:1"], SHAPE)
         assert_untouched(wide_cnn, before)
         again = Maximizer(3).maximize(
-            wide_cnn, ["fc:0"], SHAPE, start={("fc:0", 0): features[0].parameters.clone()}, steps=1
+            wide_cnn, ["fc:0"], SHAPE, warm_starts={("fc:0", 0): features[0].parameters.clone()}, steps=1
         )
     for feature, one in zip(features, expected, strict=True):
         assert torch.equal(feature.image, one.image)

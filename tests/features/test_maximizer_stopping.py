@@ -66,7 +66,7 @@ def of(features: list[Feature], index: int) -> Feature:
 @pytest.mark.parametrize("views", VIEWS)
 def test_a_picture_that_stops_leaves_the_batch_and_the_other_goes_on_as_it_does_alone(views: str):
     network = network_of(rising, capped, rising)
-    maximizer = pixels(60, patience=5, robustness=VIEWS[views])
+    maximizer = pixels(60, patience=5, transforms=VIEWS[views])
     together = maximizer.maximize(network, ["0:*"], SHAPE)
     assert [feature.steps for feature in together][::2] == [60, 60]
     assert together[1].steps < 30
@@ -82,7 +82,7 @@ def test_a_picture_that_stops_leaves_the_batch_and_the_other_goes_on_as_it_does_
 @pytest.mark.parametrize("patience", [1, 2, 5, 9])
 def test_a_picture_that_stopped_early_is_the_best_that_it_was(views: str, patience: int):
     """Also where it stopped between two looks at the clean picture: not the noise that it started from."""
-    maximizer = pixels(60, patience=patience, robustness=VIEWS[views])
+    maximizer = pixels(60, patience=patience, transforms=VIEWS[views])
     (feature,) = maximizer.maximize(network_of(capped), ["0:0"], SHAPE)
     assert patience < feature.steps < 30
     assert 0 < feature.best_step <= feature.steps
@@ -95,14 +95,14 @@ def test_a_picture_that_stopped_early_is_the_best_that_it_was(views: str, patien
 def test_patience_begins_behind_the_warmup_of_the_views():
     """Of 61 steps those from 30 on count; the last one before them is what they have to improve on."""
     views = [RandomAffine(), GaussianNoise(0.0, warmup=0.5)]
-    (feature,) = pixels(61, patience=3, robustness=views).maximize(network_of(capped), ["0:0"], SHAPE)
+    (feature,) = pixels(61, patience=3, transforms=views).maximize(network_of(capped), ["0:0"], SHAPE)
     assert feature.steps == 33
 
 
 @pytest.mark.parametrize("views", VIEWS)
 def test_min_delta_is_what_counts_as_an_improvement(views: str):
     kept_on, stopped = (
-        pixels(40, patience=4, min_delta=min_delta, robustness=VIEWS[views]).maximize(
+        pixels(40, patience=4, min_delta=min_delta, transforms=VIEWS[views]).maximize(
             network_of(rising), ["0:0"], SHAPE
         )[0]
         for min_delta in (0.0, 0.2)
@@ -116,7 +116,7 @@ def test_min_delta_is_what_counts_as_an_improvement(views: str):
 @pytest.mark.parametrize("functions", [[rising, capped, rising], [capped, capped], [rising]])
 def test_progress_adds_up_to_pictures_times_steps(views: str, settings: dict[str, int], functions: list):
     made: list[int] = []
-    maximizer = pixels(50, robustness=VIEWS[views], repeats=2, **settings)
+    maximizer = pixels(50, transforms=VIEWS[views], repeats=2, **settings)
     maximizer.maximize(network_of(*functions), ["0:*"], SHAPE, on_step=made.append)
     assert sum(made) == 50 * 2 * len(functions)
     assert min(made) > 0
@@ -133,12 +133,12 @@ def test_pictures_that_stopped_cost_nothing_more():
             return pictures
 
     network = nn.Sequential(Counts(), Units(capped))
-    pixels(1000, patience=3, robustness=[RandomAffine()]).maximize(network, ["1:0"], SHAPE)
+    pixels(1000, patience=3, transforms=[RandomAffine()]).maximize(network, ["1:0"], SHAPE)
     assert calls < 60
 
 
 def test_without_views_the_best_step_is_kept_where_the_optimiser_overshoots():
-    maximizer = Maximizer(30, image=RawInput(), robustness=[], optimizer=partial(optim.SGD, lr=0.02, momentum=0.95))
+    maximizer = Maximizer(30, image=RawInput(), transforms=[], optimizer=partial(optim.SGD, lr=0.02, momentum=0.95))
     network = network_of(lambda brightness: -((brightness - 0.4) ** 2) * 100)
     (feature,) = maximizer.maximize(network, ["0:0"], SHAPE)
     assert 0 < feature.best_step < 30
@@ -149,14 +149,14 @@ def test_without_views_the_best_step_is_kept_where_the_optimiser_overshoots():
 
 def test_with_views_the_clean_score_only_gets_better_with_the_steps():
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Conv2d(4, 1, 3))
-    wild = partial(Maximizer, image=RawInput(), optimizer=partial(optim.Adam, lr=3.0), robustness=[RandomAffine(0.3)])
+    wild = partial(Maximizer, image=RawInput(), optimizer=partial(optim.Adam, lr=3.0), transforms=[RandomAffine(0.3)])
     scores = [wild(steps).maximize(network, ["2:0"], SHAPE)[0].score for steps in (16, 32, 48, 64)]
     assert scores == sorted(scores)
 
 
 def test_the_best_is_judged_with_the_penalties():
     """Brightness gains 1, and costs 3: the best picture is the darkest."""
-    maximizer = pixels(40, robustness=[], penalties=[L1(3 / 64)])
+    maximizer = pixels(40, transforms=[], penalties=[L1(3 / 64)])
     (feature,) = maximizer.maximize(network_of(rising), ["0:0"], SHAPE)
     assert feature.best_step == 40
     assert feature.score < 0.3
@@ -168,7 +168,7 @@ def test_a_dead_unit_is_reported_as_dead_and_the_others_are_not(views: str, pena
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
     with torch.no_grad():
         network[0].bias.copy_(torch.tensor([2.0, -100.0, 2.0]))
-    features = Maximizer(20, robustness=VIEWS[views], penalties=penalties).maximize(network, ["1:*"], SHAPE)
+    features = Maximizer(20, transforms=VIEWS[views], penalties=penalties).maximize(network, ["1:*"], SHAPE)
     assert [feature.status for feature in features] == ["ok", "dead", "ok"]
     assert features[1].score == 0
 
@@ -202,7 +202,7 @@ BREAKS = {"nan": until(0.55, torch.nan), "infinite": until(0.55, torch.inf), "mi
 @pytest.mark.parametrize("kind", BREAKS)
 def test_a_unit_that_is_not_finite_is_reported_with_its_picture_from_before_that(views: str, kind: str):
     network = network_of(rising, BREAKS[kind], capped)
-    maximizer = pixels(40, robustness=VIEWS[views])
+    maximizer = pixels(40, transforms=VIEWS[views])
     features = maximizer.maximize(network, ["0:*"], SHAPE)
     assert [feature.status for feature in features] == ["ok", "non-finite", "ok"]
     broken = features[1]
@@ -231,7 +231,7 @@ def gradient_breaks(brightness: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("views", VIEWS)
 def test_a_gradient_that_is_not_finite_is_reported_too(views: str):
-    (feature,) = pixels(40, robustness=VIEWS[views]).maximize(network_of(gradient_breaks), ["0:0"], SHAPE)
+    (feature,) = pixels(40, transforms=VIEWS[views]).maximize(network_of(gradient_breaks), ["0:0"], SHAPE)
     assert feature.status == "non-finite"
     assert feature.history.isfinite().all()
     assert feature.image.isfinite().all()

@@ -17,15 +17,15 @@ from fvlightning.features import (
     RandomAffine,
     RandomResizedCrop,
     Target,
+    Transform,
     Unit,
     UnitActivation,
-    View,
 )
 
 SHAPE = (1, 12, 12)
 
 
-class Record(View):
+class Record(Transform):
     """Remembers what it is given."""
 
     n_draws = 1
@@ -38,7 +38,7 @@ class Record(View):
         return pictures * (0.5 + draws[:, :, None, None])
 
 
-class Half(View):
+class Half(Transform):
     """Gives half of the light."""
 
     n_draws = 0
@@ -47,7 +47,7 @@ class Half(View):
         return pictures * 0.5
 
 
-class Halve(View):
+class Halve(Transform):
     """Writes into what it is given."""
 
     n_draws = 0
@@ -58,7 +58,7 @@ class Halve(View):
 
 def test_a_view_may_write_into_its_pictures(wide_cnn: nn.Module):
     halved, expected = (
-        Maximizer(3, robustness=[view], penalties=[L2(0.1)]).maximize(wide_cnn, "fc:1", SHAPE)[0]
+        Maximizer(3, transforms=[view], penalties=[L2(0.1)]).maximize(wide_cnn, "fc:1", SHAPE)[0]
         for view in (Halve(), Half())
     )
     torch.testing.assert_close(halved.history, expected.history)
@@ -66,7 +66,7 @@ def test_a_view_may_write_into_its_pictures(wide_cnn: nn.Module):
 
 def test_each_view_has_its_own_draw_and_the_score_is_their_mean(wide_cnn: nn.Module):
     record = Record()
-    (feature,) = Maximizer(3, robustness=[record], views=4).maximize(wide_cnn, "fc:1", SHAPE)
+    (feature,) = Maximizer(3, transforms=[record], transforms_per_step=4).maximize(wide_cnn, "fc:1", SHAPE)
     for step, (pictures, draws) in enumerate(record.seen):
         assert pictures.shape == (4, *SHAPE)
         assert len(draws.unique()) == 4
@@ -78,7 +78,9 @@ def test_each_view_has_its_own_draw_and_the_score_is_their_mean(wide_cnn: nn.Mod
 @pytest.mark.parametrize("patience", [None, 2])
 def test_pictures_with_several_views_stand_alone(wide_cnn: nn.Module, patience: int | None):
     views = [RandomResizedCrop((0.5, 1.0)), GaussianNoise(), ColorJitter()]
-    maximizer = Maximizer(40, robustness=views, views=3, patience=patience, min_delta=0.05, image=PixelImage())
+    maximizer = Maximizer(
+        40, transforms=views, transforms_per_step=3, patience=patience, min_delta=0.05, image=PixelImage()
+    )
     objectives = ["fc:*", Target(UnitActivation(Unit("fc", 0)), 1.0)]
     together = maximizer.maximize(wide_cnn, objectives, SHAPE)
     for place in (0, 4):
@@ -90,24 +92,24 @@ def test_pictures_with_several_views_stand_alone(wide_cnn: nn.Module, patience: 
 
 
 def test_several_views_of_nothing_are_refused():
-    with pytest.raises(InputError, match=r"views=2\): without robustness"):
-        Maximizer(2, robustness=[], views=2)
-    with pytest.raises(InputError, match="views=0"):
-        Maximizer(2, views=0)
+    with pytest.raises(InputError, match=r"transforms_per_step=2\): without transforms"):
+        Maximizer(2, transforms=[], transforms_per_step=2)
+    with pytest.raises(InputError, match="transforms_per_step=0"):
+        Maximizer(2, transforms_per_step=0)
 
 
 def test_settings_tell_views_and_open_relus_apart():
     base = Maximizer(2).settings
-    assert Maximizer(2, views=2).settings != base
+    assert Maximizer(2, transforms_per_step=2).settings != base
     assert Maximizer(2, open_relu_steps=2).settings != base
     assert Maximizer(2, snapshots=[1]).settings == base, "they change no picture"
 
 
-@pytest.mark.parametrize("robustness", [[], [RandomAffine()]])
-def test_snapshots_are_what_a_shorter_run_ends_with(wide_cnn: nn.Module, robustness: list[View]):
+@pytest.mark.parametrize("transforms", [[], [RandomAffine()]])
+def test_snapshots_are_what_a_shorter_run_ends_with(wide_cnn: nn.Module, transforms: list[Transform]):
     steps = [1, 7, 32, 500]
     # At a rate that does not depend on the number of steps.
-    settings: dict[str, Any] = {"robustness": robustness, "optimizer": partial(torch.optim.Adam, lr=0.05)}
+    settings: dict[str, Any] = {"transforms": transforms, "optimizer": partial(torch.optim.Adam, lr=0.05)}
     features = Maximizer(32, **settings, snapshots=steps).maximize(wide_cnn, "fc:0-2", SHAPE)
     plain = Maximizer(32, **settings).maximize(wide_cnn, "fc:0-2", SHAPE)
     for feature, other in zip(features, plain, strict=True):
@@ -128,7 +130,7 @@ def test_snapshots_are_what_a_shorter_run_ends_with(wide_cnn: nn.Module, robustn
 
 def test_a_picture_that_has_stopped_stays_in_the_snapshots_as_it_was(wide_cnn: nn.Module):
     optimizer = partial(torch.optim.Adam, lr=0.05)
-    settings = {"patience": 3, "min_delta": 0.01, "robustness": [], "image": PixelImage(), "optimizer": optimizer}
+    settings = {"patience": 3, "min_delta": 0.01, "transforms": [], "image": PixelImage(), "optimizer": optimizer}
     with torch.no_grad():
         wide_cnn.fc.weight[0] *= 1000  # goes on, while the others do not improve by as much
         wide_cnn.fc.weight[1:] /= 1000

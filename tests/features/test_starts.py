@@ -12,7 +12,15 @@ from PIL import Image as PILImage
 from torch import Tensor, nn, optim
 
 from fvlightning.errors import InputError
-from fvlightning.features import CPPNImage, FourierImage, Image, LaplacianImage, Maximizer, PixelImage, RawInput
+from fvlightning.features import (
+    CPPNImage,
+    FourierImage,
+    LaplacianImage,
+    Maximizer,
+    Parametrization,
+    PixelImage,
+    RawInput,
+)
 from fvlightning.features.scales import Scale
 from fvlightning.features.starts import fit_picture, read_image
 
@@ -38,12 +46,12 @@ def photo(tmp_path: Path) -> Path:
 
 def still(**settings: Any) -> Maximizer:
     """Makes a step that changes nothing."""
-    return Maximizer(1, robustness=[], optimizer=partial(optim.SGD, lr=0.0), **settings)
+    return Maximizer(1, transforms=[], optimizer=partial(optim.SGD, lr=0.0), **settings)
 
 
 @pytest.mark.parametrize("image", [PixelImage(), PixelImage("clip"), FourierImage(), LaplacianImage()])
-def test_pictures_start_from_the_image(network: nn.Module, photo: Path, image: Image):
-    features = still(image=image, start=photo, repeats=2).maximize(network, "0:0-1", SHAPE)
+def test_pictures_start_from_the_image(network: nn.Module, photo: Path, image: Parametrization):
+    features = still(image=image, initial_picture=photo, repeats=2).maximize(network, "0:0-1", SHAPE)
     # Blocks of 5 x 5 pixels become one.
     expected = torch.from_numpy(pixels_of(60, 80)).permute(2, 0, 1).float() / 255
     expected = expected.reshape(3, 12, 5, 16, 5).mean((2, 4))
@@ -54,11 +62,11 @@ def test_pictures_start_from_the_image(network: nn.Module, photo: Path, image: I
 
 def test_a_tensor_does_as_well_and_a_start_of_its_own_comes_first(network: nn.Module):
     given = 0.3 + 0.4 * torch.rand(SHAPE)
-    first, second = still(start=given, image=PixelImage()).maximize(network, "0:0-1", SHAPE)
+    first, second = still(initial_picture=given, image=PixelImage()).maximize(network, "0:0-1", SHAPE)
     assert (first.image - given).abs().max() < 0.003
     own = {("0:0", 0): torch.full(SHAPE, -1.0)}
-    maximizer = still(start=given, image=PixelImage(decorrelate=False))
-    first, second = maximizer.maximize(network, "0:0-1", SHAPE, start=own)
+    maximizer = still(initial_picture=given, image=PixelImage(decorrelate=False))
+    first, second = maximizer.maximize(network, "0:0-1", SHAPE, warm_starts=own)
     assert first.image.unique().tolist() == pytest.approx([round(255 / (1 + np.e)) / 255])
     assert (second.image - given).abs().max() < 0.003
 
@@ -68,8 +76,8 @@ def test_the_first_round_of_a_schedule_starts_from_it(network: nn.Module):
     given[:, :3] = 0.75
     maximizer = Maximizer(
         scales=[Scale(6, 1), Scale(12, 1)],
-        start=given,
-        robustness=[],
+        initial_picture=given,
+        transforms=[],
         image=PixelImage(),
         optimizer=partial(optim.SGD, lr=0.0),
     )
@@ -81,14 +89,14 @@ def test_the_first_round_of_a_schedule_starts_from_it(network: nn.Module):
 def test_settings_tell_starts_apart_by_name_and_content(photo: Path):
     settings = [
         Maximizer().settings,
-        Maximizer(start=str(photo)).settings,
-        Maximizer(start=torch.zeros(SHAPE)).settings,
+        Maximizer(initial_picture=str(photo)).settings,
+        Maximizer(initial_picture=torch.zeros(SHAPE)).settings,
     ]
     PILImage.fromarray(pixels_of(60, 81)).save(photo)
-    settings.append(Maximizer(start=photo).settings)
+    settings.append(Maximizer(initial_picture=photo).settings)
     assert len({json.dumps(own) for own in settings}) == 4
     assert settings[1]["start"]["file"] == str(photo)
-    assert Maximizer(start=photo).settings == settings[3]
+    assert Maximizer(initial_picture=photo).settings == settings[3]
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "CMYK", "LA", "I;16", "YCbCr"])
@@ -163,7 +171,7 @@ def broken_png(path: Path) -> None:
 def test_files_that_are_no_images_are_refused_when_the_maximizer_is_made(tmp_path: Path, write: Any, message: str):
     write(tmp_path / "x.png")
     with pytest.raises(InputError, match=message) as caught:
-        Maximizer(start=tmp_path / "x.png")
+        Maximizer(initial_picture=tmp_path / "x.png")
     assert "\n" not in str(caught.value)
 
 
@@ -179,14 +187,14 @@ def test_files_that_are_no_images_are_refused_when_the_maximizer_is_made(tmp_pat
 )
 def test_tensors_that_are_no_pictures_are_refused(start: Tensor, message: str):
     with pytest.raises(InputError, match=message):
-        Maximizer(start=start)
+        Maximizer(initial_picture=start)
 
 
 @pytest.mark.parametrize("image", [CPPNImage(), RawInput()])
-def test_parametrisations_that_cannot_start_from_a_picture_say_so(network: nn.Module, image: Image):
+def test_parametrisations_that_cannot_start_from_a_picture_say_so(network: nn.Module, image: Parametrization):
     made: list[int] = []
     with pytest.raises(InputError, match="cannot start from a picture; use FourierImage"):
-        Maximizer(1, image=image, robustness=[], start=torch.rand(SHAPE)).maximize(
+        Maximizer(1, image=image, transforms=[], initial_picture=torch.rand(SHAPE)).maximize(
             network, "0:0", SHAPE, on_step=made.append
         )
     assert not made

@@ -19,7 +19,7 @@ def toy(request: pytest.FixtureRequest) -> nn.Module:
 
 def test_a_hidden_unit_under_a_penalty_on_the_square_of_the_norm_has_its_optimum_at_half_its_weights(toy: nn.Module):
     """w.x + b - |x|^2 is largest at x = w / 2, where it is b + |w|^2 / 4."""
-    maximizer = Maximizer(500, image=RawInput(), robustness=[], penalties=[L2(squared=True)])
+    maximizer = Maximizer(500, image=RawInput(), transforms=[], penalties=[L2(squared=True)])
     for feature in maximizer.maximize(toy, ["hidden:*"], (2,)):
         weights, bias = toy.hidden.weight[feature.unit.index].detach(), toy.hidden.bias[feature.unit.index].item()
         assert (feature.image - weights / 2).abs().max() < 1e-4
@@ -34,7 +34,7 @@ def test_the_input_is_brought_to_where_the_output_has_a_given_value(toy: nn.Modu
     assert low <= corners.min() - toy.out.bias.item() <= corners.max() - toy.out.bias.item() <= high
     value = (corners.min() + share * (corners.max() - corners.min())).item()
     target = Target(UnitActivation(Unit("out", 0)), value)
-    (feature,) = Maximizer(400, image=RawInput(), robustness=[]).maximize(toy, [target], (2,))
+    (feature,) = Maximizer(400, image=RawInput(), transforms=[]).maximize(toy, [target], (2,))
     with torch.no_grad():
         assert abs(toy(feature.image[None]).item() - value) < 1e-3
     assert feature.score == pytest.approx(0, abs=1e-6)
@@ -42,7 +42,7 @@ def test_the_input_is_brought_to_where_the_output_has_a_given_value(toy: nn.Modu
 
 def test_a_difference_of_two_hidden_units_has_its_optimum_at_half_the_difference_of_their_weights(toy: nn.Module):
     objective: Objective = 2 * UnitActivation(Unit("hidden", 0)) - UnitActivation(Unit("hidden", 1))
-    maximizer = Maximizer(500, image=RawInput(), robustness=[], penalties=[L2(squared=True)])
+    maximizer = Maximizer(500, image=RawInput(), transforms=[], penalties=[L2(squared=True)])
     (feature,) = maximizer.maximize(toy, [objective], (2,))
     weights = toy.hidden.weight.detach()
     assert (feature.image - (2 * weights[0] - weights[1]) / 2).abs().max() < 1e-3

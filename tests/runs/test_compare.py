@@ -160,7 +160,7 @@ def test_a_second_run_makes_what_is_missing(command: list[str]):
     again = {path for path, time in files.items() if path.stat().st_mtime_ns != time}
     assert again == {Path("comparison/latent/8/1.png")}
     # Another decoder is another space of the same name.
-    assert main([*command, *units, "--spaces.latent.prior", "0.1"]) == 0
+    assert main([*command, *units, "--spaces.latent.prior_weight", "0.1"]) == 0
     changed = {path for path, time in files.items() if path.stat().st_mtime_ns != time}
     assert changed == {Path("comparison/latent/8/0.png"), Path("comparison/latent/8/1.png")}
 

@@ -136,7 +136,7 @@ def test_one_step_makes_all_units_of_a_layer_and_writes_each_when_it_is_done():
     counts = CountsSteps()
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, callbacks=[counts])
     optimizer = partial(torch.optim.Adam, lr=0.1)
-    maximizer = Maximizer(steps=160, patience=3, min_delta=0.02, robustness=[], optimizer=optimizer)
+    maximizer = Maximizer(steps=160, patience=3, min_delta=0.02, transforms=[], optimizer=optimizer)
     trainer.visualize(Classifier(), ["fc:*", "conv:*"], maximizer, "out", batch_size=4)
     assert counts.n_steps == 2, "batches of 4 are the maximizer's own"
     for layer, n_units in {"fc": 10, "conv": 6}.items():
@@ -151,7 +151,7 @@ def test_one_step_makes_all_units_of_a_layer_and_writes_each_when_it_is_done():
 
 
 def test_coupled_units_are_made_together():
-    maximizer = Maximizer(steps=4, couplings=[Alignment()])
+    maximizer = Maximizer(steps=4, joint_objectives=[Alignment()])
     assert list(UnitSampler([Unit("conv", 0), Unit("fc", 0)], maximizer, 2, 0)) == [[0, 1]]
     times = []
     for _ in range(2):

@@ -95,7 +95,7 @@ class Work:
     def starting_score(self) -> float:
         """Return the mean activation of the channels on pictures that nobody has optimised yet: faint noise."""
         image = FourierImage()
-        start = image.start(self.shape, torch.Generator().manual_seed(0))
+        start = image.initial_parameters(self.shape, torch.Generator().manual_seed(0))
         pictures = image(start[None], self.shape).expand(len(self.indices), -1, -1, -1)
         return float(self.scores(pictures).mean())
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fvlightning.errors import InputError, did_you_mean
 from fvlightning.features.capture.outputs import tensor_of
 from fvlightning.features.units import LayerCall
+from fvlightning.protocols import named_network
 
 
 @dataclass(frozen=True)
@@ -192,12 +193,6 @@ def find_layer(network: nn.Module, path: str) -> nn.Module:
     shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
     name = type(named_network(network)).__name__
     raise InputError(f"no layer {path!r} in {name}; layers: {shown}.{did_you_mean(path, filter(None, named))}")
-
-
-def named_network(network: nn.Module) -> nn.Module:
-    """Return the module whose paths the units name: the ``net`` of a LightningModule, or the network itself."""
-    net = getattr(network, "net", None)
-    return net if isinstance(net, nn.Module) else network
 
 
 def _prefix_tokens(network: nn.Module, n_tokens: int) -> int:

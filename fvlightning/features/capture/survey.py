@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
-from fvlightning.features.capture.capture import Activation, find_layer, layout, named_network
+from fvlightning.features.capture.capture import Activation, find_layer, layout
 from fvlightning.features.capture.layers import grey_picture, measuring
 from fvlightning.features.capture.outputs import tensor_keys
 from fvlightning.features.objectives import Objective
 from fvlightning.features.units import LayerCall, Unit
+from fvlightning.protocols import named_network
 
 
 @dataclass(frozen=True)

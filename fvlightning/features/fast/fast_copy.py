@@ -43,7 +43,7 @@ class _Changes:
     averaged: Collection[nn.Module]
 
 
-def inference_copy(
+def fast_copy(
     network: nn.Module,
     layers: Collection[LayerCall],
     image_shapes: Iterable[Sequence[int]],
@@ -111,7 +111,7 @@ def _possible_changes(
 ) -> tuple[_Changes, Activations]:
     """Run the network once; return what can be changed in a copy, and what it gave, without its graph.
 
-    The arguments are those of `inference_copy`.
+    The arguments are those of `fast_copy`.
     """
     # Looked at before there are hooks of `Succession`.
     modules = list(network.modules())

@@ -1,6 +1,6 @@
 """How a picture is parametrised: pixels, frequencies, resolutions, networks, raw inputs."""
 
-from fvlightning.features.images.base import Image
+from fvlightning.features.images.base import Parametrization
 from fvlightning.features.images.codes import CodeStatistics, load_codes, measure_codes
 from fvlightning.features.images.color import correlate_colors, decorrelate_colors
 from fvlightning.features.images.cppn import CPPNImage
@@ -18,7 +18,7 @@ __all__ = [
     "CodeStatistics",
     "DecorrelatedLatentImage",
     "FourierImage",
-    "Image",
+    "Parametrization",
     "LaplacianImage",
     "LatentImage",
     "MagnitudeConstrainedImage",

@@ -10,7 +10,7 @@ from fvlightning.errors import InputError
 from fvlightning.features.images.resampling import resample
 
 
-class Image(ABC):
+class Parametrization(ABC):
     """A parametrisation: parameters of a batch of pictures -> pictures.
 
     It holds settings only. The parameters belong to the maximizer, so that one instance serves any number of pictures.
@@ -30,7 +30,7 @@ class Image(ABC):
         return 0.0
 
     @abstractmethod
-    def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    def initial_parameters(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
         """Return the parameters that one picture starts from.
 
         Args:
@@ -82,7 +82,7 @@ class Image(ABC):
     def project(self, parameters: Tensor) -> None:  # noqa: B027 - most parametrisations have nothing to put back
         """Put parameters back, in place and after each step, where they must not be. By default nothing."""
 
-    def penalty(self, parameters: Tensor) -> Tensor | None:
+    def prior(self, parameters: Tensor) -> Tensor | None:
         """Return what is subtracted from the scores of pictures, ``(B,)``, for their parameters ``(B, ...)``.
 
         A prior on the parameters, where they mean something: on a code, say. By default None, for none.

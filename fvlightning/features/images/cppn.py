@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.images.base import Image
+from fvlightning.features.images.base import Parametrization
 from fvlightning.features.images.checks import check_max_rms, check_std
 from fvlightning.features.images.display import to_display
 
@@ -21,7 +21,7 @@ _VALUE_STD, _SQUARE_MEAN, _SQUARE_STD, _SQUARE_RMS = 0.67, 0.45, 0.396, 0.6
 _WEIGHT_SCALE = 0.1
 
 
-class CPPNImage(Image):
+class CPPNImage(Parametrization):
     """The parameters are the weights of a network that maps a pixel's coordinates to its colour.
 
     Compositional pattern-producing networks (Stanley 2007) draw smooth, endless patterns, which are more like graphics
@@ -74,7 +74,7 @@ class CPPNImage(Image):
         self.max_rms = check_max_rms("CPPNImage", max_rms)
 
     @override
-    def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    def initial_parameters(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
         layers = self._layers(image_shape[0])
         parts = []
         for place, (n_inputs, n_outputs) in enumerate(layers):

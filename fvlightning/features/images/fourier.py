@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.images.base import Image
+from fvlightning.features.images.base import Parametrization
 from fvlightning.features.images.checks import check_max_rms, check_std
 from fvlightning.features.images.display import from_display, to_display
 from fvlightning.features.images.spectra import frequencies, resize_spectra
 
 
-class FourierImage(Image):
+class FourierImage(Parametrization):
     """The parameters are Fourier coefficients, scaled so that a step changes each frequency as natural images do.
 
     ``picture = sigmoid(colour(irfft2(scale * parameters) / 4))``, with ``scale = sqrt(W * H) / max(f, 1 / max(W, H)) **
@@ -47,7 +47,7 @@ class FourierImage(Image):
         return 0.3 if self.max_rms is None else 0.0
 
     @override
-    def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    def initial_parameters(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
         channels, height, width = image_shape
         return self.std * torch.randn((channels, height, width // 2 + 1, 2), generator=generator)
 

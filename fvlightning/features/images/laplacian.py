@@ -9,13 +9,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.images.base import Image
+from fvlightning.features.images.base import Parametrization
 from fvlightning.features.images.checks import check_max_rms, check_std
 from fvlightning.features.images.display import from_display, to_display
 from fvlightning.features.images.resampling import resample
 
 
-class LaplacianImage(Image):
+class LaplacianImage(Parametrization):
     """The parameters are the levels of a Laplacian pyramid: pictures of finer and finer resolution, which add up.
 
     ``picture = sigmoid(colour(up(... up(level_n) + level_n-1 ...) + level_0))``, where ``up`` is bilinear and each
@@ -60,7 +60,7 @@ class LaplacianImage(Image):
         self.max_rms = check_max_rms("LaplacianImage", max_rms)
 
     @override
-    def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    def initial_parameters(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
         channels, height, width = image_shape
         count = channels * sum(math.prod(size) for size in self._sizes(height, width))
         return self.std * torch.randn(count, generator=generator)

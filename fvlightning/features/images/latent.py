@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.images.base import Image
+from fvlightning.features.images.base import Parametrization
 from fvlightning.features.images.codes import CodeStatistics, codes_file, load_autoencoder, load_codes
 from fvlightning.io.digests import digest_of_file, digest_of_weights
 
 
-class LatentImage(Image):
+class LatentImage(Parametrization):
     """The parameters are a code, and the picture is what the decoder of a variational autoencoder makes of it.
 
     ``picture = decoder(z)``: the picture cannot leave what the decoder has learnt to draw, and looks like its training
@@ -42,7 +42,7 @@ class LatentImage(Image):
     # Slots, and not in the instance's dictionary, which holds the settings, as plain values.
     __slots__ = ("_decoder", "_encoder")
 
-    def __init__(self, decoder: str | Path | nn.Module, prior: float = 0.0, std: float = 1.0) -> None:
+    def __init__(self, decoder: str | Path | nn.Module, prior_weight: float = 0.0, std: float = 1.0) -> None:
         name = type(self).__name__
         if not 0 <= prior < math.inf:
             raise InputError(f"{name}(prior={prior}): the weight of a penalty must be at least 0 and finite")
@@ -64,7 +64,7 @@ class LatentImage(Image):
         self.std = std
 
     @override
-    def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    def initial_parameters(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
         self._check_shape(image_shape)
         return self.std * torch.randn(self._decoder.latent_size, generator=generator)
 
@@ -88,7 +88,7 @@ class LatentImage(Image):
         return self._whiten(means)
 
     @override
-    def penalty(self, parameters: Tensor) -> Tensor | None:
+    def prior(self, parameters: Tensor) -> Tensor | None:
         return self.prior * 0.5 * parameters.square().sum(1) if self.prior else None
 
     def _codes(self, parameters: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class DecorrelatedLatentImage(LatentImage):
         self,
         decoder: str | Path | nn.Module,
         codes: str | Path | CodeStatistics | None = None,
-        prior: float = 0.0,
+        prior_weight: float = 0.0,
         std: float = 1.0,
     ) -> None:
         super().__init__(decoder, prior, std)

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.images.base import Image
+from fvlightning.features.images.base import Parametrization
 from fvlightning.features.images.checks import check_max_rms
 from fvlightning.features.images.display import from_display, to_display
 from fvlightning.features.images.magnitude import natural_magnitude, resample_magnitude
@@ -17,7 +17,7 @@ from fvlightning.features.images.magnitude_files import load_magnitude
 from fvlightning.io.digests import digest_of_file
 
 
-class MagnitudeConstrainedImage(Image):
+class MagnitudeConstrainedImage(Parametrization):
     """The parameters are the phases of a picture's frequencies; how much of each there is, is fixed to natural images'.
 
     MaCo (Fel et al. 2023, https://arxiv.org/abs/2306.06805): ``picture = sigmoid(colour(irfft2(r · exp(iφ))))``, with φ
@@ -73,7 +73,7 @@ class MagnitudeConstrainedImage(Image):
         self.max_rms = check_max_rms("MagnitudeConstrainedImage", max_rms)
 
     @override
-    def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    def initial_parameters(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
         channels, height, width = image_shape
         return (2 * torch.rand((channels, height, width // 2 + 1), generator=generator) - 1) * math.pi
 

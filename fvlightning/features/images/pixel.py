@@ -8,14 +8,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.images.base import Image
+from fvlightning.features.images.base import Parametrization
 from fvlightning.features.images.checks import check_max_rms, check_std
 from fvlightning.features.images.contrast import limit_rms
 from fvlightning.features.images.display import from_display, to_display
 from fvlightning.features.images.resampling import resample
 
 
-class PixelImage(Image):
+class PixelImage(Parametrization):
     """Every pixel is a parameter.
 
     Args:
@@ -48,7 +48,7 @@ class PixelImage(Image):
         self.max_rms = check_max_rms("PixelImage", max_rms)
 
     @override
-    def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    def initial_parameters(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
         noise = self.std * torch.randn(tuple(image_shape), generator=generator)
         return noise if self.bound == "sigmoid" else (0.5 + noise).clamp(0, 1)
 

@@ -7,11 +7,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.images.base import Image
+from fvlightning.features.images.base import Parametrization
 from fvlightning.features.images.checks import check_std
 
 
-class RawInput(Image):
+class RawInput(Parametrization):
     """Unbounded inputs of any shape, for networks whose input is no picture, and for closed forms.
 
     Where a linear unit's input is bounded by its norm, the optimum is parallel to the unit's weights; with a penalty
@@ -34,7 +34,7 @@ class RawInput(Image):
         self.std = check_std("RawInput", std)
 
     @override
-    def start(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    def initial_parameters(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
         return self.std * torch.randn(tuple(image_shape), generator=generator)
 
     @override

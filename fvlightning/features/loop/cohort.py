@@ -81,8 +81,8 @@ class Cohort:
         if failed is not None:
             self.tracker.failed |= torch.tensor(failed, device=like.device)
             self.tracker.stopped |= self.tracker.failed
-        self._draws = Draws(generators, settings.views * sum(view.n_draws for view in settings.robustness), like.device)
-        self._warmup = longest_warmup(settings.robustness)
+        self._draws = Draws(generators, settings.views * sum(view.n_draws for view in settings.transforms), like.device)
+        self._warmup = longest_warmup(settings.transforms)
         self._snapshots = Snapshots([step for step in settings.snapshots if step > part.first_step], len(jobs))
         size = part.image_shape[1:]
         self._importance = Importance(len(jobs), size, self.rows.batch) if settings.importance else None
@@ -125,12 +125,12 @@ class Cohort:
 
         Args:
             scores: ``(b,)``, on the views.
-            totals: ``(b,)``, the scores with penalties and couplings.
+            totals: ``(b,)``, the scores with penalties and joint_objectives.
             gradients: ``(b, ...)`` of what is minimised to the parameters.
             importance: ``(b, C, H, W)``, the gradients to the pictures as the units see them, if that is wanted.
         """
         settings, tracker = self._settings, self.tracker
-        if not settings.robustness:
+        if not settings.transforms:
             tracker.offer(self.rows.batch, totals)
         stopped = tracker.stopped[tracker.active]
         tracker.record(self.step, scores, totals, gradients, warming_up=self.progress < self._warmup)
@@ -172,7 +172,7 @@ class Cohort:
         settings, tracker, chosen = self._settings, self.tracker, list(rows)
         best = tracker.best_parameters[chosen]
         # Penalties, rivals and open ReLUs move the picture of a unit that does not answer at all.
-        has_prior = settings.image.penalty(best) is not None
+        has_prior = settings.image.prior(best) is not None
         moved_anyway = bool(settings.penalties) or has_prior or settings.open_relu_steps > 0
         failed = (tracker.failed[chosen] | ~scores.isfinite()).tolist()
         moved, best_steps = tracker.moved[chosen].tolist(), tracker.best_step[chosen].tolist()
@@ -212,7 +212,7 @@ class Cohort:
         return self.displayed(torch.where(failed, tracker.best_parameters[tracker.active], batch))
 
     def _start(self, job: Job, generator: torch.Generator) -> Tensor:
-        fresh = self._settings.image.start(self._part.image_shape, generator)
+        fresh = self._settings.image.initial_parameters(self._part.image_shape, generator)
         if job.start is None:
             return fresh
         if job.start.shape != fresh.shape:

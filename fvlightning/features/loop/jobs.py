@@ -62,10 +62,12 @@ def list_jobs(
         raise InputError(
             f"{type(settings.image).__name__} cannot take a picture of shape {tuple(image_shape)}: give (C, H, W)"
         )
-    if settings.robustness and len(image_shape) != 3:
-        raise InputError(f"inputs of shape {tuple(image_shape)} are no pictures: robustness=[] leaves out the views")
+    if settings.transforms and len(image_shape) != 3:
+        raise InputError(f"inputs of shape {tuple(image_shape)} are no pictures: transforms=[] leaves out the views")
     resolved = resolve_objectives(network, units, image_shape, settings.pooling)
-    measure_layers(network, frozenset().union(*(coupling.layers for coupling in settings.couplings)), image_shape)
+    measure_layers(
+        network, frozenset().union(*(coupling.layers for coupling in settings.joint_objectives)), image_shape
+    )
     return [
         Job(
             unit=unit,
@@ -103,11 +105,11 @@ def group_jobs(settings: "Maximizer", jobs: Sequence[Job]) -> list[list[list[int
         jobs: The pictures.
 
     Returns:
-        Groups of sets of places among the jobs. A set is what couplings hold together: without any, one picture.
+        Groups of sets of places among the jobs. A set is what joint_objectives hold together: without any, one picture.
     """
     sets: dict[Hashable, list[int]] = defaultdict(list)
     for place, job in enumerate(jobs):
-        sets[held_together(settings.couplings, str(job.unit), job.repeat)].append(place)
+        sets[held_together(settings.joint_objectives, str(job.unit), job.repeat)].append(place)
     groups: dict[tuple[frozenset[LayerCall], bool], list[list[int]]] = defaultdict(list)
     for places in sets.values():
         layers: frozenset[LayerCall] = frozenset().union(*(jobs[place].objective.layers for place in places))

@@ -18,7 +18,7 @@ from fvlightning.features.objectives import stack_objectives
 from fvlightning.features.objectives.joint import Pairs
 from fvlightning.features.objectives.rivals import Rivals
 from fvlightning.features.scales import Round
-from fvlightning.features.transforms import random_views
+from fvlightning.features.transforms import apply_transforms
 
 if TYPE_CHECKING:
     from fvlightning.features.maximizer import Maximizer
@@ -43,14 +43,14 @@ class Optimization:
     Args:
         settings: How the pictures are made.
         network: Any module that takes pictures.
-        quick: A copy of it that takes less time (`inference_copy`), or the network itself. The steps are made with this
+        quick: A copy of it that takes less time (`fast_copy`), or the network itself. The steps are made with this
             one; what is reported of a picture is what the network itself gives.
         jobs: The pictures.
         part: Their size, and how many steps are made at most: the whole, or one round of several.
         precision: What forward passes of the network have. All else is in full precision, as long as this lasts
             (`fvlightning.features.capture.precision.full_precision`).
         failed: ``(B,)``, whether a picture has failed in an earlier round, and stays as it is. Default: none has.
-        waiting: More pictures, which join as others stop. Not with couplings or `open_relu_steps`, for which all
+        waiting: More pictures, which join as others stop. Not with joint_objectives or `open_relu_steps`, for which all
             pictures of a batch are at the same step.
 
     Raises:
@@ -73,7 +73,7 @@ class Optimization:
         self._settings = settings
         self._part = part
         self._shape = part.image_shape
-        layers = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in settings.couplings)]
+        layers = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in settings.joint_objectives)]
         self._capture = CastingCapture(network, frozenset().union(*layers), precision)
         self._quick_capture = CastingCapture(quick, self._capture.layers, precision)
         self._loss_scale = loss_scale(precision.autocast)
@@ -122,7 +122,7 @@ class Optimization:
         """Judge the clean pictures where that is needed, leave out those that have stopped, and hand these out."""
         running = [cohort.tracker.running() for cohort in cohorts]
         n_stopped = sum(len(cohort) - len(places) for cohort, places in zip(cohorts, running, strict=True))
-        if n_stopped or (self._settings.robustness and any(cohort.is_worth_judging for cohort in cohorts)):
+        if n_stopped or (self._settings.transforms and any(cohort.is_worth_judging for cohort in cohorts)):
             self._offer_clean(cohorts)
         if n_stopped:
             leaving = []
@@ -157,7 +157,7 @@ class Optimization:
     def _judge(
         self, batch: "_Batch", parameters: Tensor, pictures: Tensor, views: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the pictures' scores ``(B,)``, each the mean of its views', and these with penalties and couplings.
+        """Return the pictures' scores ``(B,)``, each the mean of its views', and these with penalties and joint_objectives.
 
         Without views the pictures themselves are judged.
         """
@@ -169,11 +169,11 @@ class Optimization:
         totals = scores
         for penalty in self._settings.penalties:
             totals = totals - penalty(pictures)
-        if (prior := self._settings.image.penalty(parameters)) is not None:
+        if (prior := self._settings.image.prior(parameters)) is not None:
             totals = totals - prior
         if batch.rivals is not None:
             totals = totals - self._settings.log_odds * batch.rivals(activations, totals.dtype)
-        for coupling, pairs in zip(self._settings.couplings, batch.pairs, strict=True):
+        for coupling, pairs in zip(self._settings.joint_objectives, batch.pairs, strict=True):
             totals = totals + coupling(pictures, activations, pairs)
         return scores, totals
 
@@ -222,7 +222,7 @@ class _Batch:
         self.rivals = Rivals(classes) if any(classes) else None
         names = [(str(job.unit), job.repeat) for job in jobs]
         device = cohorts[0].rows.batch.device
-        self.pairs = [Pairs.of(coupling, names, device) for coupling in settings.couplings]
+        self.pairs = [Pairs.of(coupling, names, device) for coupling in settings.joint_objectives]
 
     def __len__(self) -> int:
         """How many pictures there are."""
@@ -237,17 +237,17 @@ class _Batch:
     def views(self, pictures: Tensor) -> Tensor:
         """Return the views of a step, ``(B * views, C, H, W)``, those of a picture together."""
         settings = self._settings
-        if not settings.robustness:
+        if not settings.transforms:
             return pictures
         # A copy also of one view each, into which a view may write.
         pictures = pictures.repeat_interleave(settings.views, 0)
         draws = [cohort.draws() for cohort in self._cohorts]
-        views = [[view.at(cohort.progress) for view in settings.robustness] for cohort in self._cohorts]
+        views = [[view.at(cohort.progress) for view in settings.transforms] for cohort in self._cohorts]
         if all(own is first for each in views for own, first in zip(each, views[0], strict=True)):
-            return random_views(pictures, views[0], draws[0] if len(draws) == 1 else torch.cat(draws))
+            return apply_transforms(pictures, views[0], draws[0] if len(draws) == 1 else torch.cat(draws))
         # Views that change on the way are seen from where each cohort stands.
         parts = torch.split(pictures, [len(drawn) for drawn in draws])
-        return torch.cat([random_views(*each) for each in zip(parts, views, draws, strict=True)])
+        return torch.cat([apply_transforms(*each) for each in zip(parts, views, draws, strict=True)])
 
     def make_step(self, scores: Tensor, totals: Tensor, *gradients: Tensor) -> None:
         """Make a step of each cohort: `Cohort.make_step`, with the tensors of all pictures."""

@@ -53,7 +53,7 @@ def list_jobs_of_rounds(
         return list_jobs(settings, network, units, last.image_shape, starts)
     with _named(last):
         jobs = list_jobs(settings, network, units, last.image_shape, starts)
-    parameters = settings.image.start(first.image_shape, torch.Generator())[None]
+    parameters = settings.image.initial_parameters(first.image_shape, torch.Generator())[None]
     for before, after in pairwise(rounds):
         with _named(before):
             list_jobs(settings, network, [job.unit for job in jobs[:: settings.repeats]], before.image_shape, {})
@@ -101,7 +101,7 @@ def run_rounds(
     )
     first = Optimization(settings, network, quick, jobs, rounds[0], precision, waiting=waiting)
     # What is coupled is made, and if need be made again, together.
-    if len(rounds) == 1 and not settings.couplings:
+    if len(rounds) == 1 and not settings.joint_objectives:
         yield from first.run(on_step)
         return
     features = _in_order(first.run(on_step))
@@ -121,7 +121,7 @@ def refills(settings: "Maximizer") -> bool:
     Without patience pictures stop together. Where they go through rounds, are coupled, or have open ReLUs in their
     first steps, all of a batch have to be at the same step.
     """
-    in_step = bool(settings.scales or settings.couplings or settings.open_relu_steps)
+    in_step = bool(settings.scales or settings.joint_objectives or settings.open_relu_steps)
     return settings.patience is not None and not in_step
 
 

@@ -18,7 +18,7 @@ from fvlightning.features.capture.capture import Activations
 from fvlightning.features.units import LayerCall, UnitRange
 
 
-class Coupling(ABC):
+class JointObjective(ABC):
     """A score of each picture that depends on others.
 
     Args:
@@ -72,7 +72,7 @@ class Coupling(ABC):
         return compared.new_zeros(len(pictures)).index_add(0, pairs.first, compared)
 
 
-class Diversity(Coupling):
+class Diversity(JointObjective):
     """Makes the repeats of a unit differ: minus the mean cosine of a picture's Gram matrix with those of the others.
 
     The Gram matrix of a layer, ``Σ over positions of a · aᵀ``, says which features occur together, wherever they are:
@@ -104,7 +104,7 @@ class Diversity(Coupling):
         return -cosines[pairs.first, pairs.second]
 
 
-class Alignment(Coupling):
+class Alignment(JointObjective):
     """Makes neighbours in the list of units alike: minus the mean square of the differences to the neighbours.
 
     For pictures that lead from one unit to another (`interpolate`): each shows its mixture in the same pose and place
@@ -154,16 +154,16 @@ class Pairs:
     weight: Tensor
 
     @classmethod
-    def of(cls, coupling: Coupling, pictures: Sequence[tuple[str, int]], device: torch.device) -> Self:
+    def of(cls, coupling: JointObjective, pictures: Sequence[tuple[str, int]], device: torch.device) -> Self:
         """Return the pairs of a batch, on its device, by the pictures' units and repeats."""
         weights = coupling.pair_weights(pictures)
         first, second = weights.nonzero(as_tuple=True)
         return cls(first.to(device), second.to(device), weights[first, second].to(device))
 
 
-def held_together(couplings: Sequence[Coupling], unit: str, repeat: int) -> Hashable:
+def held_together(joint_objectives: Sequence[JointObjective], unit: str, repeat: int) -> Hashable:
     """Return a name of the pictures that have to be in one batch with the picture of a unit."""
-    across = {coupling.across for coupling in couplings}
+    across = {coupling.across for coupling in joint_objectives}
     return None if "units" in across else unit, None if "repeats" in across else repeat
 
 

@@ -1,7 +1,7 @@
 """Robustness: random views of the pictures, so that a picture excites its unit however one looks at it."""
 
 from fvlightning.features.transforms.affine import RandomAffine, RandomFlip
-from fvlightning.features.transforms.base import View, longest_warmup, random_views
+from fvlightning.features.transforms.base import Transform, apply_transforms, longest_warmup
 from fvlightning.features.transforms.blur import Blur
 from fvlightning.features.transforms.color import ColorJitter
 from fvlightning.features.transforms.crop import RandomResizedCrop
@@ -20,8 +20,8 @@ __all__ = [
     "RandomFlip",
     "RandomResizedCrop",
     "UniformNoise",
-    "View",
+    "Transform",
     "ZoomingCrop",
     "longest_warmup",
-    "random_views",
+    "apply_transforms",
 ]

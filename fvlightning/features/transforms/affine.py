@@ -5,7 +5,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.transforms.base import View, amounts, between
+from fvlightning.features.transforms.base import Transform, amounts, between
 from fvlightning.features.transforms.warp import Border, Warp
 
 
@@ -48,7 +48,7 @@ class RandomAffine(Warp):
         return amounts(draws[:, :2]) * 2 * self.shift, sides
 
 
-class RandomFlip(View):
+class RandomFlip(Transform):
     """Some of the views, by chance, are mirrored left to right.
 
     Args:

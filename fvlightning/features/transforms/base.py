@@ -10,7 +10,7 @@ from torch import Tensor
 from fvlightning.errors import InputError
 
 
-class View(ABC):
+class Transform(ABC):
     """A random transformation. Each picture has its own draw.
 
     Attributes:
@@ -35,7 +35,7 @@ class View(ABC):
             draws: ``(B, n_draws)``, uniform in [0, 1), each row from its picture's own generator.
         """
 
-    def at(self, progress: float) -> "View":
+    def at(self, progress: float) -> "Transform":
         """Return the view for a part of the run, by default itself: one that changes over the steps overrides this.
 
         One that grows stronger tells by `warmup` how long.
@@ -49,7 +49,7 @@ class View(ABC):
         return self
 
 
-def random_views(pictures: Tensor, views: Sequence[View], draws: Tensor) -> Tensor:
+def apply_transforms(pictures: Tensor, views: Sequence[Transform], draws: Tensor) -> Tensor:
     """Apply all `views` in turn.
 
     Args:
@@ -65,7 +65,7 @@ def random_views(pictures: Tensor, views: Sequence[View], draws: Tensor) -> Tens
     return pictures
 
 
-def longest_warmup(views: Sequence[View]) -> float:
+def longest_warmup(views: Sequence[Transform]) -> float:
     """Return in which first part of the run any of the views grows stronger, in [0, 1).
 
     Raises:

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.transforms.base import View, between, bounds_of
+from fvlightning.features.transforms.base import Transform, between, bounds_of
 
 
-class Blur(View):
+class Blur(Transform):
     """A Gaussian blur; what lies outside of the picture is as its nearest pixel.
 
     Args:

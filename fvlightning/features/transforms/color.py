@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.transforms.base import View, amounts, check_share
+from fvlightning.features.transforms.base import Transform, amounts, check_share
 
 
-class ColorJitter(View):
+class ColorJitter(Transform):
     """Other brightness, contrast, saturation and tint, each drawn for each picture.
 
     Colours are not cut off at 0 and 1: a cut would stop the gradient of the brightest and darkest places.

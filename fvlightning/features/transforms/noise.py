@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.transforms.base import View, between, bounds_of, check_share
+from fvlightning.features.transforms.base import Transform, between, bounds_of, check_share
 
 # How many numbers a table has: these are 16 MB; or those of so many fields end to end, of large pictures.
 _LEAST_LENGTH = 2**22
 _LEAST_FIELDS = 4
 
 
-class GaussianNoise(View):
+class GaussianNoise(Transform):
     """Normal noise on every pixel of every channel, by itself.
 
     Args:
@@ -51,7 +51,7 @@ class GaussianNoise(View):
         return torch.addcmul(pictures, stds, normal_fields(draws[:, 1], pictures.shape[1:]))
 
 
-class UniformNoise(View):
+class UniformNoise(Transform):
     """Uniform noise on every pixel of every channel, by itself.
 
     Args:

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.transforms.base import View, amounts, check_share
+from fvlightning.features.transforms.base import Transform, amounts, check_share
 from fvlightning.features.transforms.warp import Border, check_border, warp
 
 
-class Perspective(View):
+class Perspective(Transform):
     """The picture as a plane seen from aside: each corner of the view looks at a place near the picture's corner.
 
     Args:

@@ -11,12 +11,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.transforms.base import View, amounts
+from fvlightning.features.transforms.base import Transform, amounts
 
 Border = Literal["reflection", "border", "grey"]
 
 
-class Warp(View):
+class Warp(Transform):
     """A part of the picture, enlarged or reduced to the full size, rotated and flipped, in one interpolation.
 
     Args:

@@ -19,7 +19,7 @@ SHAPE = (1, 6, 6)
 def check(network: nn.Module, layer: nn.Module, call: int, scores: dict[str, Callable[[Any], Tensor]], shape=SHAPE):
     """Make pictures, and compare each score with one taken of what a call of `layer` gives for the picture."""
     network.eval()
-    features = Maximizer(3, robustness=[]).maximize(network, list(scores), shape)
+    features = Maximizer(3, transforms=[]).maximize(network, list(scores), shape)
     outputs: list[Any] = []
     # What is in place behind the layer overwrites what it gave: a copy at once.
     handle = layer.register_forward_hook(lambda _module, _inputs, output: outputs.append(_copied(output)))

@@ -110,7 +110,7 @@ def test_several_outputs_of_one_call_in_one_pass(more: list[LayerCall]):
 def test_pictures_of_another_output():
     network = Network()
     texts = ["attn:1", "attn[0]:1", "attn[1]:0@1,3", "attn[1]", "attn[0]:1 - 0.1*attn[1]:0"]
-    features = Maximizer(12, robustness=[]).maximize(network, texts, (1, 4, 4))
+    features = Maximizer(12, transforms=[]).maximize(network, texts, (1, 4, 4))
     assert [feature.name for feature in features] == texts
     with torch.no_grad():
         for feature, score in zip(
@@ -131,7 +131,7 @@ def test_pictures_of_another_output():
 
 def test_a_direction_of_another_output():
     network = Network()
-    (feature,) = Maximizer(2, robustness=[]).maximize(network, Direction("attn#1[1]", [2.0]), (1, 4, 4))
+    (feature,) = Maximizer(2, transforms=[]).maximize(network, Direction("attn#1[1]", [2.0]), (1, 4, 4))
     again = 2 * feature.image[None, :, :2].repeat(1, 1, 2, 1)
     assert feature.score == pytest.approx(2 * float((2 * again[:, :, :2]).mean()), abs=1e-5)
     with pytest.raises(InputError, match=r"no unit 1 in layer 'attn\[1\]'"):

@@ -61,7 +61,7 @@ def network() -> nn.Module:
         {"image": LaplacianImage()},
         {"image": CPPNImage()},
         {"penalties": [TotalVariation(0.1)], "views": 2, "importance": True, "snapshots": [2]},
-        {"repeats": 2, "couplings": [Diversity(layer="fc")], "pooling": "rms"},
+        {"repeats": 2, "joint_objectives": [Diversity(layer="fc")], "pooling": "rms"},
         {"scales": [Scale(side=6, steps=2), Scale(side=8, steps=3, blur=0.5)]},
         {"start": torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(0))},
     ],
@@ -134,7 +134,7 @@ def test_gradients_of_large_maps_do_not_vanish_in_half_precision():
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1))
     with torch.no_grad():
         network[0].weight.fill_(1e-4)
-    maximizer = Maximizer(3, image=PixelImage(), robustness=[])
+    maximizer = Maximizer(3, image=PixelImage(), transforms=[])
     expected = maximizer.maximize(network, "1:*", (1, 128, 128))
     with torch.autocast("cpu", torch.float16):
         features = maximizer.maximize(network, "1:*", (1, 128, 128))

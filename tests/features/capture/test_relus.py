@@ -69,7 +69,7 @@ def off() -> nn.Module:
 
 def test_a_unit_that_is_off_at_first_is_dead_unless_relus_are_open(off: nn.Module):
     dead, alive = (
-        Maximizer(40, image=PixelImage(), robustness=[], open_relu_steps=steps).maximize(off, "1:0", (1, 8, 8))[0]
+        Maximizer(40, image=PixelImage(), transforms=[], open_relu_steps=steps).maximize(off, "1:0", (1, 8, 8))[0]
         for steps in (0, 16)
     )
     assert (dead.status, dead.score) == ("dead", 0)

@@ -13,7 +13,7 @@ from fvlightning.features import Maximizer
 from fvlightning.features.capture.capture import Capture
 from fvlightning.features.capture.isolation import frozen
 from fvlightning.features.fast.columns import ColumnsConv2d
-from fvlightning.features.fast.fast_copy import inference_copy
+from fvlightning.features.fast.fast_copy import fast_copy
 from fvlightning.features.fast.folding import FoldedBatchNorm2d
 from fvlightning.features.fast.strided import StridedConv2d
 from fvlightning.features.units import LayerCall
@@ -73,7 +73,7 @@ def judged(network: nn.Module, layers: list[LayerCall], shape: tuple[int, ...] =
 def copied(network: nn.Module, *layers: str, shape: tuple[int, ...] = SHAPE) -> nn.Module:
     """Return the copy, after it was made sure that it gives what the network gives."""
     wanted = [LayerCall(layer) for layer in layers]
-    quick = inference_copy(network, wanted, [shape])
+    quick = fast_copy(network, wanted, [shape])
     for ours, expected in zip(judged(quick, wanted, shape), judged(network, wanted, shape), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
     return quick
@@ -110,7 +110,7 @@ def test_copy_gives_the_same_and_has_the_same_paths():
 def test_copy_gives_the_same_in_double_precision():
     network = residual().double()
     wanted = [LayerCall("fc")]
-    quick = inference_copy(network, wanted, [SHAPE])
+    quick = fast_copy(network, wanted, [SHAPE])
     assert folded_paths(quick)
     for ours, expected in zip(judged(quick, wanted), judged(network, wanted), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-11, atol=1e-12)
@@ -152,7 +152,7 @@ def test_networks_of_timm(name: str):
 
 def test_pictures_may_have_several_sizes():
     network = residual()
-    quick = inference_copy(network, [LayerCall("fc")], [(3, 16, 16), SHAPE])
+    quick = fast_copy(network, [LayerCall("fc")], [(3, 16, 16), SHAPE])
     assert "bn" in folded_paths(quick)
 
 
@@ -256,7 +256,7 @@ def test_a_network_with_a_part_in_inference_mode_is_not_stumbled_over():
 def test_batch_norm_without_statistics_stays():
     network = residual()
     network.bn.running_mean = network.bn.running_var = None
-    quick = inference_copy(network, [LayerCall("fc")], [SHAPE])
+    quick = fast_copy(network, [LayerCall("fc")], [SHAPE])
     assert folded_paths(quick) == ["block.bn1", "block.bn2", "block.down.1"]
 
 
@@ -303,13 +303,13 @@ def test_network_that_looks_into_its_batch_norm_is_left_alone():
 def test_network_itself_is_returned_where_nothing_can_be_gained(make: Callable[[], nn.Module]):
     network = make()
     last = [path for path, _ in network.named_modules()][-1]
-    assert inference_copy(network.eval().requires_grad_(False), [LayerCall(last)], [SHAPE]) is network
+    assert fast_copy(network.eval().requires_grad_(False), [LayerCall(last)], [SHAPE]) is network
 
 
 def test_network_itself_is_returned_under_autocast():
     network = residual()
     with torch.autocast("cpu"):
-        assert inference_copy(network, [LayerCall("fc")], [SHAPE]) is network
+        assert fast_copy(network, [LayerCall("fc")], [SHAPE]) is network
 
 
 class Uncopyable:
@@ -352,7 +352,7 @@ def test_pictures_are_those_of_the_network_itself():
             module.register_forward_hook(lambda *_: None)
     maximizer = Maximizer(steps=12)
     with frozen(plain):
-        assert inference_copy(plain, [LayerCall("block")], [SHAPE]) is plain
+        assert fast_copy(plain, [LayerCall("block")], [SHAPE]) is plain
     ours = maximizer.maximize(network, ["block:0-2", "conv:1", "bn:3"], SHAPE)
     expected = maximizer.maximize(plain, ["block:0-2", "conv:1", "bn:3"], SHAPE)
     for feature, other in zip(ours, expected, strict=True):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.features import LayerEnergy, Maximizer, UnitActivation
-from fvlightning.features.fast.fast_copy import inference_copy
+from fvlightning.features.fast.fast_copy import fast_copy
 from fvlightning.features.fast.means import MeanConv2d
 from fvlightning.features.objectives import Objective
 from fvlightning.features.units import LayerCall
@@ -45,12 +45,10 @@ def test_copy_shortens_the_only_layer_that_is_wanted():
     network = Small().requires_grad_(False)
     shape = [(1, 16, 16)]
     one, two = [LayerCall("conv2")], [LayerCall("conv1"), LayerCall("conv2")]
-    assert is_shortened(inference_copy(network, one, shape, only_means=True), "conv2")
-    assert not is_shortened(inference_copy(network, one, shape), "conv2")
-    assert not any(
-        is_shortened(inference_copy(network, two, shape, only_means=True), path) for path in ("conv1", "conv2")
-    )
-    assert not is_shortened(inference_copy(network, [LayerCall("same")], shape, only_means=True), "same")
+    assert is_shortened(fast_copy(network, one, shape, only_means=True), "conv2")
+    assert not is_shortened(fast_copy(network, one, shape), "conv2")
+    assert not any(is_shortened(fast_copy(network, two, shape, only_means=True), path) for path in ("conv1", "conv2"))
+    assert not is_shortened(fast_copy(network, [LayerCall("same")], shape, only_means=True), "same")
 
 
 def test_pictures_are_those_of_the_whole_convolution():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fvlightning.features import Maximizer
 from fvlightning.features.capture.capture import Capture
-from fvlightning.features.fast.fast_copy import inference_copy
+from fvlightning.features.fast.fast_copy import fast_copy
 from fvlightning.features.fast.folding import FoldedBatchNorm2d
 from fvlightning.features.fast.pooling import LateReLU, RectifiedMaxPool2d
 from fvlightning.features.units import LayerCall
@@ -60,7 +60,7 @@ class Stem(nn.Module):
 def kinds(network: nn.Module, wanted: str) -> set[type[nn.Module]]:
     """Return which classes of this project are in the copy, after it was made sure that it gives the same."""
     network.eval().requires_grad_(False)
-    quick = inference_copy(network, [LayerCall(wanted)], [SHAPE])
+    quick = fast_copy(network, [LayerCall(wanted)], [SHAPE])
     pictures = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(1)).requires_grad_()
     found = []
     for module in (network, quick):
@@ -82,7 +82,7 @@ def test_copy_pools_first(wanted: str, inplace: bool):
 @pytest.mark.parametrize("wanted", ["start.2", "start"])
 def test_ReLU_that_is_wanted_or_ends_what_is_wanted_stays(wanted: str):
     network = Stem().eval().requires_grad_(False)
-    quick = inference_copy(network, [LayerCall(wanted), LayerCall("conv")], [SHAPE])
+    quick = fast_copy(network, [LayerCall(wanted), LayerCall("conv")], [SHAPE])
     assert isinstance(quick.start[1], FoldedBatchNorm2d)
     assert type(quick.pool) is nn.MaxPool2d
 
@@ -136,8 +136,8 @@ def test_with_open_relus_pictures_are_those_of_the_network_as_it_is():
         network[0].weight.abs_()
         network[0].bias.copy_(-0.6 * network[0].weight.sum((1, 2, 3)))
         network[3].weight.abs_()
-    assert isinstance(inference_copy(network, [LayerCall("3")], [SHAPE])[2], RectifiedMaxPool2d)
-    maximizer = Maximizer(steps=24, open_relu_steps=16, robustness=[])
+    assert isinstance(fast_copy(network, [LayerCall("3")], [SHAPE])[2], RectifiedMaxPool2d)
+    maximizer = Maximizer(steps=24, open_relu_steps=16, transforms=[])
     (feature,) = maximizer.maximize(network, ["3:0"], SHAPE)
     network[2].register_forward_hook(lambda *_: None)
     (expected,) = maximizer.maximize(network, ["3:0"], SHAPE)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fvlightning.errors import InputError
-from fvlightning.features import FourierImage, Image, PixelImage, RawInput
+from fvlightning.features import FourierImage, Parametrization, PixelImage, RawInput
 from fvlightning.features.images import correlate_colors
 
 SHAPES = [(1, 8, 8), (2, 7, 10), (3, 8, 9), (3, 5, 7), (1, 1, 6), (4, 6, 1)]
@@ -19,8 +19,8 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def batch(image: Image, shape: tuple[int, ...], count: int = 3) -> Tensor:
-    return torch.stack([image.start(shape, generator(seed)) for seed in range(count)])
+def batch(image: Parametrization, shape: tuple[int, ...], count: int = 3) -> Tensor:
+    return torch.stack([image.initial_parameters(shape, generator(seed)) for seed in range(count)])
 
 
 def naive_fourier(parameters: NDArray[np.float64], height: int, width: int, decay: float) -> NDArray[np.float64]:
@@ -91,7 +91,7 @@ def test_decorrelation_can_be_left_out():
     "image",
     [FourierImage(), PixelImage(), PixelImage(bound="clip"), PixelImage(max_rms=0.3), FourierImage(max_rms=0.3)],
 )
-def test_pictures_have_their_size_and_lie_in_the_unit_interval(image: Image, shape: tuple[int, int, int]):
+def test_pictures_have_their_size_and_lie_in_the_unit_interval(image: Parametrization, shape: tuple[int, int, int]):
     start = batch(image, shape)
     for parameters in (start, start * 1e3, -start * 1e3):
         parameters = parameters.clone()
@@ -105,16 +105,16 @@ def test_pictures_have_their_size_and_lie_in_the_unit_interval(image: Image, sha
 
 
 @pytest.mark.parametrize("image", [FourierImage(), PixelImage(), PixelImage(bound="clip"), RawInput()])
-def test_the_start_depends_on_the_generator_alone(image: Image):
-    first, again = image.start((3, 8, 8), generator(1)), image.start((3, 8, 8), generator(1))
+def test_the_start_depends_on_the_generator_alone(image: Parametrization):
+    first, again = image.initial_parameters((3, 8, 8), generator(1)), image.initial_parameters((3, 8, 8), generator(1))
     assert torch.equal(first, again)
-    assert not torch.equal(first, image.start((3, 8, 8), generator(2)))
+    assert not torch.equal(first, image.initial_parameters((3, 8, 8), generator(2)))
     torch.manual_seed(5)
-    assert torch.equal(first, image.start((3, 8, 8), generator(1)))
+    assert torch.equal(first, image.initial_parameters((3, 8, 8), generator(1)))
 
 
 @pytest.mark.parametrize("image", [FourierImage(max_rms=0.3), PixelImage(max_rms=0.3), RawInput(max_norm=0.1)])
-def test_each_picture_depends_on_its_own_parameters_alone(image: Image):
+def test_each_picture_depends_on_its_own_parameters_alone(image: Parametrization):
     parameters = batch(image, (3, 6, 7)).requires_grad_()
     pictures = image(parameters, (3, 6, 7))
     (gradients,) = torch.autograd.grad(pictures[1].square().sum(), parameters)
@@ -125,7 +125,7 @@ def test_each_picture_depends_on_its_own_parameters_alone(image: Image):
 
 @pytest.mark.parametrize("image", [FourierImage(), PixelImage(), PixelImage(bound="clip")])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_any_picture_can_be_made(image: Image, channels: int):
+def test_any_picture_can_be_made(image: Parametrization, channels: int):
     """A smooth picture with an edge and noise, within 1,000 steps of Adam."""
     shape = (channels, 17, 20)
     rows, columns = torch.meshgrid(torch.linspace(0, 1, 17), torch.linspace(0, 1, 20), indexing="ij")
@@ -158,7 +158,7 @@ def test_a_clip_puts_parameters_back():
 @pytest.mark.parametrize(
     "image", [FourierImage(max_rms=0.25), PixelImage(max_rms=0.25), PixelImage("clip", max_rms=0.25)]
 )
-def test_the_bound_on_the_root_mean_square_holds(image: Image):
+def test_the_bound_on_the_root_mean_square_holds(image: Parametrization):
     parameters = batch(image, (1, 9, 9))
     pictures = image(parameters, (1, 9, 9))
     assert pictures.square().mean((1, 2, 3)).sqrt().tolist() == pytest.approx([0.25] * 3, rel=1e-5)
@@ -179,7 +179,7 @@ def test_raw_inputs_are_bounded_by_their_norm():
     expected = torch.tensor([[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]])
     torch.testing.assert_close(RawInput(max_norm=1)(inputs, (2,)), expected)
     assert RawInput()(inputs, (2,)) is inputs
-    assert RawInput().start((2,), generator()).shape == (2,)
+    assert RawInput().initial_parameters((2,), generator()).shape == (2,)
     assert not RawInput.bounded
 
 
@@ -200,6 +200,6 @@ def test_raw_inputs_are_bounded_by_their_norm():
         (RawInput, {"std": -1}, "std=-1"),
     ],
 )
-def test_settings_out_of_range_are_refused(image: type[Image], settings: dict[str, object], message: str):
+def test_settings_out_of_range_are_refused(image: type[Parametrization], settings: dict[str, object], message: str):
     with pytest.raises(InputError, match=message):
         image(**settings)

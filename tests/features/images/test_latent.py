@@ -17,8 +17,8 @@ from fvlightning.features import Maximizer
 from fvlightning.features.images import (
     CodeStatistics,
     DecorrelatedLatentImage,
-    Image,
     LatentImage,
+    Parametrization,
     load_codes,
     measure_codes,
 )
@@ -61,7 +61,7 @@ def test_a_picture_is_what_the_decoder_makes_of_the_code(checkpoint: Path, netwo
     expected = network.decoder(codes)
     for image in (LatentImage(checkpoint), LatentImage(network), LatentImage(network.decoder)):
         torch.testing.assert_close(image(codes, SHAPE), expected)
-    start = LatentImage(checkpoint).start(SHAPE, torch.Generator().manual_seed(5))
+    start = LatentImage(checkpoint).initial_parameters(SHAPE, torch.Generator().manual_seed(5))
     assert torch.equal(start, torch.randn(SIZE, generator=torch.Generator().manual_seed(5)))
     # Row by row: each picture is the same whatever shares its batch.
     torch.testing.assert_close(image(codes[1:2], SHAPE), expected[1:2])
@@ -173,7 +173,7 @@ def test_units_are_maximised_in_one_batch_and_stand_alone(kind: type[LatentImage
     if kind is DecorrelatedLatentImage:
         image = DecorrelatedLatentImage(network, measure_codes(network, pictures(100)))
     target = classifier()
-    maximizer = Maximizer(steps=20, image=image, robustness=[])
+    maximizer = Maximizer(steps=20, image=image, transforms=[])
     together = maximizer.maximize(target, ["3:*"], SHAPE)
     alone = maximizer.maximize(target, ["3:2"], SHAPE)[0]
     torch.testing.assert_close(together[2].image, alone.image, atol=1.01 / 255, rtol=0)
@@ -193,13 +193,13 @@ def test_the_decoder_is_left_as_it_was(network: Autoencoder):
 
 
 def test_settings_are_plain_and_tell_decoders_apart(checkpoint: Path, network: Autoencoder):
-    image = LatentImage(checkpoint, prior=0.5)
+    image = LatentImage(checkpoint, prior_weight=0.5)
     settings = Maximizer(image=image).settings["image"]
     assert settings == {
         "class": "LatentImage",
         "decoder": str(checkpoint),
         "digest": image.digest,
-        "prior": 0.5,
+        "prior_weight": 0.5,
         "std": 1.0,
     }
     other = Autoencoder(SHAPE, SIZE, (4, 8))
@@ -210,11 +210,11 @@ def test_settings_are_plain_and_tell_decoders_apart(checkpoint: Path, network: A
 
 def test_prior_is_a_penalty_on_the_code(network: Autoencoder):
     codes = torch.randn(3, SIZE)
-    torch.testing.assert_close(LatentImage(network, prior=0.3).penalty(codes), 0.15 * (codes**2).sum(1))
-    assert LatentImage(network).penalty(codes) is None
+    torch.testing.assert_close(LatentImage(network, prior_weight=0.3).prior(codes), 0.15 * (codes**2).sum(1))
+    assert LatentImage(network).prior(codes) is None
 
 
-class Linear(Image):
+class Linear(Parametrization):
     """A picture of one pixel a parameter, with a prior: the optimum of w·x - ‖x‖² / 2 · weight is w / weight."""
 
     bounded = False
@@ -222,13 +222,13 @@ class Linear(Image):
     def __init__(self, weight: float) -> None:
         self.weight = weight
 
-    def start(self, image_shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def initial_parameters(self, image_shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.randn(image_shape, generator=generator)
 
     def __call__(self, parameters: Tensor, image_shape: tuple[int, ...]) -> Tensor:
         return parameters
 
-    def penalty(self, parameters: Tensor) -> Tensor:
+    def prior(self, parameters: Tensor) -> Tensor:
         return self.weight * 0.5 * parameters.square().flatten(1).sum(1)
 
 
@@ -237,7 +237,7 @@ def test_a_picture_with_a_prior_goes_to_its_optimum():
     maximizer = Maximizer(
         steps=300,
         image=Linear(2.0),
-        robustness=[],
+        transforms=[],
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
     )
     for unit, feature in enumerate(maximizer.maximize(target, ["1:*"], (1, 2, 2))):
@@ -249,17 +249,20 @@ def test_a_unit_that_does_not_answer_is_dead_with_a_prior_too(network: Autoencod
     nn.init.zeros_(target[0].weight)
     nn.init.constant_(target[0].bias, -1.0)
     for prior in (0.0, 0.1):
-        maximizer = Maximizer(steps=5, image=LatentImage(network, prior=prior), robustness=[])
+        maximizer = Maximizer(steps=5, image=LatentImage(network, prior_weight=prior), transforms=[])
         assert maximizer.maximize(target, ["1:0"], SHAPE)[0].status == "dead"
 
 
 def test_it_is_set_from_yaml(checkpoint: Path):
     parser = ArgumentParser()
-    parser.add_argument("--image", type=Image)
-    config = {"class_path": "fvlightning.features.LatentImage", "init_args": {"decoder": str(checkpoint), "prior": 0.1}}
+    parser.add_argument("--image", type=Parametrization)
+    config = {
+        "class_path": "fvlightning.features.LatentImage",
+        "init_args": {"decoder": str(checkpoint), "prior_weight": 0.1},
+    }
     image = parser.instantiate(parser.parse_object({"image": config})).image
     assert isinstance(image, LatentImage)
-    assert (image.decoder, image.prior) == (str(checkpoint), 0.1)
+    assert (image.decoder, image.prior_weight) == (str(checkpoint), 0.1)
 
 
 def test_networks_of_another_size_are_named(checkpoint: Path):
@@ -292,8 +295,8 @@ def test_files_that_are_no_vae(checkpoint: Path, tmp_path: Path):
 
 
 def test_settings_out_of_range(network: Autoencoder):
-    with pytest.raises(InputError, match=r"LatentImage\(prior=-1\): the weight of a penalty must be at least 0"):
-        LatentImage(network, prior=-1)
+    with pytest.raises(InputError, match=r"LatentImage\(prior_weight=-1\): the weight of a penalty must be at least 0"):
+        LatentImage(network, prior_weight=-1)
     with pytest.raises(InputError, match=r"DecorrelatedLatentImage\(std=inf\)"):
         DecorrelatedLatentImage(network, std=float("inf"))
     with pytest.raises(InputError, match="needs codes: give measure_codes"):

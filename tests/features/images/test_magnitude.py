@@ -129,7 +129,7 @@ def test_a_spectrum_is_written_and_read(name: str, tmp_path: Path):
     assert torch.equal(load_magnitude(path), magnitude)
     image = MagnitudeConstrainedImage(magnitude=str(path), contrast=0.5)
     torch.testing.assert_close(image.spectrum(shape), magnitude / 2)
-    larger = image(torch.stack([image.start((3, 20, 21), torch.Generator())]), (3, 20, 21))
+    larger = image(torch.stack([image.initial_parameters((3, 20, 21), torch.Generator())]), (3, 20, 21))
     assert larger.shape == (1, 3, 20, 21)
     with pytest.raises(InputError, match=r"has 3 channels, the pictures have 1; .*--image_shape '\[1, 12, 10\]'`"):
         image.spectrum((1, 12, 10))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
-from fvlightning.features import FourierImage, Image, Maximizer, PixelImage, RawInput
+from fvlightning.features import FourierImage, Maximizer, Parametrization, PixelImage, RawInput
 from fvlightning.features.images import CPPNImage, LaplacianImage, MagnitudeConstrainedImage, natural_magnitude
 from fvlightning.features.starts import fit_picture, read_image
 
@@ -28,8 +28,8 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def batch(image: Image, shape: tuple[int, ...], count: int = 3) -> Tensor:
-    return torch.stack([image.start(shape, generator(seed)) for seed in range(count)])
+def batch(image: Parametrization, shape: tuple[int, ...], count: int = 3) -> Tensor:
+    return torch.stack([image.initial_parameters(shape, generator(seed)) for seed in range(count)])
 
 
 def photo(shape: tuple[int, int, int]) -> Tensor:
@@ -55,7 +55,7 @@ def fit(draw, parameters: Tensor, wanted: Tensor, steps: int, lr: float = 0.05) 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("image", [*NEW, LaplacianImage(max_rms=0.3), CPPNImage(2, 4, decorrelate=True)])
-def test_pictures_have_their_size_and_lie_in_the_unit_interval(image: Image, shape: tuple[int, int, int]):
+def test_pictures_have_their_size_and_lie_in_the_unit_interval(image: Parametrization, shape: tuple[int, int, int]):
     start = batch(image, shape)
     for parameters in (start, start * 1e3, -start * 1e3):
         pictures = image(parameters, shape)
@@ -66,16 +66,16 @@ def test_pictures_have_their_size_and_lie_in_the_unit_interval(image: Image, sha
 
 
 @pytest.mark.parametrize("image", NEW)
-def test_the_start_depends_on_the_generator_alone(image: Image):
-    first = image.start((3, 8, 8), generator(1))
-    assert not torch.equal(first, image.start((3, 8, 8), generator(2)))
+def test_the_start_depends_on_the_generator_alone(image: Parametrization):
+    first = image.initial_parameters((3, 8, 8), generator(1))
+    assert not torch.equal(first, image.initial_parameters((3, 8, 8), generator(2)))
     torch.manual_seed(5)
-    assert torch.equal(first, image.start((3, 8, 8), generator(1)))
+    assert torch.equal(first, image.initial_parameters((3, 8, 8), generator(1)))
 
 
 @pytest.mark.parametrize("image", NEW)
 @pytest.mark.parametrize("shape", [(3, 6, 7), (1, 5, 4)])
-def test_each_picture_depends_on_its_own_parameters_alone(image: Image, shape: tuple[int, int, int]):
+def test_each_picture_depends_on_its_own_parameters_alone(image: Parametrization, shape: tuple[int, int, int]):
     parameters = batch(image, shape).requires_grad_()
     pictures = image(parameters, shape)
     (gradients,) = torch.autograd.grad(pictures[1].square().sum(), parameters)
@@ -86,7 +86,7 @@ def test_each_picture_depends_on_its_own_parameters_alone(image: Image, shape: t
 
 @pytest.mark.parametrize("image", [PixelImage(), PixelImage("clip"), FourierImage(), LaplacianImage()])
 @pytest.mark.parametrize("shape", [(3, 64, 63), (1, 47, 64)])
-def test_a_photo_can_be_matched(image: Image, shape: tuple[int, int, int]):
+def test_a_photo_can_be_matched(image: Parametrization, shape: tuple[int, int, int]):
     """Within 1,000 steps of Adam; here 400 do. The photo comes with scikit-learn."""
     (package,) = find_spec("sklearn").submodule_search_locations
     wanted = fit_picture(read_image(Path(package, "datasets", "images", "china.jpg")), shape)[None]
@@ -106,10 +106,10 @@ def test_a_photo_can_be_matched(image: Image, shape: tuple[int, int, int]):
         LaplacianImage(levels=3, decay=0.5),
     ],
 )
-def test_a_picture_can_be_the_start(image: Image, shape: tuple[int, int, int]):
+def test_a_picture_can_be_the_start(image: Parametrization, shape: tuple[int, int, int]):
     pictures = torch.cat([photo(shape), torch.rand(1, *shape)])
     parameters = image.invert(pictures)
-    assert parameters.shape[1:] == image.start(shape, generator()).shape
+    assert parameters.shape[1:] == image.initial_parameters(shape, generator()).shape
     torch.testing.assert_close(
         image(parameters, shape),
         pictures.clamp(0.01, 0.99),
@@ -123,20 +123,20 @@ def test_a_picture_can_be_the_start(image: Image, shape: tuple[int, int, int]):
 def test_a_start_from_a_picture_goes_through_the_maximizer(cnn: nn.Module):
     shape, image = (1, 8, 8), LaplacianImage()
     start = {("fc:1", 0): image.invert(photo(shape))[0]}
-    maximizer = Maximizer(image=image, robustness=[], optimizer=lambda p: torch.optim.SGD(p, lr=1e-9))
-    ((_, feature),) = maximizer.stream(cnn, ["fc:1"], shape, start=start, steps=1)
+    maximizer = Maximizer(image=image, transforms=[], optimizer=lambda p: torch.optim.SGD(p, lr=1e-9))
+    ((_, feature),) = maximizer.stream(cnn, ["fc:1"], shape, warm_starts=start, steps=1)
     assert (feature.image - photo(shape)[0]).abs().max() < 0.003
 
 
 @pytest.mark.parametrize("image", [CPPNImage(), RawInput()])
-def test_what_cannot_start_from_a_picture_says_so(image: Image):
+def test_what_cannot_start_from_a_picture_says_so(image: Parametrization):
     with pytest.raises(InputError, match="cannot start from a picture; use FourierImage"):
         image.invert(photo((3, 8, 8)))
 
 
 @pytest.mark.parametrize("image", NEW)
-def test_a_unit_is_excited_more_than_at_the_start(image: Image, cnn: nn.Module):
-    (feature,) = Maximizer(steps=20, image=image, robustness=[]).maximize(cnn, ["fc:2"], (1, 8, 8))
+def test_a_unit_is_excited_more_than_at_the_start(image: Parametrization, cnn: nn.Module):
+    (feature,) = Maximizer(steps=20, image=image, transforms=[]).maximize(cnn, ["fc:2"], (1, 8, 8))
     assert feature.score > feature.history[0]
     assert feature.status == "ok"
 
@@ -304,6 +304,6 @@ def test_a_picture_gives_its_phases():
         (MagnitudeConstrainedImage, {"magnitude": "absent.pt"}, "no magnitude spectrum 'absent.pt'"),
     ],
 )
-def test_settings_out_of_range_are_refused(image: type[Image], settings: dict[str, object], message: str):
+def test_settings_out_of_range_are_refused(image: type[Parametrization], settings: dict[str, object], message: str):
     with pytest.raises(InputError, match=message):
         image(**settings)

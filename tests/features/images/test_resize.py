@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fvlightning.errors import InputError
-from fvlightning.features import FourierImage, Image, PixelImage, RawInput
+from fvlightning.features import FourierImage, Parametrization, PixelImage, RawInput
 from fvlightning.features.images import CPPNImage, LaplacianImage, MagnitudeConstrainedImage
 from fvlightning.features.images.spectra import resize_spectra
 
@@ -31,8 +31,8 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def batch(image: Image, shape: tuple[int, ...]) -> Tensor:
-    return torch.stack([image.start(shape, generator(seed)) for seed in range(3)])
+def batch(image: Parametrization, shape: tuple[int, ...]) -> Tensor:
+    return torch.stack([image.initial_parameters(shape, generator(seed)) for seed in range(3)])
 
 
 def smooth(shape: tuple[int, int, int]) -> Tensor:
@@ -45,7 +45,7 @@ def smooth(shape: tuple[int, int, int]) -> Tensor:
 
 @pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize(("shape", "new_shape"), SHAPES)
-def test_parameters_have_the_shape_of_a_start_of_that_size(image: Image, shape: tuple, new_shape: tuple):
+def test_parameters_have_the_shape_of_a_start_of_that_size(image: Parametrization, shape: tuple, new_shape: tuple):
     for before, after in ((shape, new_shape), (new_shape, shape)):
         parameters = batch(image, before)
         kept = parameters.clone()
@@ -60,7 +60,7 @@ def test_parameters_have_the_shape_of_a_start_of_that_size(image: Image, shape: 
 
 @pytest.mark.parametrize("image", IMAGES[:-2])
 @pytest.mark.parametrize("sides", [(24, 36), (36, 24), (25, 31)])
-def test_pictures_look_the_same_at_another_size(image: Image, sides: tuple[int, int]):
+def test_pictures_look_the_same_at_another_size(image: Parametrization, sides: tuple[int, int]):
     shape, new_shape = (3, sides[0], sides[0]), (3, sides[1], sides[1])
     expected = smooth(new_shape)
     if getattr(image, "max_rms", None):
@@ -71,7 +71,7 @@ def test_pictures_look_the_same_at_another_size(image: Image, sides: tuple[int, 
 
 
 @pytest.mark.parametrize("image", IMAGES[:-2])
-def test_a_size_that_stays_changes_no_picture(image: Image):
+def test_a_size_that_stays_changes_no_picture(image: Parametrization):
     shape = (3, 9, 10)
     parameters = 3 * batch(image, shape)
     image.project(parameters)
@@ -81,7 +81,7 @@ def test_a_size_that_stays_changes_no_picture(image: Image):
 
 
 @pytest.mark.parametrize("image", [PixelImage("clip"), PixelImage(), LaplacianImage(decorrelate=False)])
-def test_a_blur_is_that_of_a_gaussian(image: Image):
+def test_a_blur_is_that_of_a_gaussian(image: Parametrization):
     """The picture of a single pixel becomes the bell curve; before the sigmoid, where there is one."""
     shape, sigma = (1, 31, 31), 2.0
     point = torch.full((1, *shape), 0.1)

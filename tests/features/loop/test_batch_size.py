@@ -120,7 +120,7 @@ def test_pictures_are_those_of_any_batch_size(cnn: nn.Module):
 def test_memory_does_not_grow_with_the_number_of_units():
     def largest_batch(units: str) -> int:
         spy = Spy(nn.Sequential(nn.Flatten(), nn.Linear(64, 300)))
-        Maximizer(1, robustness=[]).maximize(spy, units, SHAPE)
+        Maximizer(1, transforms=[]).maximize(spy, units, SHAPE)
         return max(spy.sizes)
 
     assert largest_batch("network.1:0-127") == largest_batch("network.1:0-255") == 64

@@ -51,7 +51,7 @@ def test_pictures_are_the_same_and_every_step_is_counted_once(cnn: nn.Module, af
 def test_the_smaller_batch_is_kept_for_the_next(cnn: nn.Module):
     cramped = Cramped(cnn, room=2)
     with pytest.warns(UserWarning, match="going on with 2"):
-        Maximizer(2, batch_size=3, robustness=[]).maximize(cramped, ["network.fc:*", "network.conv:*"], SHAPE)
+        Maximizer(2, batch_size=3, transforms=[]).maximize(cramped, ["network.fc:*", "network.conv:*"], SHAPE)
     assert max(cramped.calls[cramped.calls.index(3) + 1 :]) <= 2, "after the batch of 3"
 
 

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn, optim
 
 from fvlightning.errors import InputError
-from fvlightning.features import L2, FourierImage, Image, Maximizer, PixelImage, RandomAffine, RawInput, TotalVariation
+from fvlightning.features import (
+    L2,
+    FourierImage,
+    Maximizer,
+    Parametrization,
+    PixelImage,
+    RandomAffine,
+    RawInput,
+    TotalVariation,
+)
 from fvlightning.features.loop.importance import Importance
 from fvlightning.features.scales import Scale
 
@@ -36,7 +45,7 @@ def clipped(sums: Tensor) -> Tensor:
 
 
 def naive_importance(
-    network: nn.Module, image: Image, parameters: Tensor, channel: int, steps: int, lr: float, shape: tuple
+    network: nn.Module, image: Parametrization, parameters: Tensor, channel: int, steps: int, lr: float, shape: tuple
 ) -> Tensor:
     """Gradient ascent of one picture by `backward`, with the gradient at the pixels summed up."""
     parameters, total = parameters.clone(), torch.zeros(shape[1:])
@@ -55,15 +64,15 @@ def naive_importance(
 
 
 @pytest.mark.parametrize("image", [PixelImage(), FourierImage(), PixelImage("clip")])
-def test_it_is_what_a_naive_loop_sums_up(network: nn.Module, image: Image):
+def test_it_is_what_a_naive_loop_sums_up(network: nn.Module, image: Parametrization):
     """The penalty moves the picture, and has no part in the importance."""
     maximizer = Maximizer(
-        7, image=image, robustness=[], optimizer=partial(optim.SGD, lr=3.0), penalties=[L2(0.1)], importance=True
+        7, image=image, transforms=[], optimizer=partial(optim.SGD, lr=3.0), penalties=[L2(0.1)], importance=True
     )
     for feature in maximizer.maximize(network, "last:*", SHAPE):
         generator_of = maximizer.maximize(network, feature.name, SHAPE, steps=1)[0]
         start = (
-            Maximizer(1, image=image, robustness=[], optimizer=partial(optim.SGD, lr=0.0))
+            Maximizer(1, image=image, transforms=[], optimizer=partial(optim.SGD, lr=0.0))
             .maximize(network, feature.name, SHAPE)[0]
             .parameters
         )
@@ -75,9 +84,9 @@ def test_it_is_what_a_naive_loop_sums_up(network: nn.Module, image: Image):
         assert (feature.importance == 1).sum() >= 14, "a fifth of the pixels is clipped"
 
 
-@pytest.mark.parametrize("robustness", [[], [RandomAffine()]])
-def test_it_changes_no_picture_and_is_not_there_unless_asked_for(network: nn.Module, robustness: list):
-    settings = {"steps": 5, "robustness": robustness, "penalties": [TotalVariation(0.01)], "views": 1 + len(robustness)}
+@pytest.mark.parametrize("transforms", [[], [RandomAffine()]])
+def test_it_changes_no_picture_and_is_not_there_unless_asked_for(network: nn.Module, transforms: list):
+    settings = {"steps": 5, "transforms": transforms, "penalties": [TotalVariation(0.01)], "views": 1 + len(transforms)}
     plain = Maximizer(**settings).maximize(network, "last:*", SHAPE)
     rich = Maximizer(**settings, importance=True).maximize(network, "last:*", SHAPE)
     for one, other in zip(plain, rich, strict=True):
@@ -89,7 +98,7 @@ def test_it_changes_no_picture_and_is_not_there_unless_asked_for(network: nn.Mod
 
 def test_a_unit_that_sees_one_place_has_it_there_alone(network: nn.Module):
     """A position of the first layer sees 3 x 3 of 72 pixels: less than a fifth."""
-    (feature,) = Maximizer(5, importance=True, robustness=[]).maximize(network, "conv:1@2,4", SHAPE)
+    (feature,) = Maximizer(5, importance=True, transforms=[]).maximize(network, "conv:1@2,4", SHAPE)
     inside = torch.zeros(9, 8, dtype=torch.bool)
     inside[2:5, 4:7] = True
     assert (feature.importance[inside] > 0).all()
@@ -105,7 +114,7 @@ def test_each_picture_has_its_own_and_a_stopped_one_adds_no_more():
             tilted = (pictures * torch.linspace(0, 1, 8)).flatten(1).mean(1)
             return torch.stack([tilted * pictures[:, 0, 0, 0], tilted.clamp(max=0.26)], dim=1)
 
-    maximizer = Maximizer(60, image=PixelImage(), robustness=[], patience=4, importance=True)
+    maximizer = Maximizer(60, image=PixelImage(), transforms=[], patience=4, importance=True)
     together = maximizer.maximize(nn.Sequential(Units()), "0:*", SHAPE)
     assert together[1].steps < 40 < together[0].steps
     for feature in together:
@@ -126,7 +135,7 @@ def test_pictures_that_fail_or_are_dead_have_finite_importance():
             bright = pictures.flatten(1).mean(1)
             return torch.stack([torch.where(bright > 0.52, torch.inf, bright), bright * 0, bright], dim=1)
 
-    features = Maximizer(30, image=PixelImage(), robustness=[], importance=True).maximize(
+    features = Maximizer(30, image=PixelImage(), transforms=[], importance=True).maximize(
         nn.Sequential(Units()), "0:*", SHAPE
     )
     assert [feature.status for feature in features] == ["non-finite", "dead", "ok"]
@@ -141,6 +150,6 @@ def test_of_a_growing_picture_it_has_the_last_size(network: nn.Module):
 
 
 def test_inputs_that_are_no_pictures_have_none():
-    settings: dict[str, Any] = {"image": RawInput(), "robustness": [], "importance": True}
+    settings: dict[str, Any] = {"image": RawInput(), "transforms": [], "importance": True}
     with pytest.raises(InputError, match=r"inputs of shape \(2,\) are no pictures: leave out importance"):
         Maximizer(1, **settings).maximize(nn.Sequential(nn.Linear(2, 3)), "0:0", (2,))

@@ -53,12 +53,12 @@ def make(network: nn.Module, maximizer: Maximizer, **options: Any) -> list[Featu
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "no views": {"robustness": []},
-    "views": {"robustness": [RandomAffine()], "views": 2, "penalties": [TotalVariation(1e-3)]},
-    "changing views": {"robustness": [ZoomingCrop()]},
-    "cosine": {"robustness": [], "scheduler": partial(CosineWithWarmup, warmup=4), "normalize_gradients": True},
-    "importance, snapshots": {"robustness": [], "importance": True, "snapshots": [2, 20, 40]},
-    "repeats": {"robustness": [RandomAffine()], "repeats": 2},
+    "no views": {"transforms": []},
+    "views": {"transforms": [RandomAffine()], "views": 2, "penalties": [TotalVariation(1e-3)]},
+    "changing views": {"transforms": [ZoomingCrop()]},
+    "cosine": {"transforms": [], "scheduler": partial(CosineWithWarmup, warmup=4), "normalize_gradients": True},
+    "importance, snapshots": {"transforms": [], "importance": True, "snapshots": [2, 20, 40]},
+    "repeats": {"transforms": [RandomAffine()], "repeats": 2},
 }
 
 

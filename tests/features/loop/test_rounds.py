@@ -15,10 +15,10 @@ from fvlightning.features import (
     CosineWithWarmup,
     CPPNImage,
     FourierImage,
-    Image,
     LaplacianImage,
     MagnitudeConstrainedImage,
     Maximizer,
+    Parametrization,
     PixelImage,
     RandomAffine,
     RawInput,
@@ -40,7 +40,7 @@ def network() -> nn.Module:
 
 
 def pixels(**settings: Any) -> Maximizer:
-    return Maximizer(**{"image": PixelImage(), "robustness": [], "scales": SCALES, **settings})
+    return Maximizer(**{"image": PixelImage(), "transforms": [], "scales": SCALES, **settings})
 
 
 def test_rounds_are_what_single_runs_are_when_the_picture_is_handed_on_by_hand(network: nn.Module):
@@ -53,7 +53,7 @@ def test_rounds_are_what_single_runs_are_when_the_picture_is_handed_on_by_hand(n
         shape = (1, scale.side, scale.side)
         if start is not None:
             start = {("last:1", 0): image.resize(start[None], (1, before.side, before.side), shape)[0]}
-        single = Maximizer(scale.steps, image=image, robustness=[], **settings)
+        single = Maximizer(scale.steps, image=image, transforms=[], **settings)
         (part,) = single.maximize(network, "last:1", shape, **({"start": start} if start else {}))
         start, best_step = part.parameters, sum(map(len, histories)) + part.best_step
         histories.append(part.history)
@@ -88,11 +88,11 @@ def test_the_network_sees_the_size_of_the_round_whose_side_is_the_shorter(image_
 
 
 @pytest.mark.parametrize("image", [FourierImage(), PixelImage("clip"), LaplacianImage(), MagnitudeConstrainedImage()])
-@pytest.mark.parametrize("robustness", [[], [RandomAffine()]])
+@pytest.mark.parametrize("transforms", [[], [RandomAffine()]])
 def test_scores_are_those_of_the_picture_and_the_last_rounds_are_better(
-    network: nn.Module, image: Image, robustness: list
+    network: nn.Module, image: Parametrization, transforms: list
 ):
-    features = pixels(image=image, robustness=robustness).maximize(network, "last:*", (1, 11, 13))
+    features = pixels(image=image, transforms=transforms).maximize(network, "last:*", (1, 11, 13))
     for feature in features:
         with torch.no_grad():
             score = network(feature.image[None])[0, feature.unit.index].mean().item()
@@ -106,13 +106,13 @@ def test_a_cppn_keeps_its_parameters(network: nn.Module):
     image = CPPNImage(num_layers=2, width=4)
     (feature,) = pixels(image=image).maximize(network, "last:0", SHAPE)
     assert feature.image.shape == (1, 15, 15)
-    assert feature.parameters.shape == image.start((1, 15, 15), torch.Generator()).shape
+    assert feature.parameters.shape == image.initial_parameters((1, 15, 15), torch.Generator()).shape
     with pytest.raises(InputError, match=r"scales: the round of 8 pixels cannot be made: CPPNImage .* leave it out"):
         pixels(image=image, scales=[Scale(7, 2), Scale(8, 2, blur=1)]).maximize(network, "last:0", SHAPE)
 
 
 def test_each_picture_is_the_same_alone_as_in_a_batch(network: nn.Module):
-    maximizer = pixels(image=FourierImage(), robustness=[RandomAffine()], repeats=2, patience=10)
+    maximizer = pixels(image=FourierImage(), transforms=[RandomAffine()], repeats=2, patience=10)
     together = maximizer.maximize(network, ["last:*", "conv:2"], SHAPE)
     for feature in together[::3]:
         (alone,) = [
@@ -125,7 +125,7 @@ def test_each_picture_is_the_same_alone_as_in_a_batch(network: nn.Module):
 
 def test_the_views_of_a_round_are_not_those_of_the_round_before(network: nn.Module):
     """Pictures that do not move show which views they were seen by."""
-    still = {"image": PixelImage(std=2.0), "optimizer": partial(optim.SGD, lr=0.0), "robustness": [RandomAffine()]}
+    still = {"image": PixelImage(std=2.0), "optimizer": partial(optim.SGD, lr=0.0), "transforms": [RandomAffine()]}
     (feature,) = pixels(scales=[Scale(9, 5), Scale(9, 5)], **still).maximize(network, "last:0", SHAPE)
     assert not torch.isclose(feature.history[:5], feature.history[5:]).any()
 
@@ -208,10 +208,10 @@ def test_a_warm_start_makes_all_its_steps_at_the_last_size(network: nn.Module):
     first = maximizer.maximize(network, "last:0-1", SHAPE)
     starts = {(feature.name, 0): feature.parameters for feature in first[:1]}
     made: list[int] = []
-    warm, cold = maximizer.maximize(network, "last:0-1", SHAPE, start=starts, steps=12, on_step=made.append)
+    warm, cold = maximizer.maximize(network, "last:0-1", SHAPE, warm_starts=starts, steps=12, on_step=made.append)
     assert sum(made) == 24
-    single = Maximizer(12, image=PixelImage(), robustness=[])
-    (expected,) = single.maximize(network, "last:0", (1, 15, 15), start=starts)
+    single = Maximizer(12, image=PixelImage(), transforms=[])
+    (expected,) = single.maximize(network, "last:0", (1, 15, 15), warm_starts=starts)
     torch.testing.assert_close(warm.parameters, expected.parameters)
     torch.testing.assert_close(warm.history, expected.history)
     (alone,) = maximizer.maximize(network, "last:1", SHAPE, steps=12)

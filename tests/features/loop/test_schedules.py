@@ -124,7 +124,7 @@ def test_views_and_schedules_are_set_from_yaml(cnn: nn.Module):
           init_args:
             steps: 3
             snapshots: [1, 2]
-            robustness:
+            transforms:
               - class_path: fvlightning.features.RandomResizedCrop
                 init_args: {side: [0.4, 1.1], flip: true}
               - class_path: fvlightning.features.GaussianNoise
@@ -140,7 +140,7 @@ def test_views_and_schedules_are_set_from_yaml(cnn: nn.Module):
     (feature,) = maximizer.maximize(cnn, "fc:0", SHAPE)
     assert list(feature.snapshots) == [1, 2]
     assert feature.settings["scheduler"] == {"class": "CosineWithWarmup", "warmup": 1, "steps": 3}
-    assert [view["class"] for view in feature.settings["robustness"]] == [
+    assert [view["class"] for view in feature.settings["transforms"]] == [
         "RandomResizedCrop",
         "GaussianNoise",
         "Blur",

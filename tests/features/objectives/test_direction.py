@@ -56,7 +56,7 @@ def test_a_direction_at_a_position():
 
 def test_a_direction_along_one_unit_is_that_unit(cnn: nn.Module):
     direction, unit = (
-        Maximizer(20, robustness=[]).maximize(cnn, objective, (1, 8, 8))[0].score
+        Maximizer(20, transforms=[]).maximize(cnn, objective, (1, 8, 8))[0].score
         for objective in (Direction("conv", [0, 1.0, 0, 0]), "conv:1")
     )
     assert direction == pytest.approx(unit, rel=0.1)
@@ -66,7 +66,7 @@ def test_a_power_asks_for_little_besides_the_direction(cnn: nn.Module):
     vector = torch.tensor([1.0, -1.0, 0.5, 0.2])
 
     def cosine(power: float) -> float:
-        (feature,) = Maximizer(60, robustness=[]).maximize(cnn, Direction("conv", vector, power), (1, 8, 8))
+        (feature,) = Maximizer(60, transforms=[]).maximize(cnn, Direction("conv", vector, power), (1, 8, 8))
         with torch.no_grad():
             maps = cnn.conv(feature.image[None]).flatten(2)[0]
         return float(torch.cosine_similarity(maps, vector[:, None], dim=0).mean())
@@ -126,7 +126,7 @@ def test_an_interpolation_leads_from_one_unit_to_the_other():
 
 
 def test_the_ends_of_an_interpolation_are_their_units(cnn: nn.Module):
-    features = Maximizer(20, robustness=[]).maximize(cnn, interpolate("fc:1", "-fc:3", 3), (1, 8, 8))
+    features = Maximizer(20, transforms=[]).maximize(cnn, interpolate("fc:1", "-fc:3", 3), (1, 8, 8))
     with torch.no_grad():
         logits = cnn(torch.stack([feature.image for feature in features]))
     assert logits[0, 1] > logits[1, 1] > logits[2, 1]

@@ -65,8 +65,8 @@ def repeats_cosine(network: nn.Module, pictures: Tensor) -> float:
 
 
 def test_repeats_differ_more_with_diversity_and_still_excite_their_unit(cnn: nn.Module):
-    def make(couplings: list[Diversity]) -> tuple[float, float]:
-        maximizer = Maximizer(60, repeats=4, couplings=couplings, robustness=[])
+    def make(joint_objectives: list[Diversity]) -> tuple[float, float]:
+        maximizer = Maximizer(60, repeats=4, joint_objectives=joint_objectives, transforms=[])
         features = maximizer.maximize(cnn, ["fc:2"], SHAPE)
         pictures = torch.stack([feature.image for feature in features])
         return repeats_cosine(cnn, pictures), min(feature.score for feature in features)
@@ -79,14 +79,14 @@ def test_repeats_differ_more_with_diversity_and_still_excite_their_unit(cnn: nn.
 
 
 def test_a_score_is_that_of_the_objective_without_the_coupling(cnn: nn.Module):
-    features = Maximizer(5, repeats=2, couplings=[Diversity(5.0, "conv")]).maximize(cnn, ["fc:2"], SHAPE)
+    features = Maximizer(5, repeats=2, joint_objectives=[Diversity(5.0, "conv")]).maximize(cnn, ["fc:2"], SHAPE)
     for feature in features:
         assert feature.score == pytest.approx(float(cnn(feature.image[None])[0, 2].detach()), abs=1e-5)
 
 
 def test_neighbours_are_more_alike_with_alignment(cnn: nn.Module):
-    def distance(couplings: list[Alignment]) -> float:
-        maximizer = Maximizer(60, couplings=couplings, robustness=[])
+    def distance(joint_objectives: list[Alignment]) -> float:
+        maximizer = Maximizer(60, joint_objectives=joint_objectives, transforms=[])
         features = maximizer.maximize(cnn, interpolate("fc:0", "fc:3", 4), SHAPE)
         pictures = torch.stack([feature.image for feature in features])
         return float(pictures.diff(dim=0).square().mean())
@@ -100,7 +100,7 @@ def test_what_is_coupled_is_the_same_whatever_shares_its_batch(
     cnn: nn.Module, coupling: Diversity | Alignment, batch_size: int
 ):
     def make(units: list[str], batch_size: int) -> list[Tensor]:
-        maximizer = Maximizer(12, repeats=2, couplings=[coupling], batch_size=batch_size, views=2)
+        maximizer = Maximizer(12, repeats=2, joint_objectives=[coupling], batch_size=batch_size, transforms_per_step=2)
         return [feature.image for feature in maximizer.maximize(cnn, units, SHAPE)]
 
     units = ["fc:0", "fc:1", "fc:2"]
@@ -113,7 +113,7 @@ def test_what_is_coupled_is_the_same_whatever_shares_its_batch(
 
 
 def test_a_picture_that_has_stopped_leaves_the_others_their_coupling(cnn: nn.Module):
-    maximizer = Maximizer(80, repeats=3, couplings=[Diversity(1.0, "conv")], patience=3, min_delta=0.05)
+    maximizer = Maximizer(80, repeats=3, joint_objectives=[Diversity(1.0, "conv")], patience=3, min_delta=0.05)
     features = maximizer.maximize(cnn, ["fc:0"], SHAPE)
     assert all(feature.status == "ok" for feature in features)
     assert min(feature.steps for feature in features) < 80
@@ -125,10 +125,10 @@ def test_bad_settings_are_named():
     with pytest.raises(InputError, match="give the layer alone, 'conv'"):
         Alignment(layer="conv:3")
     with pytest.raises(InputError, match="needs at least 2"):
-        Maximizer(couplings=[Diversity()])
+        Maximizer(joint_objectives=[Diversity()])
 
 
 def test_a_layer_that_is_not_there_is_named(cnn: nn.Module):
-    maximizer = Maximizer(2, repeats=2, couplings=[Diversity(layer="convv")])
+    maximizer = Maximizer(2, repeats=2, joint_objectives=[Diversity(layer="convv")])
     with pytest.raises(InputError, match=r"no layer 'convv'.*Did you mean 'conv'"):
         maximizer.maximize(cnn, ["fc:0"], SHAPE)

@@ -114,7 +114,7 @@ def test_where_units_alone_are_taken_a_sum_is_refused_as_such(cnn: nn.Module):
 
 
 def test_the_maximizer_takes_sums(cnn: nn.Module):
-    maximizer = Maximizer(20, robustness=[])
+    maximizer = Maximizer(20, transforms=[])
     texts = ["fc:0 - fc:1", "conv:*", "-fc:0 + fc:1"]
     first, *_, last = maximizer.maximize(cnn, texts, SHAPE)
     logits = cnn(first.image[None])[0].detach()

@@ -13,7 +13,7 @@ from fvlightning.features.capture.capture import Activations
 from fvlightning.features.units import LayerCall
 
 SHAPE = (1, 12, 12)
-SETTINGS: dict[str, Any] = {"image": PixelImage(), "robustness": [RandomAffine(), GaussianNoise(0.05)]}
+SETTINGS: dict[str, Any] = {"image": PixelImage(), "transforms": [RandomAffine(), GaussianNoise(0.05)]}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def test_scores_are_logits(wide_cnn: nn.Module):
 
 
 def test_a_class_has_better_odds_for_them(wide_cnn: nn.Module):
-    settings: dict[str, Any] = {"image": PixelImage(), "robustness": []}
+    settings: dict[str, Any] = {"image": PixelImage(), "transforms": []}
     with torch.no_grad():
         wide_cnn.fc.weight *= 20  # classes of which one can be certain
 

@@ -18,12 +18,12 @@ from fvlightning.features import (
     RandomAffine,
     RandomFlip,
     RandomResizedCrop,
+    Transform,
     UniformNoise,
-    View,
 )
 from fvlightning.features.transforms.noise import normal_fields, uniform_fields
 
-VIEWS: list[View] = [
+VIEWS: list[Transform] = [
     RandomAffine(flip=True),
     RandomResizedCrop(),
     RandomResizedCrop((0.45, 1.05), degrees=15, flip=True),
@@ -38,7 +38,7 @@ VIEWS: list[View] = [
 
 @pytest.mark.parametrize("channels", [1, 3, 6])
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: type(view).__name__)
-def test_each_picture_has_its_own_view_which_its_batch_does_not_change(view: View, channels: int):
+def test_each_picture_has_its_own_view_which_its_batch_does_not_change(view: Transform, channels: int):
     same = torch.rand(1, channels, 9, 12).expand(4, -1, -1, -1)
     draws = torch.rand(4, view.n_draws)
     draws[:2, -1], draws[2:, -1] = 0.2, 0.9  # flips of both kinds
@@ -50,7 +50,7 @@ def test_each_picture_has_its_own_view_which_its_batch_does_not_change(view: Vie
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: type(view).__name__)
-def test_views_have_gradients_to_their_own_picture_alone_in_double_precision_too(view: View):
+def test_views_have_gradients_to_their_own_picture_alone_in_double_precision_too(view: Transform):
     pictures = torch.rand(3, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     views = view(pictures, torch.rand(3, view.n_draws, dtype=torch.float64))
     assert views.dtype == torch.float64
@@ -83,7 +83,7 @@ def test_a_crop_larger_than_the_picture_shows_all_of_it_with_its_mirror_images_a
 
 
 @pytest.mark.parametrize("view", [RandomAffine(0, (1, 1), 0, flip=True), RandomResizedCrop((1, 1), flip=True)])
-def test_every_other_view_is_mirrored(view: View):
+def test_every_other_view_is_mirrored(view: Transform):
     pictures = torch.rand(2, 3, 6, 9)
     draws = torch.tensor([[0.5, 0.5, 0.5, 0.5, 0.49], [0.5, 0.5, 0.5, 0.5, 0.5]])
     expected = torch.stack([pictures[0].flip(-1), pictures[1]])
@@ -132,7 +132,7 @@ def test_perspective_moves_the_corners_to_where_they_were_drawn(border: Any):
 
 def test_views_without_strength_are_the_identity():
     pictures = torch.rand(3, 3, 8, 10)
-    nothing: list[View] = [
+    nothing: list[Transform] = [
         RandomResizedCrop((1, 1)),
         RandomFlip(0),
         Perspective(0),
@@ -279,7 +279,7 @@ def test_a_blur_keeps_what_has_no_edges_up_to_the_border_also_where_it_is_wider_
         (Blur, {"sigma": (0, math.inf)}),
     ],
 )
-def test_settings_out_of_range_are_refused(view: type[View], settings: dict[str, Any]):
+def test_settings_out_of_range_are_refused(view: type[Transform], settings: dict[str, Any]):
     (name,) = settings
     with pytest.raises(InputError, match=rf"{view.__name__}\({name}="):
         view(**settings)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fvlightning.errors import InputError
-from fvlightning.features import RandomAffine, View
-from fvlightning.features.transforms import Draws, random_views
+from fvlightning.features import RandomAffine, Transform
+from fvlightning.features.transforms import Draws, apply_transforms
 
 MIDDLE = 0.5
 
@@ -130,7 +130,7 @@ def test_views_have_gradients_to_their_own_picture_alone():
     assert not gradients[[0, 2]].any()
 
 
-class Brighten(View):
+class Brighten(Transform):
     n_draws = 1
 
     def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
@@ -141,8 +141,8 @@ def test_views_are_applied_in_turn_each_with_its_own_numbers():
     pictures, draws = torch.rand(2, 1, 8, 8), torch.rand(2, 6)
     affine = RandomAffine()
     expected = affine(pictures + draws[:, 0, None, None, None], draws[:, 1:5]) + draws[:, 5, None, None, None]
-    assert torch.equal(random_views(pictures, [Brighten(), affine, Brighten()], draws), expected)
-    assert random_views(pictures, [], torch.empty(2, 0)) is pictures
+    assert torch.equal(apply_transforms(pictures, [Brighten(), affine, Brighten()], draws), expected)
+    assert apply_transforms(pictures, [], torch.empty(2, 0)) is pictures
 
 
 def generators(*seeds: int) -> list[torch.Generator]:

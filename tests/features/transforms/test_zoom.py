@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
-from fvlightning.features import Maximizer, PixelImage, RandomAffine, View, ZoomingCrop
+from fvlightning.features import Maximizer, PixelImage, RandomAffine, Transform, ZoomingCrop
 from fvlightning.features.transforms.base import normal
 
 SHAPE = (1, 8, 8)
@@ -22,7 +22,7 @@ def coordinates(size: int) -> Tensor:
     return torch.stack([places.expand(size, size), places[:, None].expand(size, size)])[None]
 
 
-def seen(view: View, draws: Tensor) -> tuple[Tensor, Tensor]:
+def seen(view: Transform, draws: Tensor) -> tuple[Tensor, Tensor]:
     """Return the middle ``(B, 2)`` and the side ``(B, 2)`` of what views of the picture show, measured in it."""
     size = 64
     views = view(coordinates(size).expand(len(draws), -1, -1, -1), draws)
@@ -97,7 +97,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
         ZoomingCrop(**settings)
 
 
-class Fades(View):
+class Fades(Transform):
     """A view that notes when it is asked, and multiplies by what is left of the run."""
 
     n_draws = 0
