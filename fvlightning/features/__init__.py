@@ -1,7 +1,7 @@
-"""Activation maximisation in plain PyTorch: units, objectives, pictures, views, penalties, and the loop."""
+"""Activation maximisation in plain PyTorch: units, objectives, parametrisations, transforms, penalties, the loop."""
 
-from fvlightning.features.capture.capture import Activation, Activations, Capture
-from fvlightning.features.capture.layers import LayerSize, measure_layers
+from fvlightning.features.capture import Activation, Activations, Capture, measure_layers
+from fvlightning.features.description import Described
 from fvlightning.features.feature import Feature
 from fvlightning.features.images import (
     CodeStatistics,
@@ -20,10 +20,13 @@ from fvlightning.features.images import (
     measure_magnitude,
     save_magnitude,
 )
-from fvlightning.features.loop.schedules import CosineWithWarmup
+from fvlightning.features.loop import Settings
 from fvlightning.features.maximizer import Maximizer
 from fvlightning.features.objectives import (
+    Alignment,
     Direction,
+    Diversity,
+    JointObjective,
     LayerEnergy,
     Objective,
     Target,
@@ -31,13 +34,12 @@ from fvlightning.features.objectives import (
     WeightedSum,
     interpolate,
     objective_of,
-    parse_objective,
+    resolve_objectives,
 )
-from fvlightning.features.objectives.joint import Alignment, Diversity, JointObjective
-from fvlightning.features.objectives.resolving import resolve_objectives, resolve_units
-from fvlightning.features.penalties import L1, L2, Penalty, TotalVariation
+from fvlightning.features.penalties import L1, L2, Penalty, TotalVariation, total_variation
+from fvlightning.features.rng import isolated_rng, picture_generator
 from fvlightning.features.scales import Scale
-from fvlightning.features.starts import fit_picture, read_image
+from fvlightning.features.scoring import score
 from fvlightning.features.transforms import (
     Blur,
     ColorJitter,
@@ -51,6 +53,7 @@ from fvlightning.features.transforms import (
     ZoomingCrop,
 )
 from fvlightning.features.units import LayerCall, Unit, UnitRange
+from fvlightning.schedules import CosineWithWarmup
 
 __all__ = [
     "L1",
@@ -64,22 +67,22 @@ __all__ = [
     "CodeStatistics",
     "ColorJitter",
     "CosineWithWarmup",
-    "JointObjective",
     "DecorrelatedLatentImage",
+    "Described",
     "Direction",
     "Diversity",
     "Feature",
     "FourierImage",
     "GaussianNoise",
-    "Parametrization",
+    "JointObjective",
     "LaplacianImage",
     "LatentImage",
     "LayerCall",
     "LayerEnergy",
-    "LayerSize",
     "MagnitudeConstrainedImage",
     "Maximizer",
     "Objective",
+    "Parametrization",
     "Penalty",
     "Perspective",
     "PixelImage",
@@ -88,26 +91,27 @@ __all__ = [
     "RandomResizedCrop",
     "RawInput",
     "Scale",
+    "Settings",
     "Target",
     "TotalVariation",
+    "Transform",
     "UniformNoise",
     "Unit",
     "UnitActivation",
     "UnitRange",
-    "Transform",
     "WeightedSum",
     "ZoomingCrop",
-    "fit_picture",
     "interpolate",
+    "isolated_rng",
     "load_codes",
     "load_magnitude",
     "measure_codes",
     "measure_layers",
     "measure_magnitude",
     "objective_of",
-    "parse_objective",
-    "read_image",
+    "picture_generator",
     "resolve_objectives",
-    "resolve_units",
     "save_magnitude",
+    "score",
+    "total_variation",
 ]

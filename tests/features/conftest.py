@@ -1,7 +1,11 @@
-"""Small networks that the tests of the engine share."""
+"""Small networks that the tests of the engine share, and what it must leave as it was."""
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -30,7 +34,7 @@ def cnn() -> nn.Module:
 
 @pytest.fixture
 def wide_cnn() -> nn.Module:
-    """Pictures (1, 12, 12); layers conv1 (8), bn, drop, conv2 (33), pool, fc (5). Batch norm that has seen data."""
+    """Pictures (1, 12, 12); layers conv1 (8), bn, drop, conv2 (33), pool, fc (5). The batch norm has seen data."""
     network = nn.Sequential()
     network.add_module("conv1", nn.Conv2d(1, 8, 3))
     network.add_module("bn", nn.BatchNorm2d(8))
@@ -43,3 +47,35 @@ def wide_cnn() -> nn.Module:
     with torch.no_grad():
         network(torch.rand(16, 1, 12, 12))
     return network
+
+
+def _state_of(network: nn.Module) -> dict[str, Any]:
+    state: dict[str, Any] = {f"buffer or weight {name}": value.tolist() for name, value in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        state[f"gradient of {name}"] = None if parameter.grad is None else parameter.grad.tolist()
+        state[f"requires_grad of {name}"] = parameter.requires_grad
+    for name, module in network.named_modules():
+        state[f"training of {name}"] = module.training
+        state[f"hooks of {name}"] = (len(module._forward_hooks), len(module._forward_pre_hooks))
+    state["torch"] = torch.get_rng_state().tolist()
+    state["python"] = random.getstate()
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the state that must not change
+    state["numpy"] = (name, keys.tolist(), *rest)
+    state["gradients on"] = torch.is_grad_enabled()
+    return state
+
+
+@pytest.fixture
+def untouched() -> Callable[[nn.Module], AbstractContextManager[None]]:
+    """A context that asserts that a network and all random numbers are left as they were, also after an exception."""
+
+    @contextmanager
+    def untouched(network: nn.Module) -> Iterator[None]:
+        before = _state_of(network)
+        try:
+            yield
+        finally:
+            after = _state_of(network)
+            assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} == set()
+
+    return untouched

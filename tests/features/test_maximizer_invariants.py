@@ -2,10 +2,10 @@
 
 import random
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn, optim
@@ -25,19 +25,21 @@ from fvlightning.features import (
     UnitActivation,
 )
 
+Untouched = Callable[[nn.Module], AbstractContextManager[None]]
+
 SHAPE = (1, 12, 12)
 MAXIMIZERS: dict[str, Callable[..., Maximizer]] = {
     "default": partial(Maximizer, 16),
     "pixels and penalty": partial(Maximizer, 16, image=PixelImage(max_rms=0.3), penalties=[TotalVariation(0.01)]),
-    "no views": partial(Maximizer, 16, transforms=[]),
+    "no transforms": partial(Maximizer, 16, transforms=[]),
     "adafactor": partial(Maximizer, 16, optimizer=partial(optim.Adafactor, lr=0.05)),
     "patience": partial(Maximizer, 40, patience=3, min_delta=0.05),
 }
 
 
 def pictures_of(maximizer: Maximizer, features: list[Feature]) -> Tensor:
-    """The pictures before they are rounded to 8 bits, where a difference of 1e-7 can become one of 1/255."""
-    return maximizer.image(torch.stack([feature.parameters for feature in features]), SHAPE)
+    """Return the pictures before they are rounded to 8 bits, which turns a difference of 1e-7 into one of 1/255."""
+    return maximizer.settings.image(torch.stack([feature.parameters for feature in features]), SHAPE)
 
 
 def assert_same(maximizer: Maximizer, first: list[Feature], second: list[Feature], atol: float = 1e-4) -> None:
@@ -72,14 +74,14 @@ def test_a_unit_alone_is_the_same_as_among_32_others(wide_cnn: nn.Module, name: 
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
-def test_the_size_of_a_batch_does_not_matter(wide_cnn: nn.Module, batch_size: int):
+def test_pictures_do_not_depend_on_the_batch_size(wide_cnn: nn.Module, batch_size: int):
     units = ["fc:*", "conv2:30-32", "-conv2:1", "conv2", "conv2:0@3,4"]
     expected = Maximizer(16).maximize(wide_cnn, units, SHAPE)
     features = Maximizer(16, batch_size=batch_size).maximize(wide_cnn, units, SHAPE)
     assert_same(Maximizer(), features, expected)
 
 
-def test_the_other_kinds_of_units_in_a_batch_do_not_matter(wide_cnn: nn.Module):
+def test_pictures_do_not_depend_on_the_kinds_of_units_in_their_batch(wide_cnn: nn.Module):
     maximizer = Maximizer(16)
     fc = [UnitActivation(Unit("fc", index)) for index in range(4)]
     objectives: list[Objective] = [Target(fc[0], 2), fc[1] - 3 * fc[2], LayerEnergy(LayerCall("fc")), fc[3]]
@@ -88,7 +90,7 @@ def test_the_other_kinds_of_units_in_a_batch_do_not_matter(wide_cnn: nn.Module):
     assert_same(maximizer, together, alone)
 
 
-def test_repeats_and_seeds_give_other_pictures_and_the_first_repeat_stays(wide_cnn: nn.Module):
+def test_repeats_and_seeds_give_other_pictures_but_the_first_repeat_stays(wide_cnn: nn.Module):
     maximizer = Maximizer(16, repeats=3)
     repeats = maximizer.maximize(wide_cnn, ["fc:0"], SHAPE)
     other_seed = Maximizer(16, seed=1).maximize(wide_cnn, ["fc:0"], SHAPE)
@@ -97,29 +99,6 @@ def test_repeats_and_seeds_give_other_pictures_and_the_first_repeat_stays(wide_c
         for j in range(i):
             assert (pictures[i] - pictures[j]).abs().max() > 0.01
     assert_same(maximizer, [repeats[0]], Maximizer(16).maximize(wide_cnn, ["fc:0"], SHAPE))
-
-
-def state_of(network: nn.Module) -> dict[str, Any]:
-    state: dict[str, Any] = {f"buffer or weight {name}": value.clone() for name, value in network.state_dict().items()}
-    for name, parameter in network.named_parameters():
-        state[f"gradient of {name}"] = None if parameter.grad is None else parameter.grad.clone()
-        state[f"requires_grad of {name}"] = parameter.requires_grad
-    for name, module in network.named_modules():
-        state[f"training of {name}"] = module.training
-        state[f"hooks of {name}"] = (len(module._forward_hooks), len(module._forward_pre_hooks))
-    state["torch"] = torch.get_rng_state()
-    state["python"] = random.getstate()
-    state["numpy"] = np.random.get_state()[1].copy()  # noqa: NPY002 - the state that is to be left alone
-    state["gradients on"] = torch.is_grad_enabled()
-    return state
-
-
-def assert_untouched(network: nn.Module, before: dict[str, Any]) -> None:
-    after = state_of(network)
-    assert set(after) == set(before)
-    for name, value in before.items():
-        same = torch.equal(value, after[name]) if isinstance(value, Tensor) else np.array_equal(value, after[name])
-        assert same if value is not None and name != "python" else after[name] == value, name
 
 
 def partly_frozen(network: nn.Module) -> None:
@@ -133,43 +112,42 @@ UNITS = ["fc:0", "conv1:0-1", "conv2:0@1,1", "bn:2"]
 
 
 @pytest.mark.parametrize("prepare", [nn.Module.train, nn.Module.eval, partly_frozen])
-def test_the_network_and_the_random_numbers_are_left_as_they_were(wide_cnn: nn.Module, prepare: Callable[..., None]):
+def test_the_network_and_the_random_numbers_are_left_as_they_were(
+    wide_cnn: nn.Module, untouched: Untouched, prepare: Callable[..., None]
+):
     prepare(wide_cnn)
-    before = state_of(wide_cnn)
-    Maximizer(3).maximize(wide_cnn, UNITS, SHAPE)
-    assert_untouched(wide_cnn, before)
+    with untouched(wide_cnn):
+        Maximizer(3).maximize(wide_cnn, UNITS, SHAPE)
 
 
-def test_they_are_also_left_between_the_features_of_a_stream_that_is_given_up(wide_cnn: nn.Module):
+def test_they_are_as_they_were_between_the_features_of_a_stream_that_is_given_up(
+    wide_cnn: nn.Module, untouched: Untouched
+):
     partly_frozen(wide_cnn)
-    before = state_of(wide_cnn)
-    stream = Maximizer(3).stream(wide_cnn, UNITS, SHAPE)
-    next(stream)
-    assert_untouched(wide_cnn, before)
-    stream.close()
-    assert_untouched(wide_cnn, before)
+    with untouched(wide_cnn):
+        with untouched(wide_cnn):
+            stream = Maximizer(3).stream(wide_cnn, UNITS, SHAPE)
+            next(stream)
+        stream.close()
 
 
-def test_they_are_also_left_after_an_exception(wide_cnn: nn.Module):
+def test_they_are_as_they_were_after_an_exception(wide_cnn: nn.Module, untouched: Untouched):
     partly_frozen(wide_cnn)
-    before = state_of(wide_cnn)
 
     def interrupt(_: int) -> None:
         torch.rand(3), random.random()
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with untouched(wide_cnn), pytest.raises(KeyboardInterrupt):
         Maximizer(3).maximize(wide_cnn, UNITS, SHAPE, on_step=interrupt)
-    assert_untouched(wide_cnn, before)
-    with pytest.raises(InputError):
+    with untouched(wide_cnn), pytest.raises(InputError, match="cannot take a picture of shape"):
         Maximizer(3).maximize(wide_cnn, UNITS, (2, 12, 12))
-    assert_untouched(wide_cnn, before)
 
 
-def test_training_goes_on_as_if_nothing_had_happened(wide_cnn: nn.Module):
-    """Weights, batch statistics and dropout, bit for bit, with gradients that are accumulated around the pictures."""
+def test_training_goes_on_bit_for_bit_as_without_pictures():
+    """Weights, batch statistics and dropout, with gradients that are accumulated while pictures are made."""
 
-    def train(look: bool) -> dict[str, Tensor]:
+    def train(makes_pictures: bool) -> dict[str, Tensor]:
         torch.manual_seed(1)
         network = nn.Sequential(
             nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(400, 3)
@@ -177,24 +155,25 @@ def test_training_goes_on_as_if_nothing_had_happened(wide_cnn: nn.Module):
         optimizer = optim.Adam(network.parameters())
         for step in range(6):
             (network(torch.rand(8, 1, 12, 12)).square().mean() / 2).backward()
-            if look:
+            if makes_pictures:
                 Maximizer(2).maximize(network, ["0:0", "5:1"], SHAPE)
             if step % 2:
                 optimizer.step()
                 optimizer.zero_grad()
         return {**network.state_dict(), "draw": torch.rand(3)}
 
-    plain, looked_at = train(look=False), train(look=True)
-    assert all(torch.equal(plain[name], looked_at[name]) for name in plain)
+    plain, visualized = train(makes_pictures=False), train(makes_pictures=True)
+    assert all(torch.equal(plain[name], visualized[name]) for name in plain)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_pictures_are_made_where_gradients_are_off(wide_cnn: nn.Module, mode: Callable[[], Any]):
+def test_pictures_are_the_same_where_gradients_are_off(
+    wide_cnn: nn.Module, untouched: Untouched, mode: Callable[[], Any]
+):
     expected = Maximizer(3).maximize(wide_cnn, ["fc:0", "conv1:1"], SHAPE)
     with mode():
-        before = state_of(wide_cnn)
-        features = Maximizer(3).maximize(wide_cnn, ["fc:0", "conv1:1"], SHAPE)
-        assert_untouched(wide_cnn, before)
+        with untouched(wide_cnn):
+            features = Maximizer(3).maximize(wide_cnn, ["fc:0", "conv1:1"], SHAPE)
         again = Maximizer(3).maximize(
             wide_cnn, ["fc:0"], SHAPE, warm_starts={("fc:0", 0): features[0].parameters.clone()}, steps=1
         )
@@ -204,7 +183,7 @@ def test_pictures_are_made_where_gradients_are_off(wide_cnn: nn.Module, mode: Ca
     assert again[0].status == "ok"
 
 
-def test_pictures_in_colour(wide_cnn: nn.Module):
+def test_pictures_in_colour_stand_alone_as_well():
     network = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3))
     maximizer = Maximizer(16, image=FourierImage())
     together = maximizer.maximize(network, ["2:*"], (3, 9, 14))

@@ -1,4 +1,4 @@
-"""How many pictures are optimised at once where nobody says it: as many as fit the device, and no more than pay."""
+"""How many pictures are optimised at once by default: as many as fit the device, and no more than pay."""
 
 import math
 import os
@@ -9,47 +9,48 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fvlightning.features.capture.capture import Capture, device_and_dtype
+from fvlightning.features.capture import Capture, device_and_dtype
 from fvlightning.features.loop.batches import is_out_of_memory
 
-# The share of the free memory that is used: gradients come on top of what is saved for them, and others want some, too.
+# The share of the free memory that is used: gradients come on top of the tensors saved for them.
 _SHARE = 0.5
 
-# Tensors of the size of a picture that it has anyway: parameters, moments, the best so far, gradients, the FFT's; and
-# that each of its views has: where it is sampled, its noise, itself.
-_OF_PICTURE, _OF_VIEW = 16, 8
+# Tensors of the size of a picture that each picture has anyway (parameters, moments, the best so far, gradients, those
+# of the FFT), and that each transformed copy has (where it is sampled, its noise, itself).
+_OF_PICTURE, _OF_COPY = 16, 8
 
-# More pictures at once save less and less of what a step costs by itself: measured on networks of 28 to 224 pixels,
-# which save 1 KiB to 15 MiB a picture. Of the latter 64 take 3 % less time each than 8, and eight times the memory.
+# More pictures at once save less and less of a step's fixed cost: measured on networks of 28 to 224 pixels, which save
+# 1 KiB to 15 MiB a picture. At 224 pixels, 64 take 3 % less time each than 8, and eight times the memory.
 _CACHED_BY_THREAD = 32 * 2**20
 _FEWEST_ON_CPU, _MOST_ON_CPU = 8, 64
 _MOST_ON_ACCELERATOR = 256
 
-# Taken for free where nothing can be asked.
+# Assumed to be free on backends that do not tell.
 _UNKNOWN = 4 * 2**30
 
 
-def automatic_batch_size(capture: Capture, image_shapes: Iterable[Sequence[int]], views: int = 1) -> int:
+def automatic_batch_size(capture: Capture, image_shapes: Iterable[Sequence[int]], transforms_per_step: int = 1) -> int:
     """Return how many pictures are best optimised at once, at least 1.
 
-    On accelerators (GPUs) as many as half of the free memory holds, and at most 256, which keep any of them busy. On
-    the CPU no more than 64, and of large activations fewer, but 8.
+    On accelerators as many as half of the free memory holds, and at most 256, which keep any of them busy. On the CPU 8
+    to 64, fewer for large activations.
 
     Args:
-        capture: Runs the network, frozen (`fvlightning.features.capture.isolation.frozen`), as far as is needed.
+        capture: Runs the network, frozen (`frozen`), as far as is needed.
         image_shapes: Sizes ``(C, H, W)`` that the pictures have, one after the other.
-        views: How many views of each picture go through the network at once.
+        transforms_per_step: How many copies of each picture go through the network at once.
     """
     device, _ = device_and_dtype(capture.network)
     image_shape = max(image_shapes, key=math.prod)
     try:
-        saved = views * saved_bytes(capture, image_shape)
+        saved = transforms_per_step * saved_bytes(capture, image_shape)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             return 1
         raise
     picture = 4 * math.prod(image_shape)
-    fitting = int(_SHARE * free_memory(device)) // (saved + picture * (_OF_PICTURE + views * _OF_VIEW))
+    needed = saved + picture * (_OF_PICTURE + transforms_per_step * _OF_COPY)
+    fitting = int(_SHARE * free_memory(device)) // needed
     paying = _MOST_ON_ACCELERATOR
     if device.type == "cpu":
         cached = torch.get_num_threads() * _CACHED_BY_THREAD // max(saved, 1)
@@ -58,14 +59,10 @@ def automatic_batch_size(capture: Capture, image_shapes: Iterable[Sequence[int]]
 
 
 def saved_bytes(capture: Capture, image_shape: Sequence[int]) -> int:
-    """Return how many bytes the forward pass of one more picture keeps for the way back.
+    """Return how many bytes the forward pass of one more picture keeps for the backward pass.
 
-    The difference between two pictures and one, so that what all pictures share, as the network's weights, does not
-    count, in whatever form it is kept.
-
-    Args:
-        capture: As of `automatic_batch_size`.
-        image_shape: ``(C, H, W)`` of the pictures.
+    It is the difference between two pictures and one, so that memory shared by all pictures, such as the network's
+    weights, does not count.
     """
     device, dtype = device_and_dtype(capture.network)
     one, two = (
@@ -78,8 +75,8 @@ def saved_bytes(capture: Capture, image_shape: Sequence[int]) -> int:
 def free_memory(device: torch.device) -> int:
     """Return how many bytes a device has left for this process.
 
-    What torch has taken from an accelerator and does not use counts as free. Processes of one run on one CPU
-    (LOCAL_WORLD_SIZE, as torchrun sets it) have equal parts of its memory.
+    Memory that torch has taken from an accelerator and does not use counts as free. Processes of one run on one CPU
+    (LOCAL_WORLD_SIZE, as torchrun sets it) share its memory equally.
     """
     if device.type == "cpu":
         return _free_on_cpu() // max(int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
@@ -105,8 +102,8 @@ def _free_on_cpu() -> int:
 
 
 def _saved(capture: Capture, pictures: Tensor) -> int:
-    """Return the bytes of all memory that the forward pass keeps; what several operations keep counts once."""
-    # They are held as long as it runs, so that none is given out twice.
+    """Return the bytes of all memory that the forward pass keeps, each storage once."""
+    # Storages are held as long as it runs, so that no address is given out twice.
     storages: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: Tensor) -> None:

@@ -11,9 +11,9 @@ from typing import TypeVar
 import torch
 
 Made = TypeVar("Made")
-Make = Callable[[Sequence[int], Sequence[int], Callable[[int], None]], Iterator[tuple[int, Made]]]
+Make = Callable[[Sequence[int], Callable[[int], None]], Iterator[tuple[int, Made]]]
 
-# What allocators that have no exception of their own say: the CPU's, that of MPS, and cuDNN.
+# What allocators without an exception of their own say: the CPU's, that of MPS, and cuDNN.
 _MESSAGES = re.compile(r"DefaultCPUAllocator|not enough memory|out of memory|CUDNN_STATUS_ALLOC_FAILED", re.IGNORECASE)
 
 
@@ -23,26 +23,22 @@ def in_batches(
     make: Make[Made],
     on_step: Callable[[int], None],
     steps: int,
-    even: bool = False,
 ) -> Iterator[tuple[int, Made]]:
-    """Make things batch by batch; where the memory does not suffice, in batches of half of the last from there on.
+    """Make things batch by batch; after an out-of-memory, in batches of half the size of the last one.
 
-    What was handed out by then is not made again.
+    Single pictures make batches of even sizes: eight pictures and two take longer than five and five. Things that were
+    handed out before an out-of-memory are not made again.
 
     Args:
-        groups: What is to be made, by places, in sets that are not to be parted; no batch has places of two groups.
-        batch_size: How many are made at once, at first; more only where one set has more.
-        make: Makes those at the places that it is given first, and hands out each with its place as it is done. Those
-            at the other places, the rest of the group, it may make too, as places in the batch become free. It calls
-            its last argument with the steps made.
-        on_step: Gets these numbers; of steps that were lost and are made again, only once.
-        steps: How many steps each takes in all.
-        even: Whether a group of single pictures makes batches that are as large as each other, or one less, for where
-            no places become free: eight pictures and two take longer than five and five. Larger sets make no more
-            batches by it than without.
+        groups: Places of the things, in sets that stay together. No batch has places of two groups.
+        batch_size: How many are made at once at most; only a larger set makes a larger batch.
+        make: Makes the things at some places, and yields each with its place as it is done. It calls its last argument
+            with the number of steps made.
+        on_step: Gets these numbers; those of steps that are made again, only once.
+        steps: How many steps each thing takes in all.
 
     Yields:
-        Pairs of a place and what was made for it, group after group.
+        Pairs of a place and the thing, group after group.
 
     Raises:
         RuntimeError: The memory does not suffice for one set at a time.
@@ -51,34 +47,35 @@ def in_batches(
     for group in groups:
         left = group
         while left:
-            n_sets = _count_fitting(left, batch_size, even)
-            batch, waiting = list(chain(*left[:n_sets])), list(chain(*left[n_sets:]))
+            n_sets = _count_fitting(left, batch_size)
+            batch = list(chain(*left[:n_sets]))
             counter, done = _Counter(on_step, lost), set[int]()
-            for place, made in _until_out_of_memory(make(batch, waiting, counter), last_resort=n_sets == 1):
+            for place, made in _until_out_of_memory(make(batch, counter), last_resort=n_sets == 1):
                 done.add(place)
                 yield place, made
             lost = max(lost, counter.total) - steps * len(done)
             left = [places for places in left if not done.issuperset(places)]
             if done.issuperset(batch):
                 continue
-            batch_size = (len(batch) + 1) // 2
+            n_open = len(batch) - len(done)
+            batch_size = (n_open + 1) // 2
             _release()
             warnings.warn(
-                f"out of memory with {len(batch)} pictures at once: going on with {batch_size}; "
+                f"out of memory with {n_open} pictures at once: going on with {batch_size}; "
                 f"batch_size={batch_size} saves the attempt",
                 stacklevel=2,
             )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory, of a device or of the CPU, did not suffice."""
+    """Whether an exception says that the memory of a device or of the CPU did not suffice."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and _MESSAGES.search(str(error)) is not None
 
 
 class _Counter:
-    """Passes numbers of steps on, but for the first `owed`, which were passed on before."""
+    """Passes on numbers of steps, except the first `owed` steps, which were passed on before."""
 
     def __init__(self, on_step: Callable[[int], None], owed: int) -> None:
         self._on_step = on_step
@@ -93,18 +90,16 @@ class _Counter:
             self._on_step(steps - repeated)
 
 
-def _count_fitting(sets: Sequence[Sequence[int]], batch_size: int, even: bool) -> int:
-    """Return how many of the sets, from the first on, make a batch; at least one."""
+def _count_fitting(sets: Sequence[Sequence[int]], batch_size: int) -> int:
+    """Return how many of the sets, from the first on, make the next batch; at least one."""
     counts = _counts_fitting(sets, batch_size)
-    if even:
-        n_pictures = sum(map(len, sets))
-        as_even = _counts_fitting(sets, math.ceil(n_pictures / math.ceil(n_pictures / batch_size)))
-        counts = as_even if len(as_even) <= len(counts) else counts
-    return counts[0]
+    n_pictures = sum(map(len, sets))
+    even = _counts_fitting(sets, math.ceil(n_pictures / math.ceil(n_pictures / batch_size)))
+    return even[0] if len(even) <= len(counts) else counts[0]  # larger sets may need more batches when even
 
 
 def _counts_fitting(sets: Sequence[Sequence[int]], batch_size: int) -> list[int]:
-    """Return how many of the sets, one after the other, each batch takes where it takes all that fit."""
+    """Return how many of the sets, one after the other, each batch takes if it takes all that fit."""
     counts: list[int] = []
     room = 0
     for places in sets:

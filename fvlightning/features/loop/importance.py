@@ -12,39 +12,36 @@ _CLIPPED_AT = 0.8
 class Importance:
     """Spatial importance: how much the unit has asked of each pixel (MaCo, Fel et al. 2023).
 
-    ``Σ over steps of |∂score/∂x|``, at the picture x, the mean over its channels: what optimisation never cared for
-    shows itself by small values (https://arxiv.org/abs/2306.06805, section 3.2). Penalties have no part in it.
+    ``Σ over steps of |∂score/∂x|`` at the picture x, the mean over its channels: parts that optimisation never cared
+    for have small values (https://arxiv.org/abs/2306.06805, section 3.2). Penalties have no part in it.
 
     Args:
-        n_pictures: How many pictures the batch has at first.
+        n_pictures: The number of pictures in the batch at first.
         size: ``(H, W)``.
-        like: A tensor of the device and the type of number that it is summed with.
+        like: A tensor of the device and dtype of the sums.
     """
 
     def __init__(self, n_pictures: int, size: tuple[int, ...], like: Tensor) -> None:
         self._sums = like.new_zeros(n_pictures, *size)
 
-    def add(self, places: Tensor, gradients: Tensor, counted: Tensor) -> None:
+    def add(self, rows: Tensor, gradients: Tensor, counted: Tensor) -> None:
         """Add a step.
 
         Args:
-            places: ``(b,)``, which of the batch's pictures at first they are.
-            gradients: ``(b, C, H, W)`` of the scores to the pictures.
+            rows: ``(b,)``, the pictures, counted in the batch at first.
+            gradients: ``(b, C, H, W)``, of the scores to the pictures.
             counted: ``(b,)``, whether the picture made the step.
         """
         amounts = gradients.abs().mean(1)
-        self._sums[places] += torch.where(counted[:, None, None], amounts, 0.0)
+        self._sums[rows] += torch.where(counted[:, None, None], amounts, 0.0)
 
-    def maps(self, places: Sequence[int]) -> Tensor:
-        """Return the importance of each pixel, ``(n, H, W)`` in [0, 1]: 1 from the 80th percentile of the picture on.
+    def maps(self, rows: Sequence[int]) -> Tensor:
+        """Return the importance of each pixel, ``(n, H, W)`` in [0, 1]; it is 1 above the picture's 80th percentile.
 
-        A picture that no gradient has reached has none, 0 everywhere. Where more than four fifths of the pixels have
-        none, as of a unit that sees only a small part, only the largest is 1.
-
-        Args:
-            places: ``(n,)``, which of the batch's pictures at first they are.
+        A picture that no gradient has reached is 0 everywhere. If more than four fifths of the pixels are 0, as for a
+        unit that sees a small part, only the largest is 1.
         """
-        sums = self._sums[list(places)]
+        sums = self._sums[list(rows)]
         flat = sums.flatten(1)
         # One by one: `quantile` refuses more than 16 million numbers at once.
         highest = torch.stack([row.quantile(_CLIPPED_AT) for row in flat])

@@ -1,269 +1,262 @@
-"""The loop: a batch of pictures, from their start to what is reported of them."""
+"""The loop: activation maximisation of a batch of pictures. `Optimization._step` is the algorithm."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fvlightning.features.capture.capture import device_and_dtype
-from fvlightning.features.capture.precision import CastingCapture, Precision, loss_scale
-from fvlightning.features.capture.relus import open_relus
+from fvlightning.features.capture import Activations, Capture, Precision, device_and_dtype, open_relus
 from fvlightning.features.feature import Feature
-from fvlightning.features.loop.cohort import Cohort
+from fvlightning.features.loop.importance import Importance
 from fvlightning.features.loop.jobs import Job
-from fvlightning.features.objectives import stack_objectives
-from fvlightning.features.objectives.joint import Pairs
-from fvlightning.features.objectives.rivals import Rivals
+from fvlightning.features.loop.optimizer import PictureOptimizer
+from fvlightning.features.loop.results import make_features
+from fvlightning.features.loop.settings import Settings
+from fvlightning.features.loop.snapshots import Snapshots
+from fvlightning.features.loop.tracking import Tracker
+from fvlightning.features.objectives import RivalClasses, stack_objectives
+from fvlightning.features.rng import picture_generator
 from fvlightning.features.scales import Round
-from fvlightning.features.transforms import apply_transforms
+from fvlightning.features.transforms import Draws, apply_transforms
 
-if TYPE_CHECKING:
-    from fvlightning.features.maximizer import Maximizer
-
-# How often clean pictures are judged when the steps see random views, and how often stopped pictures are looked for. A
-# clean forward pass costs about a third of a step, so this adds two per cent.
+# Every so many steps the clean pictures are judged, if the steps see transformed ones, and pictures that have stopped
+# leave the batch. A clean forward pass costs about a third of a step, so this adds two per cent.
 _CHECK_EVERY = 16
-# What part of a batch has to be free before others join it. Each cohort has an optimiser of its own, whose cost does
-# not depend on how many pictures it has: few large cohorts take less than many small ones.
-_FREE_PART = 4
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A network as the loop runs it.
+
+    Args:
+        exact: The network itself, frozen. It gives the scores that are reported.
+        fast: A copy that gives the same in less time (`fast_copy`), or the network itself. The steps run it.
+        precision: The precision of the forward passes. Everything else is computed in full precision.
+    """
+
+    exact: nn.Module
+    fast: nn.Module
+    precision: Precision
 
 
 class Optimization:
-    """Pictures that are optimised together; all their objectives need the same layers.
-
-    Pictures that have stopped leave the batch, and waiting ones join it, as a cohort that makes its own first step
-    then. The network always gets all cohorts in one batch. As they join only where the others are looked through for
-    stopped pictures, every cohort is looked through after the same numbers of its own steps, whenever it began.
-
-    The network has to be frozen (`fvlightning.features.capture.isolation.frozen`) as long as `run` computes.
+    """A batch of pictures that are optimised together; all their objectives need the same layers.
 
     Args:
         settings: How the pictures are made.
-        network: Any module that takes pictures.
-        quick: A copy of it that takes less time (`fast_copy`), or the network itself. The steps are made with this
-            one; what is reported of a picture is what the network itself gives.
+        networks: The network, frozen as long as `run` computes.
         jobs: The pictures.
-        part: Their size, and how many steps are made at most: the whole, or one round of several.
-        precision: What forward passes of the network have. All else is in full precision, as long as this lasts
-            (`fvlightning.features.capture.precision.full_precision`).
+        part: The size of the pictures and the number of steps: the whole run, or one round of several.
         failed: ``(B,)``, whether a picture has failed in an earlier round, and stays as it is. Default: none has.
-        waiting: More pictures, which join as others stop. Not with joint_objectives or `open_relu_steps`, for which all
-            pictures of a batch are at the same step.
 
     Raises:
-        InputError: A job's start does not fit the parametrisation.
+        InputError: A warm start does not fit the parametrisation.
     """
 
     def __init__(
         self,
-        settings: "Maximizer",
-        network: nn.Module,
-        quick: nn.Module,
+        settings: Settings,
+        networks: Networks,
         jobs: Sequence[Job],
         part: Round,
-        precision: Precision,
         failed: Sequence[bool] | None = None,
-        waiting: Sequence[Job] = (),
     ) -> None:
-        device, network_dtype = device_and_dtype(network)
-        full = torch.promote_types(network_dtype, torch.float32)
-        self._settings = settings
-        self._part = part
-        self._shape = part.image_shape
-        layers = [*(job.objective.layers for job in jobs), *(coupling.layers for coupling in settings.joint_objectives)]
-        self._capture = CastingCapture(network, frozenset().union(*layers), precision)
-        self._quick_capture = CastingCapture(quick, self._capture.layers, precision)
-        self._loss_scale = loss_scale(precision.autocast)
-        self._like = torch.empty(0, dtype=full, device=device)
-        self._n_places = len(jobs)
-        self._waiting = deque(enumerate(waiting, start=len(jobs)))
-        self._set_cohorts([Cohort(settings, list(enumerate(jobs)), part, self._like, failed)])
+        device, network_dtype = device_and_dtype(networks.exact)
+        like = torch.empty(0, dtype=torch.promote_types(network_dtype, torch.float32), device=device)
+        layers = [*(job.objective.layers for job in jobs), *(joint.layers for joint in settings.joint_objectives)]
+        wanted = frozenset().union(*layers)
+        self._settings, self._part, self._jobs = settings, part, list(jobs)
+        self._exact = Capture(networks.exact, wanted, networks.precision)
+        self._fast = Capture(networks.fast, wanted, networks.precision)
+        self._loss_scale = networks.precision.loss_scale
+        # Each round has random numbers of its own.
+        suffix = f"/{part.first_step}" if part.first_step else ""
+        generators = [picture_generator(settings.seed, f"{job.unit}{suffix}", job.repeat) for job in jobs]
+        pairs = zip(jobs, generators, strict=True)
+        starts = [job.initial_parameters(settings.image, part.image_shape, generator) for job, generator in pairs]
+        self._optimizer = PictureOptimizer(
+            torch.stack(starts).to(like),
+            settings.make_optimizer,
+            settings.normalizes_gradients,
+            settings.make_schedule,
+            part.steps,
+        )
+        presentable = torch.tensor([job.warm_start is not None for job in jobs], device=device)
+        parameters = self._optimizer.parameters
+        self._tracker = Tracker(parameters, part.steps, settings.patience, settings.min_delta, presentable)
+        if failed is not None:
+            self._tracker.failed |= torch.tensor(failed, device=device)
+            self._tracker.stopped |= self._tracker.failed
+        n_draws = settings.transforms_per_step * sum(transform.n_draws for transform in settings.transforms)
+        self._draws = Draws(generators, n_draws, device)
+        self._snapshots = Snapshots([step for step in settings.snapshots if step > part.first_step], len(jobs))
+        self._importance = Importance(len(jobs), part.image_shape[1:], parameters) if settings.importance else None
+        self._starts_presentable = any(job.warm_start is not None for job in jobs)
+        self._steps_made = 0
+        self._set_batch(range(len(jobs)))
 
     def run(self, on_step: Callable[[int], None]) -> Iterator[list[tuple[int, Feature]]]:
-        """Make the steps, and hand out features as their pictures are done.
+        """Make the steps, and yield the features, each with its place among the jobs, as their pictures are done.
 
         Args:
-            on_step: Called with the number of pictures that made a step, or need not make it any more.
-
-        Yields:
-            Features, each with its place among the jobs, behind which the waiting ones are counted.
+            on_step: Called with the number of pictures that made a step, or do not need to make it any more.
         """
-        yield from self._look_through(self._cohorts, on_step)
-        while self._cohorts or self._waiting:
-            if self._cohorts:
-                self._make_step()
-                on_step(len(self._batch))
-                yield from self._end_cohorts()
-            if not self._cohorts or self._cohorts[0].step % _CHECK_EVERY == 0:
-                yield from self._look_through(self._cohorts, on_step)
-                yield from self._look_through(self._join(), on_step)
+        yield from self._release_stopped(on_step)
+        while self._rows:
+            self._step()
+            on_step(len(self._rows))
+            if self._steps_made == self._part.steps:
+                self._offer_clean()
+                yield self._features(self._rows)
+                return
+            if self._steps_made % _CHECK_EVERY == 0:
+                yield from self._release_stopped(on_step)
 
-    def _set_cohorts(self, cohorts: Sequence[Cohort]) -> None:
-        """Put together what goes through the network at once."""
-        self._cohorts = [cohort for cohort in cohorts if len(cohort)]
-        self._batch = _Batch(self._settings, self._cohorts)
-
-    def _join(self) -> list[Cohort]:
-        """Let waiting pictures join where enough places are free. Return them."""
-        n_free = self._n_places - len(self._batch)
-        if not self._waiting or n_free * _FREE_PART < self._n_places:
-            return []
-        jobs = [self._waiting.popleft() for _ in range(min(n_free, len(self._waiting)))]
-        cohort = Cohort(self._settings, jobs, self._part, self._like)
-        self._set_cohorts([*self._cohorts, cohort])
-        return [cohort]
-
-    def _look_through(
-        self, cohorts: Sequence[Cohort], on_step: Callable[[int], None]
-    ) -> Iterator[list[tuple[int, Feature]]]:
-        """Judge the clean pictures where that is needed, leave out those that have stopped, and hand these out."""
-        running = [cohort.tracker.running() for cohort in cohorts]
-        n_stopped = sum(len(cohort) - len(places) for cohort, places in zip(cohorts, running, strict=True))
-        if n_stopped or (self._settings.transforms and any(cohort.is_worth_judging for cohort in cohorts)):
-            self._offer_clean(cohorts)
-        if n_stopped:
-            leaving = []
-            for cohort, places in zip(cohorts, running, strict=True):
-                if len(places) < len(cohort):
-                    on_step((len(cohort) - len(places)) * (self._part.steps - cohort.step))
-                    leaving.append((cohort, cohort.leave(places)))
-            self._set_cohorts(self._cohorts)
-            yield self._features(leaving)
-
-    def _end_cohorts(self) -> Iterator[list[tuple[int, Feature]]]:
-        """Hand out the pictures that have made all their steps."""
-        if done := [cohort for cohort in self._cohorts if cohort.is_done]:
-            self._offer_clean(done)
-            leaving = [(cohort, cohort.active) for cohort in done]
-            self._set_cohorts([cohort for cohort in self._cohorts if not cohort.is_done])
-            yield self._features(leaving)
-
-    def _make_step(self) -> None:
-        settings, batch = self._settings, self._batch
-        parameters = batch.parameters()
-        pictures = settings.image(parameters, self._shape)
-        # What the units see is apart from what the penalties see, so that its gradient is without these.
-        seen = pictures.view_as(pictures) if settings.importance else pictures
-        inputs = [parameters, seen] if settings.importance else [parameters]
-        made = self._part.first_step + self._cohorts[0].step
-        with open_relus() if made < settings.open_relu_steps else nullcontext():
-            scores, totals = self._judge(batch, parameters, pictures, batch.views(seen))
-        gradients, *of_seen = _gradients(-totals.sum(), inputs, self._loss_scale)
-        batch.make_step(scores.detach(), totals.detach(), gradients, *of_seen)
-
-    def _judge(
-        self, batch: "_Batch", parameters: Tensor, pictures: Tensor, views: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the pictures' scores ``(B,)``, each the mean of its views', and these with penalties and joint_objectives.
-
-        Without views the pictures themselves are judged.
-        """
-        scorer = batch.scorer if views is None else batch.view_scorer
-        activations = self._quick_capture(pictures if views is None else views)
-        scores = scorer(activations).to(pictures.dtype)
-        if len(scores) > len(pictures):
-            scores = scores.reshape(len(pictures), -1).mean(1)
-        totals = scores
-        for penalty in self._settings.penalties:
-            totals = totals - penalty(pictures)
-        if (prior := self._settings.image.prior(parameters)) is not None:
-            totals = totals - prior
-        if batch.rivals is not None:
-            totals = totals - self._settings.log_odds * batch.rivals(activations, totals.dtype)
-        for coupling, pairs in zip(self._settings.joint_objectives, batch.pairs, strict=True):
-            totals = totals + coupling(pictures, activations, pairs)
-        return scores, totals
-
-    def _offer_clean(self, cohorts: Sequence[Cohort]) -> None:
-        batch = self._batch if list(cohorts) == self._cohorts else _Batch(self._settings, cohorts)
-        with torch.no_grad():
-            parameters = batch.parameters()
-            totals = self._judge(batch, parameters, self._settings.image(parameters, self._shape))[1]
-            for cohort, own in zip(cohorts, torch.split(totals, [len(cohort) for cohort in cohorts]), strict=True):
-                cohort.tracker.offer(cohort.rows.batch, own)
-
-    def _features(self, leaving: Sequence[tuple[Cohort, Sequence[int]]]) -> list[tuple[int, Feature]]:
-        """Return what is reported of pictures, which are given by their cohorts and their rows in these."""
-        best = torch.cat([cohort.tracker.best_parameters[list(rows)] for cohort, rows in leaving])
-        scorer = stack_objectives([objective for cohort, rows in leaving for objective in cohort.objectives(rows)])
-        with torch.no_grad():
-            pictures = leaving[0][0].displayed(best)
-            scores = scorer(self._capture(pictures)).to(pictures.dtype)
-        features, first = [], 0
-        for cohort, rows in leaving:
-            last = first + len(rows)
-            features += cohort.features(rows, pictures[first:last], scores[first:last])
-            first = last
-        return features
-
-
-class _Batch:
-    """Cohorts that go through the network together, and what scores them.
-
-    Args:
-        settings: How the pictures are made.
-        cohorts: The cohorts; of only one, its tensors are used as they are.
-    """
-
-    def __init__(self, settings: "Maximizer", cohorts: Sequence[Cohort]) -> None:
-        self._settings = settings
-        self._cohorts = list(cohorts)
-        self._sizes = [len(cohort) for cohort in cohorts]
-        if not cohorts:
-            return
-        jobs = [job for cohort in cohorts for job in cohort.jobs]
-        self.scorer = self.view_scorer = stack_objectives([job.objective for job in jobs])
-        if (n_views := settings.views) > 1:
-            self.view_scorer = stack_objectives([job.objective for job in jobs for _ in range(n_views)])
-        classes = [job.class_unit for job in jobs]
-        self.rivals = Rivals(classes) if any(classes) else None
-        names = [(str(job.unit), job.repeat) for job in jobs]
-        device = cohorts[0].rows.batch.device
-        self.pairs = [Pairs.of(coupling, names, device) for coupling in settings.joint_objectives]
-
-    def __len__(self) -> int:
-        """How many pictures there are."""
-        return sum(self._sizes)
-
-    def parameters(self) -> Tensor:
-        """Return the parameters of all pictures, ``(B, ...)``, to which gradients can be asked for."""
-        if len(self._cohorts) == 1:
-            return self._cohorts[0].rows.batch
-        return torch.cat([cohort.rows.batch.detach() for cohort in self._cohorts]).requires_grad_()
-
-    def views(self, pictures: Tensor) -> Tensor:
-        """Return the views of a step, ``(B * views, C, H, W)``, those of a picture together."""
-        settings = self._settings
+    def _step(self) -> None:
+        """Make one step of every picture in the batch."""
+        settings, tracker, parameters = self._settings, self._tracker, self._optimizer.parameters
+        pictures = settings.image(parameters, self._part.image_shape)
+        # Units see an alias of the pictures, whose gradient has no part of the penalties.
+        seen = pictures.view_as(pictures) if self._importance is not None else pictures
+        opened = self._part.first_step + self._steps_made < settings.open_relu_steps
+        with open_relus() if opened else nullcontext():
+            activations = self._fast(self._transform(seen))
+            scores = self._mean_scores(self._transformed_scorer(activations), pictures)
+            totals = self._totals(scores, parameters, pictures, activations)
+        inputs = [parameters] if self._importance is None else [parameters, seen]
+        gradients, *gradients_of_seen = _gradients(-totals.sum(), inputs, self._loss_scale)
+        scores, totals = scores.detach(), totals.detach()
         if not settings.transforms:
-            return pictures
-        # A copy also of one view each, into which a view may write.
-        pictures = pictures.repeat_interleave(settings.views, 0)
-        draws = [cohort.draws() for cohort in self._cohorts]
-        views = [[view.at(cohort.progress) for view in settings.transforms] for cohort in self._cohorts]
-        if all(own is first for each in views for own, first in zip(each, views[0], strict=True)):
-            return apply_transforms(pictures, views[0], draws[0] if len(draws) == 1 else torch.cat(draws))
-        # Views that change on the way are seen from where each cohort stands.
-        parts = torch.split(pictures, [len(drawn) for drawn in draws])
-        return torch.cat([apply_transforms(*each) for each in zip(parts, views, draws, strict=True)])
+            tracker.offer(parameters, totals)
+        stopped = tracker.stopped[tracker.active]
+        tracker.record(self._steps_made, scores, totals, gradients, warming_up=self._progress < settings.warmup)
+        if self._importance is not None:
+            counted = ~(stopped | tracker.failed[tracker.active])
+            self._importance.add(tracker.active, gradients_of_seen[0], counted)
+        self._optimizer.step(gradients, hold=stopped if settings.patience is not None else None)
+        self._steps_made += 1
+        with torch.no_grad():
+            settings.image.project(parameters)
+            if self._snapshots.is_due(step := self._part.first_step + self._steps_made):
+                self._snapshots.take(step, self._rows, self._displayed_now())
 
-    def make_step(self, scores: Tensor, totals: Tensor, *gradients: Tensor) -> None:
-        """Make a step of each cohort: `Cohort.make_step`, with the tensors of all pictures."""
-        parts = [torch.split(tensor, self._sizes) for tensor in (scores, totals, *gradients)]
-        for cohort, own in zip(self._cohorts, zip(*parts, strict=True), strict=True):
-            cohort.make_step(*own)
+    def _transform(self, pictures: Tensor) -> Tensor:
+        """Return the transformed pictures of a step, ``(B * transforms_per_step, C, H, W)``, a picture's together."""
+        transforms, copies = self._settings.transforms, self._settings.transforms_per_step
+        if not transforms:
+            return pictures
+        draws = self._draws.step().reshape(len(pictures) * copies, -1)
+        # A transform may write into its pictures, so these are copies, even one of each.
+        pictures = pictures.repeat_interleave(copies, 0)
+        return apply_transforms(pictures, [transform.at(self._progress) for transform in transforms], draws)
+
+    def _totals(self, scores: Tensor, parameters: Tensor, pictures: Tensor, activations: Activations) -> Tensor:
+        """Return what is maximised, ``(B,)``: scores less penalties and priors, plus joint objectives."""
+        settings, totals = self._settings, scores
+        for penalty in settings.penalties:
+            totals = totals - penalty(pictures)
+        if (prior := settings.image.prior(parameters)) is not None:
+            totals = totals - prior
+        if self._rivals is not None:
+            totals = totals - settings.log_odds * self._rivals(activations, totals.dtype)
+        for joint, pairs in zip(settings.joint_objectives, self._pairs, strict=True):
+            totals = totals + joint(pictures, activations, pairs)
+        return totals
+
+    def _mean_scores(self, scores: Tensor, pictures: Tensor) -> Tensor:
+        """Return the mean score of each picture's transformed copies, ``(B,)``, in the precision of the pictures."""
+        scores = scores.to(pictures.dtype)
+        return scores if len(scores) == len(pictures) else scores.reshape(len(pictures), -1).mean(1)
+
+    @property
+    def _progress(self) -> float:
+        """The fraction of steps completed: 0 at the first step, 1 at the last."""
+        return self._steps_made / max(self._part.steps - 1, 1)
+
+    def _set_batch(self, rows: Sequence[int]) -> None:
+        """Put these pictures, by their rows in the tracker, into the batch, with what scores them."""
+        self._rows = list(rows)
+        jobs = [self._jobs[row] for row in self._rows]
+        if not jobs:
+            return
+        self._scorer = self._transformed_scorer = stack_objectives([job.objective for job in jobs])
+        if (copies := self._settings.transforms_per_step) > 1:
+            self._transformed_scorer = stack_objectives([job.objective for job in jobs for _ in range(copies)])
+        classes = [job.class_unit for job in jobs]
+        self._rivals = RivalClasses(classes) if any(classes) else None
+        names, device = [(str(job.unit), job.repeat) for job in jobs], self._optimizer.parameters.device
+        self._pairs = [joint.pairs(names, device) for joint in self._settings.joint_objectives]
+
+    def _release_stopped(self, on_step: Callable[[int], None]) -> Iterator[list[tuple[int, Feature]]]:
+        """Judge the clean pictures if a step could have improved them; those that have stopped leave the batch."""
+        running = self._tracker.running()
+        n_stopped = len(self._rows) - len(running)
+        # An initial picture of noise is never the best.
+        may_be_best = self._steps_made > 0 or self._starts_presentable
+        if n_stopped or (self._settings.transforms and may_be_best):
+            self._offer_clean()
+        if n_stopped:
+            on_step(n_stopped * (self._part.steps - self._steps_made))
+            places = sorted(set(range(len(self._rows))) - set(running))
+            stopped = [self._rows[place] for place in places]
+            if self._snapshots.are_pending:
+                with torch.no_grad():
+                    self._snapshots.hold(stopped, self._displayed_now()[places])
+            self._tracker.keep(running)
+            if running:
+                self._optimizer.keep(running)
+                self._draws.keep(running)
+            self._set_batch([self._rows[place] for place in running])
+            yield self._features(stopped)
+
+    def _offer_clean(self) -> None:
+        """Judge the clean pictures, and keep those that are better than before."""
+        parameters = self._optimizer.parameters
+        with torch.no_grad():
+            pictures = self._settings.image(parameters, self._part.image_shape)
+            activations = self._fast(pictures)
+            scores = self._mean_scores(self._scorer(activations), pictures)
+            self._tracker.offer(parameters, self._totals(scores, parameters, pictures, activations))
+
+    def _displayed(self, parameters: Tensor) -> Tensor:
+        """Return the pictures of parameters as a file holds them, in 8 bits."""
+        pictures = self._settings.image(parameters, self._part.image_shape)
+        return (pictures * 255).round() / 255 if self._settings.image.bounded else pictures
+
+    def _displayed_now(self) -> Tensor:
+        """Return the pictures in the batch as they are shown; those that have failed as they were at their best."""
+        parameters, tracker = self._optimizer.parameters.detach(), self._tracker
+        failed = tracker.failed[tracker.active].reshape(-1, *[1] * (parameters.ndim - 1))
+        return self._displayed(torch.where(failed, tracker.best_parameters[tracker.active], parameters))
+
+    def _features(self, rows: Sequence[int]) -> list[tuple[int, Feature]]:
+        """Return the results of pictures, by their rows, with their places among the jobs. This waits for the device.
+
+        The scores are those that the network itself gives to the pictures as saved.
+        """
+        tracker, rows, jobs = self._tracker, list(rows), [self._jobs[row] for row in rows]
+        scorer = stack_objectives([job.objective for job in jobs])
+        with torch.no_grad():
+            pictures = self._displayed(tracker.best_parameters[rows])
+            scores = scorer(self._exact(pictures)).to(pictures.dtype)
+        features = make_features(
+            self._settings,
+            jobs,
+            tracker,
+            rows,
+            pictures=pictures,
+            scores=scores,
+            importance=self._importance.maps(rows) if self._importance is not None else None,
+            snapshots=[self._snapshots.of(row, self._part.last_step) for row in rows],
+            last_step=self._part.last_step,
+        )
+        return list(zip(rows, features, strict=True))
 
 
 def _gradients(loss: Tensor, inputs: Sequence[Tensor], scale: float) -> Sequence[Tensor]:
-    """Return the gradients to the inputs: zero where none leads to them, as behind a decision or a constant.
-
-    Args:
-        loss: What is differentiated.
-        inputs: To what.
-        scale: What the loss is multiplied by on the way (`loss_scale`).
-    """
+    """Return the gradients of a loss, which is multiplied by `scale` on the way; zero where no path leads to inputs."""
     if not loss.requires_grad:
         return [torch.zeros_like(tensor) for tensor in inputs]
     gradients = torch.autograd.grad(loss * scale, inputs, materialize_grads=True)

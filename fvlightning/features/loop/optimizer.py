@@ -7,32 +7,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from fvlightning.errors import InputError
-from fvlightning.features.loop.schedules import SchedulerCallable, start_schedule
+from fvlightning.schedules import CosineWithWarmup
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+SchedulerCallable = Callable[[Optimizer], LRScheduler]
 
 _GRAPH_CHECK = "_accelerator_graph_capture_health_check"
 
 
-class OptimizedRows:
+class PictureOptimizer:
     """The parameters of a batch of pictures, and an optimiser that treats each picture by itself.
 
-    An optimiser that works element by element (SGD, Adam and most others) is given the batch as one parameter, which is
-    fast. One whose step depends on the whole of a parameter (a norm, a factorised moment: Adafactor, say) is given
-    a parameter for each picture, so that pictures do not leak into each other. Which of the two it is, is tried out.
+    An optimiser that works element by element (SGD, Adam and most others) gets the batch as one parameter, which is
+    fast. One whose step depends on the whole of a parameter (a norm, a factorised moment, as in Adafactor) gets one
+    parameter a picture, so that pictures do not leak into each other. A trial tells which of the two it is.
 
     Args:
         parameters: ``(B, ...)``, what the pictures start from.
         optimizer: Makes the optimiser of a list of parameters.
         normalize: Whether each picture's gradient is divided by the largest root mean square that it has had so far.
-        scheduler: Makes the schedule of the optimiser's learning rate, which goes on after each step. Default: none.
-        steps: How many steps there will be, for schedules that want to know.
+        scheduler: Makes the schedule of the learning rate, which moves on after each step. None: a constant rate.
+        steps: The number of steps, for schedules that need it.
+
+    Attributes:
+        parameters: ``(B, ...)``, those of the pictures that are still in the batch; they take gradients.
 
     Raises:
-        InputError: The optimiser cannot make a step by gradients alone (`torch.optim.LBFGS` needs a closure), or
-            refuses parameters of this kind; or the scheduler needs a metric.
+        InputError: The optimiser cannot make a step by gradients alone (`torch.optim.LBFGS` needs a closure) or refuses
+            such parameters, or the scheduler needs a metric.
     """
 
     def __init__(
@@ -43,13 +48,15 @@ class OptimizedRows:
         scheduler: SchedulerCallable | None = None,
         steps: int = 1,
     ) -> None:
-        self.batch = parameters.detach().clone().requires_grad_()
-        memory = self.batch.detach()
+        self.parameters = parameters.detach().clone().requires_grad_()
+        memory = self.parameters.detach()
         # The slots share the memory of the batch, so that nothing is copied between the optimiser and the forward pass.
         self._slots = [nn.Parameter(memory)] if _is_elementwise(optimizer) else [nn.Parameter(row) for row in memory]
         self._optimizer = optimizer(self._slots)
-        if memory.device.type == "cpu":
-            _leave_out_graph_check(self._optimizer)
+        if memory.device.type == "cpu" and hasattr(self._optimizer, _GRAPH_CHECK):
+            # Adam asks at each step whether a GPU records its work. On the CPU the answer is of no use, and where
+            # Lightning has torch ask NVML, the question takes longer than the step. Only this instance stops asking.
+            setattr(self._optimizer, _GRAPH_CHECK, lambda: None)
         self._schedule = start_schedule(scheduler, self._optimizer, steps) if scheduler is not None else None
         self._scales = torch.zeros(len(memory), device=memory.device) if normalize else None
 
@@ -57,10 +64,10 @@ class OptimizedRows:
         """Make one step of every picture.
 
         Args:
-            gradients: ``(B, ...)`` of what is minimised to the parameters.
+            gradients: ``(B, ...)``, of the loss to the parameters.
             hold: ``(B,)``, the pictures that stay as they are.
         """
-        before = self.batch.detach().clone() if hold is not None else None
+        before = self.parameters.detach().clone() if hold is not None else None
         if self._scales is not None:
             norms = torch.linalg.vector_norm(gradients.flatten(1), dim=1)
             self._scales = torch.maximum(self._scales, norms / math.sqrt(gradients[0].numel()))
@@ -75,24 +82,24 @@ class OptimizedRows:
         if self._schedule is not None:
             self._schedule.step()
         if before is not None and hold is not None:
-            batch = self.batch.detach()
+            batch = self.parameters.detach()
             batch.copy_(torch.where(hold.reshape(-1, *[1] * (batch.ndim - 1)), before, batch))
 
     def keep(self, places: Sequence[int]) -> None:
-        """Leave out all pictures but those at `places`, with their part of the optimiser's state."""
-        by_row = self._slots[0].shape != self.batch.shape
+        """Drop all pictures but those at `places`, with their part of the optimiser's state."""
+        by_row = self._slots[0].shape != self.parameters.shape
         rows = list(places)
         self._scales = self._scales[rows] if self._scales is not None else None
-        self.batch = self.batch.detach()[rows].requires_grad_()
-        memory = self.batch.detach()
+        self.parameters = self.parameters.detach()[rows].requires_grad_()
+        memory = self.parameters.detach()
         if by_row:
-            kept = [self._slots[place] for place in rows]
-            for slot in set(self._slots) - set(kept):
+            slots = [self._slots[place] for place in rows]
+            for slot in set(self._slots) - set(slots):
                 self._optimizer.state.pop(slot, None)
-            for slot, row in zip(kept, memory, strict=True):
+            for slot, row in zip(slots, memory, strict=True):
                 slot.data = row
-            self._slots = kept
-            self._optimizer.param_groups[0]["params"] = list(kept)
+            self._slots = slots
+            self._optimizer.param_groups[0]["params"] = list(slots)
             return
         (slot,) = self._slots
         state = self._optimizer.state[slot]
@@ -102,15 +109,26 @@ class OptimizedRows:
         slot.data = memory
 
 
-def _leave_out_graph_check(optimizer: Optimizer) -> None:
-    """Have an optimiser of pictures on the CPU not ask at each step whether a GPU records its work.
+def start_schedule(scheduler: SchedulerCallable, optimizer: Optimizer, steps: int) -> LRScheduler:
+    """Make the schedule of an optimiser that will make `steps` steps.
 
-    Adam and AdamW ask, on every device. Where Lightning is imported, which has torch look for GPUs by way of NVML, the
-    question takes longer than the step itself. The answer is of no use on the CPU. It is this one instance that no
-    longer asks; in a version of torch where the method has another name, nothing is changed.
+    Raises:
+        InputError: The schedule needs a metric, or refuses its settings.
     """
-    if hasattr(optimizer, _GRAPH_CHECK):
-        setattr(optimizer, _GRAPH_CHECK, lambda: None)
+    try:
+        schedule = scheduler(optimizer)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"this scheduler cannot be used for pictures ({error})") from error
+    if isinstance(schedule, ReduceLROnPlateau):
+        raise InputError(
+            "ReduceLROnPlateau would follow one score, and each picture has its own: use a schedule of the steps, "
+            "such as CosineWithWarmup"
+        )
+    if isinstance(schedule, CosineWithWarmup):
+        schedule.spread(steps)
+    return schedule
 
 
 def _is_elementwise(optimizer: OptimizerCallable) -> bool:
@@ -121,11 +139,11 @@ def _is_elementwise(optimizer: OptimizerCallable) -> bool:
     apart: list[Tensor] = [nn.Parameter(row.clone()) for row in start]
     for slots in (together, apart):
         try:
-            tried = optimizer(slots)
+            trial = optimizer(slots)
             for _ in range(2):
                 for slot, gradient in zip(slots, gradients[None] if slots is together else gradients, strict=True):
                     slot.grad = gradient.clone()
-                tried.step()
+                trial.step()
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"this optimizer cannot optimise pictures by their gradients alone ({error}); use one such as "

@@ -1,4 +1,4 @@
-"""Pictures on their way: what they were after some of the steps."""
+"""Pictures on their way: how they looked after some of the steps."""
 
 from collections.abc import Sequence
 
@@ -6,48 +6,37 @@ from torch import Tensor
 
 
 class Snapshots:
-    """Keeps pictures that began together on the CPU, by the number of steps that they had made.
+    """Keeps the pictures of a batch on the CPU, by the number of steps made.
 
     Args:
-        steps: After which steps they are wanted.
-        n_pictures: How many pictures there are at first.
+        steps: After which steps they are kept.
+        n_pictures: The number of pictures in the batch at first.
     """
 
     def __init__(self, steps: Sequence[int], n_pictures: int) -> None:
         self._pending = sorted(set(steps))
-        self._kept: list[dict[int, Tensor]] = [{} for _ in range(n_pictures)]
+        self._pictures: list[dict[int, Tensor]] = [{} for _ in range(n_pictures)]
 
     @property
     def are_pending(self) -> bool:
-        """Whether pictures are wanted after steps that are yet to be made."""
+        """Whether any snapshot is still to come."""
         return bool(self._pending)
 
     def is_due(self, step: int) -> bool:
-        """Whether pictures are wanted after `step` steps."""
+        """Whether pictures are kept after `step` steps."""
         return step in self._pending
 
-    def take(self, step: int, places: Sequence[int], pictures: Tensor) -> None:
-        """Keep the pictures after `step` steps.
-
-        Args:
-            step: How many steps were made.
-            places: ``(b,)``, which of the pictures at first they are.
-            pictures: ``(b, C, H, W)`` as they are shown.
-        """
+    def take(self, step: int, rows: Sequence[int], pictures: Tensor) -> None:
+        """Keep the displayed pictures ``(b, C, H, W)`` of some rows after `step` steps."""
         self._pending.remove(step)
-        for place, picture in zip(places, pictures.cpu().unbind(), strict=True):
-            self._kept[place][step] = picture.clone()
+        for row, picture in zip(rows, pictures.cpu().unbind(), strict=True):
+            self._pictures[row][step] = picture.clone()
 
-    def hold(self, places: Sequence[int], pictures: Tensor) -> None:
-        """Keep pictures that make no more steps: after all steps that are yet to come they are as they are now.
+    def hold(self, rows: Sequence[int], pictures: Tensor) -> None:
+        """Keep pictures ``(b, C, H, W)`` that make no more steps, for all snapshots that are still to come."""
+        for row, picture in zip(rows, pictures.cpu().unbind(), strict=True):
+            self._pictures[row].update({step: picture.clone() for step in self._pending})
 
-        Args:
-            places: ``(b,)``, which of the pictures at first they are.
-            pictures: ``(b, C, H, W)`` as they are shown.
-        """
-        for place, picture in zip(places, pictures.cpu().unbind(), strict=True):
-            self._kept[place].update({step: picture.clone() for step in self._pending})
-
-    def of(self, place: int, steps: int) -> dict[int, Tensor]:
-        """Return a picture's snapshots, ``(C, H, W)`` each, by their step, up to `steps`."""
-        return {step: picture for step, picture in self._kept[place].items() if step <= steps}
+    def of(self, row: int, steps: int) -> dict[int, Tensor]:
+        """Return the snapshots of a row, ``(C, H, W)`` each, by their step, up to `steps`."""
+        return {step: picture for step, picture in self._pictures[row].items() if step <= steps}

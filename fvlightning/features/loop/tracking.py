@@ -1,6 +1,5 @@
-"""What is kept of each picture while a batch of them is optimised: the best so far, the history, when it stopped."""
+"""What is kept of each picture while a batch is optimised: the best so far, the history, and when it stopped."""
 
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -12,12 +11,14 @@ class Tracker:
 
     Args:
         parameters: ``(N, ...)``, what the pictures start from.
-        steps: How many steps are to be made at most.
+        steps: The largest number of steps.
         patience: A picture stops after so many steps without an improvement. None: it never does.
-        min_delta: What counts as an improvement.
-        presentable: ``(N,)``, whether what a picture starts from may be its best, as a picture that goes on from an
-            earlier one may. Noise or grey never shows what a unit looks for, even where all that follows has a lower
-            score without views. Default: none may.
+        min_delta: The smallest improvement that counts.
+        presentable: ``(N,)``, whether the initial picture may be the best, as a warm start may. Noise or grey never
+            shows what a unit looks for, even where every later picture scores less without transforms. Default: none.
+
+    Attributes:
+        active: ``(b,)``, the rows of the pictures that are still in the batch.
     """
 
     def __init__(
@@ -45,22 +46,21 @@ class Tracker:
         self._min_delta = min_delta
 
     def record(self, step: int, scores: Tensor, totals: Tensor, gradients: Tensor, warming_up: bool = False) -> None:
-        """Take in a step: the history, failures, and the patience.
+        """Take in a step: history, failures and patience.
 
         Args:
             step: Its number, from 0.
-            scores: ``(b,)`` of the pictures that are in the batch, on their views.
+            scores: ``(b,)``, of the transformed pictures in the batch.
             totals: ``(b,)``, the scores less the penalties.
-            gradients: ``(b, ...)`` of the totals to the parameters.
-            warming_up: Whether the views still grow stronger, so that scores fall by themselves. Patience has not begun
-                then, and of these scores only the last has to be improved on.
+            gradients: ``(b, ...)``, of the totals to the parameters.
+            warming_up: Whether transforms still grow stronger, so that scores fall by themselves. Patience begins
+                after that, and the last of these scores is the one to improve on.
         """
-        # Of what is not finite it is not, either: one pass over the gradients tells all that is asked of them.
+        # The largest gradient is non-finite if any entry is: one pass answers both questions.
         largest = gradients.flatten(1).abs().amax(1)
         not_finite = ~((totals + largest).abs() < torch.inf)
         self.history[step] = scores if self._all_active else self.history[step].index_copy(0, self.active, scores)
-        # Steps of small networks are short, and each of these operations counts: with all pictures in the batch they
-        # need no places.
+        # Steps of small networks are short, and each operation counts: a full batch needs no indexing.
         states = (self.moved, self.failed, self.stopped, self.steps_made)
         moved, failed, stopped, steps_made = states if self._all_active else [state[self.active] for state in states]
         steps_made += ~stopped
@@ -80,12 +80,12 @@ class Tracker:
     def offer(self, parameters: Tensor, totals: Tensor) -> None:
         """Keep the parameters of the pictures that are as good as before, or better.
 
-        Of totals that are equal up to rounding the later is kept: near an optimum the total is flat, and rounding would
-        choose any of many pictures.
+        If two totals are equal up to rounding, the later picture is kept: near an optimum the total is flat, and
+        rounding would choose any of many pictures.
 
         Args:
-            parameters: ``(b, ...)`` of the pictures that are in the batch, after the steps that were recorded.
-            totals: ``(b,)``, the clean scores less the penalties. What is not finite is never better.
+            parameters: ``(b, ...)``, of the pictures in the batch, after the steps that were recorded.
+            totals: ``(b,)``, the scores of the clean pictures less the penalties. A non-finite one is never better.
         """
         best = self._best[self.active]
         rounding = 4 * torch.finfo(totals.dtype).eps * best.abs()
@@ -93,9 +93,8 @@ class Tracker:
         better &= (self.steps_made[self.active] > 0) | self._presentable[self.active]
         self._best[self.active] = torch.where(better, torch.maximum(totals, best), best)
         self.best_step[self.active] = torch.where(better, self.steps_made[self.active], self.best_step[self.active])
-        chosen = better.reshape(-1, *[1] * (parameters.ndim - 1))
-        kept = self.best_parameters[self.active]
-        self.best_parameters[self.active] = torch.where(chosen, parameters.detach(), kept)
+        rows = better.reshape(-1, *[1] * (parameters.ndim - 1))
+        self.best_parameters[self.active] = torch.where(rows, parameters.detach(), self.best_parameters[self.active])
 
     @property
     def _all_active(self) -> bool:
@@ -107,25 +106,5 @@ class Tracker:
         return places
 
     def keep(self, places: Sequence[int]) -> None:
-        """Leave out all pictures but those at `places`."""
+        """Drop all pictures from the batch but those at `places`."""
         self.active = self.active[list(places)]
-
-
-def warn_of_idle_patience(patience: int | None, warmup: float, steps: int) -> None:
-    """Warn if no picture can ever stop early.
-
-    Args:
-        patience: As of `Tracker`.
-        warmup: The first part of the steps, which does not count.
-        steps: How many there are.
-    """
-    if patience is None or patience == 1:
-        return
-    # As `Cohort.progress` counts them.
-    counted = sum(step / max(steps - 1, 1) >= warmup for step in range(steps))
-    if patience >= counted:
-        behind = " behind the warm-up of the views" if warmup else ""
-        warnings.warn(
-            f"patience={patience} stops no picture: of {steps} steps {counted} count{behind}; give less, or more steps",
-            stacklevel=4,
-        )

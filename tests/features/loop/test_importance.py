@@ -38,9 +38,9 @@ def network() -> nn.Module:
 def clipped(sums: Tensor) -> Tensor:
     """Clip at the 80th percentile, one picture after the other."""
     maps = []
-    for own in sums.numpy():
-        highest = np.percentile(own, 80) or own.max()
-        maps.append(torch.from_numpy(np.minimum(own, highest) / max(highest, 1e-30)))
+    for amounts in sums.numpy():
+        highest = np.percentile(amounts, 80) or amounts.max()
+        maps.append(torch.from_numpy(np.minimum(amounts, highest) / max(highest, 1e-30)))
     return torch.stack(maps)
 
 
@@ -64,20 +64,16 @@ def naive_importance(
 
 
 @pytest.mark.parametrize("image", [PixelImage(), FourierImage(), PixelImage("clip")])
-def test_it_is_what_a_naive_loop_sums_up(network: nn.Module, image: Parametrization):
-    """The penalty moves the picture, and has no part in the importance."""
+def test_importance_is_the_clipped_sum_of_gradients_of_a_naive_loop(network: nn.Module, image: Parametrization):
+    """The penalty moves the picture, but has no part in the importance."""
     maximizer = Maximizer(
         7, image=image, transforms=[], optimizer=partial(optim.SGD, lr=3.0), penalties=[L2(0.1)], importance=True
     )
+    still = Maximizer(1, image=image, transforms=[], optimizer=partial(optim.SGD, lr=0.0))
     for feature in maximizer.maximize(network, "last:*", SHAPE):
-        generator_of = maximizer.maximize(network, feature.name, SHAPE, steps=1)[0]
-        start = (
-            Maximizer(1, image=image, transforms=[], optimizer=partial(optim.SGD, lr=0.0))
-            .maximize(network, feature.name, SHAPE)[0]
-            .parameters
-        )
-        expected = naive_importance(network, image, start, feature.unit.index, 7, 3.0, SHAPE)
-        assert generator_of.importance.shape == (9, 8)
+        (initial,) = still.maximize(network, feature.name, SHAPE)
+        expected = naive_importance(network, image, initial.parameters, feature.unit.index, 7, 3.0, SHAPE)
+        assert feature.importance.shape == (9, 8)
         torch.testing.assert_close(feature.importance, expected, atol=1e-4, rtol=1e-3)
         assert feature.importance.max() == 1
         assert feature.importance.min() >= 0
@@ -85,18 +81,22 @@ def test_it_is_what_a_naive_loop_sums_up(network: nn.Module, image: Parametrizat
 
 
 @pytest.mark.parametrize("transforms", [[], [RandomAffine()]])
-def test_it_changes_no_picture_and_is_not_there_unless_asked_for(network: nn.Module, transforms: list):
-    settings = {"steps": 5, "transforms": transforms, "penalties": [TotalVariation(0.01)], "views": 1 + len(transforms)}
+def test_importance_changes_no_picture_and_is_none_by_default(network: nn.Module, transforms: list):
+    settings: dict[str, Any] = {
+        "steps": 5,
+        "transforms": transforms,
+        "penalties": [TotalVariation(0.01)],
+        "transforms_per_step": 1 + len(transforms),
+    }
     plain = Maximizer(**settings).maximize(network, "last:*", SHAPE)
     rich = Maximizer(**settings, importance=True).maximize(network, "last:*", SHAPE)
     for one, other in zip(plain, rich, strict=True):
         assert one.importance is None
         assert torch.equal(one.parameters, other.parameters)
         assert torch.equal(one.history, other.history)
-    assert Maximizer().settings != Maximizer(importance=True).settings
 
 
-def test_a_unit_that_sees_one_place_has_it_there_alone(network: nn.Module):
+def test_a_unit_at_one_position_has_importance_only_where_it_sees(network: nn.Module):
     """A position of the first layer sees 3 x 3 of 72 pixels: less than a fifth."""
     (feature,) = Maximizer(5, importance=True, transforms=[]).maximize(network, "conv:1@2,4", SHAPE)
     inside = torch.zeros(9, 8, dtype=torch.bool)
@@ -106,8 +106,8 @@ def test_a_unit_that_sees_one_place_has_it_there_alone(network: nn.Module):
     assert feature.importance.max() == 1
 
 
-def test_each_picture_has_its_own_and_a_stopped_one_adds_no_more():
-    """One unit is capped, and stops after few steps; alone it is the same as beside one that goes on."""
+def test_pictures_that_stop_have_the_importance_that_they_have_alone():
+    """One of two units is capped, and stops after a few steps, while the other goes on."""
 
     class Units(nn.Module):
         def forward(self, pictures: Tensor) -> Tensor:
@@ -120,6 +120,9 @@ def test_each_picture_has_its_own_and_a_stopped_one_adds_no_more():
     for feature in together:
         (alone,) = maximizer.maximize(nn.Sequential(Units()), feature.name, SHAPE)
         torch.testing.assert_close(feature.importance, alone.importance, atol=1e-5, rtol=1e-4)
+
+
+def test_sums_belong_to_rows_and_leave_out_steps_that_do_not_count():
     sums = Importance(2, (2, 2), torch.zeros(1))
     gradients = torch.tensor([[[[1.0, -2.0], [3.0, 4.0]]], [[[8.0, 8.0], [8.0, 8.0]]]])
     sums.add(torch.tensor([0, 1]), gradients, torch.tensor([True, False]))
@@ -143,13 +146,13 @@ def test_pictures_that_fail_or_are_dead_have_finite_importance():
     assert [bool(feature.importance.any()) for feature in features] == [True, False, True]
 
 
-def test_of_a_growing_picture_it_has_the_last_size(network: nn.Module):
+def test_the_importance_of_a_growing_picture_has_the_last_size(network: nn.Module):
     scales = [Scale(8, 3), Scale(12, 4)]
     (feature,) = Maximizer(scales=scales, importance=True).maximize(network, "last:0", SHAPE)
     assert feature.importance.shape == feature.image.shape[1:]
 
 
-def test_inputs_that_are_no_pictures_have_none():
+def test_inputs_that_are_not_pictures_have_no_importance():
     settings: dict[str, Any] = {"image": RawInput(), "transforms": [], "importance": True}
-    with pytest.raises(InputError, match=r"inputs of shape \(2,\) are no pictures: leave out importance"):
+    with pytest.raises(InputError, match=r"^inputs of shape \(2,\) are not pictures: leave out importance$"):
         Maximizer(1, **settings).maximize(nn.Sequential(nn.Linear(2, 3)), "0:0", (2,))

@@ -1,13 +1,11 @@
 """Pictures that grow from round to round."""
 
-import json
 import math
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from jsonargparse import ArgumentParser
 from torch import Tensor, nn, optim
 
 from fvlightning.errors import InputError
@@ -22,8 +20,8 @@ from fvlightning.features import (
     PixelImage,
     RandomAffine,
     RawInput,
+    Scale,
 )
-from fvlightning.features.scales import Round, Scale, plan_rounds
 
 SHAPE = (1, 12, 12)
 SCALES = [Scale(9, 20), Scale(12, 12), Scale(15, 18)]
@@ -43,8 +41,8 @@ def pixels(**settings: Any) -> Maximizer:
     return Maximizer(**{"image": PixelImage(), "transforms": [], "scales": SCALES, **settings})
 
 
-def test_rounds_are_what_single_runs_are_when_the_picture_is_handed_on_by_hand(network: nn.Module):
-    """Without views and momentum nothing else is random or remembered."""
+def test_rounds_are_single_runs_whose_picture_is_resized_for_the_next(network: nn.Module):
+    """Without transforms and momentum, nothing else is random or remembered."""
     settings = {"optimizer": partial(optim.SGD, lr=2.0)}
     image = PixelImage()
     (feature,) = pixels(**settings).maximize(network, "last:1", SHAPE)
@@ -54,7 +52,7 @@ def test_rounds_are_what_single_runs_are_when_the_picture_is_handed_on_by_hand(n
         if start is not None:
             start = {("last:1", 0): image.resize(start[None], (1, before.side, before.side), shape)[0]}
         single = Maximizer(scale.steps, image=image, transforms=[], **settings)
-        (part,) = single.maximize(network, "last:1", shape, **({"start": start} if start else {}))
+        (part,) = single.maximize(network, "last:1", shape, warm_starts=start)
         start, best_step = part.parameters, sum(map(len, histories)) + part.best_step
         histories.append(part.history)
     assert feature.image.shape == (1, 15, 15)
@@ -66,12 +64,14 @@ def test_rounds_are_what_single_runs_are_when_the_picture_is_handed_on_by_hand(n
 
 
 class Sees(nn.Module):
+    """Notes the sizes of the pictures in batches of more than two: smaller ones measure the layers and the memory."""
+
     def __init__(self) -> None:
         super().__init__()
         self.shapes: list[tuple[int, ...]] = []
 
     def forward(self, pictures: Tensor) -> Tensor:
-        if len(pictures) > 2:  # and not those that measure the layers and the memory
+        if len(pictures) > 2:
             self.shapes.append(tuple(pictures.shape[2:]))
         return pictures
 
@@ -104,10 +104,14 @@ def test_scores_are_those_of_the_picture_and_the_last_rounds_are_better(
 
 def test_a_cppn_keeps_its_parameters(network: nn.Module):
     image = CPPNImage(num_layers=2, width=4)
+    message = r"^scales: the round of 8 pixels cannot be made: CPPNImage cannot blur .*; leave out the blur$"
     (feature,) = pixels(image=image).maximize(network, "last:0", SHAPE)
     assert feature.image.shape == (1, 15, 15)
     assert feature.parameters.shape == image.initial_parameters((1, 15, 15), torch.Generator()).shape
-    with pytest.raises(InputError, match=r"scales: the round of 8 pixels cannot be made: CPPNImage .* leave it out"):
+    with pytest.raises(
+        InputError,
+        match=message,
+    ):
         pixels(image=image, scales=[Scale(7, 2), Scale(8, 2, blur=1)]).maximize(network, "last:0", SHAPE)
 
 
@@ -123,15 +127,15 @@ def test_each_picture_is_the_same_alone_as_in_a_batch(network: nn.Module):
         assert feature.best_step == alone.best_step
 
 
-def test_the_views_of_a_round_are_not_those_of_the_round_before(network: nn.Module):
-    """Pictures that do not move show which views they were seen by."""
+def test_the_transforms_of_a_round_are_not_those_of_the_round_before(network: nn.Module):
+    """The scores of pictures that do not move differ only by their transforms."""
     still = {"image": PixelImage(std=2.0), "optimizer": partial(optim.SGD, lr=0.0), "transforms": [RandomAffine()]}
     (feature,) = pixels(scales=[Scale(9, 5), Scale(9, 5)], **still).maximize(network, "last:0", SHAPE)
     assert not torch.isclose(feature.history[:5], feature.history[5:]).any()
 
 
 def test_optimiser_and_schedule_begin_anew_in_each_round():
-    """The brightness of a picture under gradient descent tells the rates: they are those of a round of that length."""
+    """The brightness of a picture under gradient descent shows the rates: they are those of a run of that length."""
     network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False))
     network[0].weight.data.fill_(1)
     maximizer = pixels(
@@ -150,7 +154,7 @@ def test_optimiser_and_schedule_begin_anew_in_each_round():
 
 
 def test_the_blur_softens_the_picture_that_a_round_takes_over():
-    """In a network without any use for the picture it stays what it is."""
+    """At a learning rate of 0 the picture does not change otherwise."""
     network = nn.Sequential(nn.Conv2d(1, 1, 1))
     settings = {"image": PixelImage(std=1.0), "optimizer": partial(optim.SGD, lr=0.0)}
     roughness = []
@@ -166,7 +170,7 @@ def test_the_blur_softens_the_picture_that_a_round_takes_over():
 def test_progress_adds_up_to_pictures_times_all_steps(network: nn.Module, batch_size: int, patience: int | None):
     made: list[int] = []
     maximizer = pixels(batch_size=batch_size, patience=patience, min_delta=0.02)
-    assert maximizer.steps == 50
+    assert maximizer.settings.steps == 50
     features = maximizer.maximize(network, "last:*", SHAPE, on_step=made.append)
     assert sum(made) == 50 * 4
     assert min(made) > 0
@@ -180,27 +184,6 @@ def test_snapshots_have_the_numbers_of_all_steps_and_the_sizes_of_their_rounds(n
     (feature,) = pixels(snapshots=[1, 20, 21, 33, 50]).maximize(network, "last:0", SHAPE)
     sides = {step: picture.shape[-1] for step, picture in feature.snapshots.items()}
     assert sides == {1: 9, 20: 9, 21: 12, 33: 15, 50: 15}
-
-
-@pytest.mark.parametrize(
-    ("steps", "expected"),
-    [
-        (50, [(9, 20, 0), (12, 12, 20), (15, 18, 32)]),
-        (100, [(9, 40, 0), (12, 24, 40), (15, 36, 64)]),
-        (10, [(9, 4, 0), (12, 2, 4), (15, 4, 6)]),
-        (2, [(12, 1, 0), (15, 1, 1)]),
-        (1, [(15, 1, 0)]),
-    ],
-)
-def test_other_numbers_of_steps_are_spread_over_the_rounds(steps: int, expected: list[tuple[int, int, int]]):
-    rounds = plan_rounds(SCALES, SHAPE, steps)
-    assert [(part.image_shape[-1], part.steps, part.first_step) for part in rounds] == expected
-    assert rounds[-1].last_step == steps
-
-
-def test_without_scales_there_is_one_round():
-    assert plan_rounds([], (3, 8, 9), 7) == [Round((3, 8, 9), 7)]
-    assert Maximizer().steps == 256
 
 
 def test_a_warm_start_makes_all_its_steps_at_the_last_size(network: nn.Module):
@@ -219,7 +202,7 @@ def test_a_warm_start_makes_all_its_steps_at_the_last_size(network: nn.Module):
 
 
 class Breaks(nn.Module):
-    """Not finite for large pictures of one unit."""
+    """Units: the brightness; the same, but infinite for pictures of 12 pixels; and 0."""
 
     def forward(self, pictures: Tensor) -> Tensor:
         bright = pictures.flatten(1).mean(1)
@@ -248,7 +231,7 @@ class Cramped(nn.Module):
         return pictures
 
 
-def test_where_memory_lacks_in_the_last_round_every_step_is_counted_once(network: nn.Module):
+def test_every_step_is_counted_once_after_an_out_of_memory_in_the_last_round(network: nn.Module):
     expected = pixels().maximize(network, "last:*", SHAPE)
     made: list[int] = []
     with pytest.warns(UserWarning, match="out of memory with 4 pictures at once: going on with 2"):
@@ -260,9 +243,9 @@ def test_where_memory_lacks_in_the_last_round_every_step_is_counted_once(network
 @pytest.mark.parametrize(
     ("scales", "unit", "message"),
     [
-        ([Scale(9, 1), Scale(6, 1)], "last:0", r"round of 6 pixels cannot be made: .* \(1, 6, 6\)"),
-        ([Scale(6, 1), Scale(9, 1)], "last:0", "round of 6 pixels cannot be made"),
-        ([Scale(9, 1), Scale(15, 1)], "conv:0@9,9", "round of 9 pixels cannot be made: no position @9,9"),
+        ([Scale(9, 1), Scale(6, 1)], "last:0", r"^scales: the round of 6 pixels cannot be made: .* \(1, 6, 6\)"),
+        ([Scale(6, 1), Scale(9, 1)], "last:0", r"^scales: the round of 6 pixels cannot be made"),
+        ([Scale(9, 1), Scale(15, 1)], "conv:0@9,9", r"^scales: the round of 9 pixels cannot be made: no position @9,9"),
     ],
 )
 def test_sizes_that_the_network_cannot_take_are_refused_before_anything_is_computed(
@@ -274,56 +257,13 @@ def test_sizes_that_the_network_cannot_take_are_refused_before_anything_is_compu
     assert not made
 
 
-@pytest.mark.parametrize("shape", [SHAPE, (9,)])
-def test_inputs_that_are_no_pictures_do_not_grow(network: nn.Module, shape: tuple[int, ...]):
-    with pytest.raises(InputError, match=r"leave out scales|RawInput cannot start from a picture"):
-        pixels(image=RawInput()).maximize(network, "last:0", shape)
-
-
-def test_geometric_scales_are_rounded_down_one_after_the_other():
-    scales = Scale.geometric(first=56, factor=1.2, rounds=12, steps=20, blur=1.4)
-    assert [scale.side for scale in scales] == [56, 67, 80, 96, 115, 138, 165, 198, 237, 284, 340, 408]
-    assert [scale.blur for scale in scales] == [0.0] + [1.4] * 11
-    assert {scale.steps for scale in scales} == {20}
-
-
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("shape", "message"),
     [
-        (lambda: Scale(0, 1), "side=0"),
-        (lambda: Scale(1, 0), "steps=0"),
-        (lambda: Scale(1, 1, blur=-1), "blur=-1"),
-        (lambda: Scale(1, 1, blur=math.nan), "blur=nan"),
-        (lambda: Scale.geometric(56, 0, 3, 1), "factor=0"),
-        (lambda: Scale.geometric(56, 1.2, 0, 1), "rounds=0"),
-        (lambda: Scale.geometric(2, 0.4, 3, 1), "side=0"),
-        (lambda: Maximizer(scales=[Scale(9, 1, blur=2)]), "the first round has no picture to blur"),
+        (SHAPE, r"^scales: the round of 12 pixels cannot be made: RawInput cannot start from a picture"),
+        ((9,), r"^inputs of shape \(9,\) are not pictures \(C, H, W\); leave out scales$"),
     ],
 )
-def test_settings_out_of_range_are_refused(make: Any, message: str):
+def test_raw_inputs_do_not_grow(network: nn.Module, shape: tuple[int, ...], message: str):
     with pytest.raises(InputError, match=message):
-        make()
-
-
-def test_settings_tell_schedules_apart_as_plain_values():
-    texts = {
-        json.dumps(Maximizer(**settings).settings)
-        for settings in (
-            {},
-            {"scales": SCALES},
-            {"scales": SCALES[1:]},
-            {"scales": [*SCALES[:2], Scale(15, 18, blur=1)]},
-            {"scales": SCALES, "steps": 20},
-        )
-    }
-    assert len(texts) == 5
-
-
-def test_scales_are_said_plainly_in_yaml():
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Maximizer, "maximizer")
-    given = [{"side": 56, "steps": 20}, {"side": 67, "steps": 26, "blur": 1.5}]
-    config = {"class_path": "fvlightning.Maximizer", "init_args": {"scales": given}}
-    maximizer = parser.instantiate(parser.parse_object({"maximizer": config})).maximizer
-    assert maximizer.scales == [Scale(56, 20), Scale(67, 26, 1.5)]
-    assert maximizer.steps == 46
+        pixels(image=RawInput()).maximize(network, "last:0", shape)

@@ -1,4 +1,4 @@
-"""What is kept of each picture while a batch of them is optimised."""
+"""The best of each picture, its history and when it stops, while a batch is optimised."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_the_best_of_each_picture_is_kept_by_copy():
     assert tracker.best_step.tolist() == [1, 2]
 
 
-def test_what_is_not_finite_is_never_the_best():
+def test_a_non_finite_total_is_never_the_best():
     tracker = Tracker(rows(7.0, 7.0, 7.0), steps=4, patience=None, min_delta=0)
     record(tracker, 0, -6.0, -6.0, -6.0)
     tracker.offer(rows(1.0, 1.0, 1.0), torch.tensor([-5.0, -5.0, -5.0]))
@@ -38,7 +38,7 @@ def test_what_is_not_finite_is_never_the_best():
     assert tracker.best_parameters.flatten().tolist() == [1, 1, 1]
 
 
-def test_of_totals_that_are_equal_up_to_rounding_the_later_is_kept():
+def test_the_later_of_totals_that_are_equal_up_to_rounding_is_kept():
     tracker = Tracker(rows(0.0, 0.0), steps=4, patience=None, min_delta=0)
     record(tracker, 0, 7.0, 7.0)
     tracker.offer(rows(1.0, 1.0), torch.tensor([8.0, 8.0]))
@@ -48,7 +48,7 @@ def test_of_totals_that_are_equal_up_to_rounding_the_later_is_kept():
     assert tracker.best_step.tolist() == [2, 1]
 
 
-def test_the_start_is_the_best_only_where_it_is_presentable():
+def test_the_initial_picture_is_the_best_only_if_it_is_presentable():
     presentable = torch.tensor([True, False])
     tracker = Tracker(rows(0.0, 0.0), steps=4, patience=None, min_delta=0, presentable=presentable)
     tracker.offer(rows(1.0, 1.0), torch.tensor([8.0, 8.0]))
@@ -63,7 +63,7 @@ def test_a_picture_stops_after_so_many_steps_without_an_improvement():
     for step, totals in enumerate([(0.0, 0.0), (1.0, 1.0), (1.4, 2.0), (1.5, 3.0), (1.2, 4.0)]):
         assert not tracker.stopped.any()
         record(tracker, step, *totals)
-    assert tracker.stopped.tolist() == [True, False], "0.5 more than 1.0 is no improvement of more than 0.5"
+    assert tracker.stopped.tolist() == [True, False], "from 1.0 to 1.5 is not more than 0.5"
     assert tracker.steps_made.tolist() == [5, 5]
     assert tracker.running() == [1]
     tracker.keep([1])
@@ -71,7 +71,7 @@ def test_a_picture_stops_after_so_many_steps_without_an_improvement():
     record(tracker, 5, 5.0)
     assert tracker.steps_made.tolist() == [5, 6]
     assert tracker.history[:6, 1].tolist() == [0, 1, 2, 3, 4, 5]
-    assert tracker.running() == [0], "the only one that is left, at the place that it has now"
+    assert tracker.running() == [0], "the only one left is at place 0 now"
 
 
 def test_small_improvements_add_up():
@@ -81,7 +81,7 @@ def test_small_improvements_add_up():
     assert not tracker.stopped.any()
 
 
-def test_scores_that_fall_while_views_grow_are_held_against_none():
+def test_scores_that_fall_during_the_warmup_do_not_count_for_patience():
     tracker = Tracker(rows(0.0), steps=9, patience=2, min_delta=0.1)
     for step, total in enumerate([9.0, 7.0, 5.0]):
         tracker.record(step, torch.tensor([total]), torch.tensor([total]), torch.ones(1, 1), warming_up=True)
