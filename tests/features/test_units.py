@@ -1,4 +1,4 @@
-"""What is maximised, and its text form."""
+"""Units, and their text form."""
 
 import re
 
@@ -48,7 +48,7 @@ def test_a_star_names_all_units_of_a_layer(layer, n_units, minimize):
 def test_any_text_is_read_or_refused_in_one_line(text: str):
     refusal = ""
     try:
-        assert UnitRange.parse(text).layer in text
+        assert UnitRange.parse(text).first.layer in text
     except InputError as error:
         refusal = str(error)
     assert not refusal or repr(text) in refusal
@@ -74,7 +74,7 @@ def test_any_text_is_read_or_refused_in_one_line(text: str):
         ("attn[1]", Unit("attn", output="1")),
     ],
 )
-def test_every_kind_of_text(text: str, unit: Unit):
+def test_every_kind_of_text_is_read(text: str, unit: Unit):
     assert Unit.parse(text) == unit
     assert unit.layer_call == LayerCall(unit.layer, unit.call, unit.output)
 
@@ -95,7 +95,7 @@ def test_malformed_texts_are_refused_with_the_grammar(text: str):
 
 
 @pytest.mark.parametrize("text", [None, 3, ["conv:3"], b"conv:3"])
-def test_what_is_no_text_is_refused(text):
+def test_values_that_are_no_text_are_refused(text):
     with pytest.raises(InputError, match="malformed unit"):
         UnitRange.parse(text)
 
@@ -129,6 +129,17 @@ def test_an_output_that_no_text_could_name_is_refused(output: str):
 
 
 @pytest.mark.parametrize("text", ["a:1 - b:2", "2*a:1", "-0.5*a:1", "a:1 + 2*b:3 - c", ".5*a"])
-def test_a_weighted_sum_is_no_unit(text: str):
+def test_a_weighted_sum_is_refused_as_a_unit(text: str):
     with pytest.raises(InputError, match="is a weighted sum, where a unit or a range of units is expected"):
         UnitRange.parse(text)
+
+
+@pytest.mark.parametrize("layer", [LayerCall("conv"), LayerCall("relu", 2), LayerCall("attn", 1, "weights")], ids=str)
+def test_the_text_form_of_a_layer_reads_back_as_the_layer(layer: LayerCall):
+    assert LayerCall.parse(str(layer)) == layer
+
+
+@pytest.mark.parametrize("text", ["conv#1:3", "-conv#1", "conv#1:*", "conv#1:3@1,2"])
+def test_units_are_refused_as_a_layer(text: str):
+    with pytest.raises(InputError, match=f"{re.escape(repr(text))} names units .*; give the layer alone, 'conv#1'"):
+        LayerCall.parse(text)

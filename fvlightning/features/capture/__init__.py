@@ -1,1 +1,24 @@
-""""""
+"""A network as the engine sees it: frozen, run as far as needed, in which precision, with which layers."""
+
+from fvlightning.features.capture.activation import Activation, Activations
+from fvlightning.features.capture.capture import Capture, device_and_dtype, find_layer
+from fvlightning.features.capture.frozen import Precision, frozen, full_precision, is_compiled, warn_of_batch_statistics
+from fvlightning.features.capture.relus import open_relus
+from fvlightning.features.capture.survey import class_layers, measure_layers, survey_layers
+
+__all__ = [
+    "Activation",
+    "Activations",
+    "Capture",
+    "Precision",
+    "class_layers",
+    "device_and_dtype",
+    "find_layer",
+    "frozen",
+    "full_precision",
+    "is_compiled",
+    "measure_layers",
+    "open_relus",
+    "survey_layers",
+    "warn_of_batch_statistics",
+]

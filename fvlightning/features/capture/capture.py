@@ -1,243 +1,162 @@
 """Run a network only as far as the layers that are needed, and take their activations."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Self
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError, did_you_mean
-from fvlightning.features.capture.outputs import tensor_of
+from fvlightning.features.capture.activation import Activation
+from fvlightning.features.capture.frozen import Precision
 from fvlightning.features.units import LayerCall
 from fvlightning.protocols import named_network
 
 
-@dataclass(frozen=True)
-class Activation:
-    """What one call of a layer gave, in one layout for all kinds of layers.
-
-    Args:
-        tensor: ``(B, C, *positions)``: ``(B, C)`` of a linear layer, ``(B, C, H, W)`` of a convolution, ``(B, C, T)``
-            of a sequence of tokens. In memory the channels may be last.
-        prefix_tokens: How many of the T tokens, at the start, are class and register tokens and no part of the picture.
-    """
-
-    tensor: Tensor
-    prefix_tokens: int = 0
-
-    @cached_property
-    def values(self) -> Tensor:
-        """The same as `tensor`, contiguous in memory: objectives need not know in which order the network has it."""
-        return self.tensor.contiguous()
-
-    @classmethod
-    def of(
-        cls,
-        output: Any,
-        prefix_tokens: int = 0,
-        channels_last: Callable[[Sequence[int]], bool] | None = None,
-        key: str | None = None,
-    ) -> Self:
-        """Take a tensor of a module's output and bring its channels to the second place.
-
-        Args:
-            output: A tensor ``(B,)``, ``(B, C)``, ``(B, T, C)``, ``(B, H, W, C)`` or ``(B, C, *positions)``, or a
-                tuple, list, mapping or dataclass that holds one.
-            prefix_tokens: As in `Activation`; used for sequences only.
-            channels_last: Tells of the three sizes behind the batch whether the channels are the last of them. Default:
-                they are the first.
-            key: Which part of the output is taken, as in `tensor_of`. Default: the first tensor.
-
-        Raises:
-            InputError: The output holds no such tensor, or one without a batch dimension.
-        """
-        values = tensor_of(output, key)
-        if values.ndim == 0:
-            raise InputError("what it gives, a single number, has no activations; choose one with a row a picture")
-        if values.ndim == 1:
-            values = values[:, None]
-        if values.ndim == 3:
-            return cls(values.movedim(2, 1), prefix_tokens)
-        if values.ndim == 4 and channels_last is not None and channels_last(values.shape[1:]):
-            return cls(values.movedim(3, 1))
-        return cls(values)
-
-    @property
-    def n_units(self) -> int:
-        """The number of channels, C."""
-        return self.tensor.shape[1]
-
-    @property
-    def positions(self) -> tuple[int, ...]:
-        """The size of the map, ``(H, W)``, ``(T,)`` or ``()``."""
-        return tuple(self.tensor.shape[2:])
-
-    def rows(self, rows: Tensor) -> Self:
-        """Return the activations of some of the pictures, by their places ``(b,)`` in the batch."""
-        return type(self)(self.tensor[rows], self.prefix_tokens)
-
-
-Activations = Mapping[LayerCall, Activation]
-
-
 class _Reached(BaseException):
-    """Leaves the forward pass once all that is wanted was seen. No `Exception`, so that networks do not catch it."""
+    """Leaves the forward pass at the last layer that is needed. No `Exception`, so that networks do not catch it."""
 
 
 class Capture:
-    """Runs a network up to the last layer that is wanted.
+    """Runs a network up to the last layer that is needed.
 
     Args:
         network: Any module that takes pictures ``(B, C, H, W)``.
         layers: What to capture.
+        precision: That of the forward pass; pictures are cast to the dtype of the weights, and activations back.
+            Default: nothing is changed or cast.
 
     Raises:
         InputError: A layer is not in the network.
     """
 
-    def __init__(self, network: nn.Module, layers: Iterable[LayerCall]) -> None:
+    def __init__(self, network: nn.Module, layers: Iterable[LayerCall], precision: Precision | None = None) -> None:
         self.network = network
         self.layers = frozenset(layers)
+        self._precision = precision
+        self._device, self._dtype = device_and_dtype(network)
         self._modules = {path: find_layer(network, path) for path in sorted({layer.layer for layer in self.layers})}
 
     def __call__(self, pictures: Tensor) -> dict[LayerCall, Activation]:
-        """Return the activations, with their graph.
-
-        Args:
-            pictures: ``(B, C, H, W)`` in [0, 1].
+        """Return the activations, with their graph, for pictures ``(B, C, H, W)`` in [0, 1].
 
         Raises:
             InputError: The forward pass ended without a layer, or without that call of it.
         """
-        found: dict[LayerCall, Activation] = {}
-        calls = dict.fromkeys(self._modules, 0)
+        if self._precision is None:
+            return self._run(pictures)
+        with self._precision.used(self._device):
+            activations = self._run(pictures.to(self._dtype))
+        for layer, activation in activations.items():
+            if activation.tensor.is_floating_point():
+                activations[layer] = replace(activation, tensor=activation.tensor.to(pictures.dtype))
+        return activations
+
+    def _run(self, pictures: Tensor) -> dict[LayerCall, Activation]:
+        activations: dict[LayerCall, Activation] = {}
         problem: InputError | None = None
 
-        def take(path: str, output: Any) -> None:
+        def take(call: LayerCall, _module: nn.Module, output: Any) -> None:
             nonlocal problem
-            call = calls[path]
-            calls[path] += 1
-            # Several if several of its outputs are wanted.
-            wanted = [layer for layer in self.layers if (layer.layer, layer.call) == (path, call)]
-            if not wanted:
+            # One call has several if several of its outputs are needed.
+            layers = [layer for layer in self.layers if (layer.layer, layer.call) == (call.layer, call.call)]
+            if not layers:
                 return
             try:
-                activations = {layer: self._activation(layer, output, pictures.shape) for layer in wanted}
+                taken = {layer: self._activation(layer, output, pictures.shape) for layer in layers}
             except InputError as error:
-                # Raised behind the forward pass, which may catch exceptions.
+                # Raised after the forward pass, which may catch exceptions.
                 problem = error
                 raise _Reached from error
-            if len(found) + len(wanted) == len(self.layers):
-                found.update(activations)
+            if len(activations) + len(layers) == len(self.layers):
+                activations.update(taken)
                 raise _Reached
-            # An in-place operation behind this layer (ReLU(inplace=True)) would overwrite what it gave.
-            found.update({layer: replace(taken, tensor=taken.tensor.clone()) for layer, taken in activations.items()})
+            # An in-place operation behind this layer (ReLU(inplace=True)) would overwrite its output.
+            activations.update({layer: replace(one, tensor=one.tensor.clone()) for layer, one in taken.items()})
 
-        handles = [
-            module.register_forward_hook(lambda _module, _inputs, output, path=path: take(path, output))
-            for path, module in self._modules.items()
-        ]
-        try:
-            # A copy, into which the network may write.
+        with suppress(_Reached), watched(self._modules, take) as n_calls:
+            # A clone, because the network may overwrite its input.
             self.network(pictures.clone())
-        except _Reached:
-            pass
-        finally:
-            for handle in handles:
-                handle.remove()
         if problem is not None:
             raise problem
-        if missing := self.layers - found.keys():
-            raise InputError(self._unreached(min(missing, key=str), calls))
-        return found
+        for layer in sorted(self.layers - activations.keys(), key=str):
+            name, path = type(self.network).__name__, layer.layer
+            if n_calls[path]:
+                times = f"{name} calls it {n_calls[path]} times, counted from 0"
+                raise InputError(f"no call {layer.call} of layer {path!r}: {times}")
+            raise InputError(f"the forward pass of {name} never reaches layer {path!r}; choose a layer that it runs")
+        return activations
 
     def _activation(self, layer: LayerCall, output: Any, shape: Sequence[int]) -> Activation:
-        channels_last = layout(self._modules[layer.layer], shape[2:])
         try:
-            activation = Activation.of(output, channels_last=channels_last, key=layer.output)
+            activation = Activation.of(output, layer.output, self._modules[layer.layer], shape[2:])
         except InputError as error:
             raise InputError(f"layer {str(layer)!r}: {error}") from error
-        if len(activation.tensor) != shape[0]:
-            raise InputError(
-                f"layer {str(layer)!r} gives {len(activation.tensor)} rows for {shape[0]} pictures (windows, perhaps); "
-                "choose a layer that gives one row a picture"
-            )
-        if len(activation.positions) == 1:
-            return replace(activation, prefix_tokens=_prefix_tokens(self.network, *activation.positions))
+        if (n_rows := len(activation.tensor)) != shape[0]:
+            problem = f"layer {str(layer)!r} gives {n_rows} rows for {shape[0]} pictures (windows, perhaps)"
+            raise InputError(f"{problem}; choose a layer that gives one row a picture")
+        if activation.tensor.ndim == 3:
+            return replace(activation, prefix_tokens=_prefix_tokens(self.network, activation.tensor.shape[2]))
         return activation
 
-    def _unreached(self, layer: LayerCall, calls: Mapping[str, int]) -> str:
-        name = type(self.network).__name__
-        if n_calls := calls[layer.layer]:
-            return f"no call {layer.call} of layer {layer.layer!r}: {name} calls it {n_calls} times, counted from 0"
-        return f"the forward pass of {name} never reaches layer {layer.layer!r}; choose a layer that it runs"
+
+@contextmanager
+def watched(
+    modules: Mapping[str, nn.Module], note: Callable[[LayerCall, nn.Module, Any], None]
+) -> Iterator[Counter[str]]:
+    """Hand each call of some modules inside the context, the module and its output to `note`; give their numbers."""
+    n_calls: Counter[str] = Counter()
+
+    def hook(path: str, module: nn.Module, _inputs: Any, output: Any) -> None:
+        n_calls[path] += 1
+        note(LayerCall(path, n_calls[path] - 1), module, output)
+
+    handles = [module.register_forward_hook(partial(hook, path)) for path, module in modules.items()]
+    try:
+        yield n_calls
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def find_layer(network: nn.Module, path: str) -> nn.Module:
-    """Return the module at `path`; where `network` has a ``net`` (a LightningModule, say), a path in that will do.
+    """Return the module at `path` in `network`, or in its ``net`` if it has one (as a LightningModule does).
 
     Raises:
-        InputError: There is none; the message lists the layers and names the closest.
+        InputError: There is none.
     """
-    modules = dict(network.named_modules(remove_duplicate=False))
-    for candidate in (path, f"net.{path}"):
-        if path and candidate in modules:
-            found: nn.Module = modules[candidate]
-            return found
-    # Of a LightningModule with a net, that is what units name; its metrics and losses are modules, too.
+    modules: dict[str, nn.Module] = dict(network.named_modules(remove_duplicate=False))
+    if path and (layer := modules.get(path, modules.get(f"net.{path}"))) is not None:
+        return layer
+    # Only the net's layers: the metrics and losses of a LightningModule are modules as well.
     named = dict(named_network(network).named_modules())
     names = [name for name, child in named.items() if name and not any(child.children())]
     shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
     name = type(named_network(network)).__name__
-    raise InputError(f"no layer {path!r} in {name}; layers: {shown}.{did_you_mean(path, filter(None, named))}")
+    raise InputError(f"no layer {path!r} in {name}; layers: {shown}{did_you_mean(path, filter(None, named))}")
 
 
 def _prefix_tokens(network: nn.Module, n_tokens: int) -> int:
     """Return how many of `n_tokens` are class and register tokens, by timm's count of them.
 
-    The patches' embedding comes before these tokens are added: it has as many tokens as there are patches, a number
-    that timm's models tell and that is a square in others.
+    The patch embedding runs before these are added, with one token a patch. Models other than timm's have a square.
     """
     network = named_network(network)
     prefix = int(getattr(network, "num_prefix_tokens", 0) or 0)
     n_patches = getattr(getattr(network, "patch_embed", None), "num_patches", None)
     if n_patches is None:
-        return 0 if _is_square(n_tokens) and not _is_square(n_tokens - prefix) else prefix
+        with_prefix, without = (n >= 0 and math.isqrt(n) ** 2 == n for n in (n_tokens, n_tokens - prefix))
+        return 0 if with_prefix and not without else prefix
     return 0 if n_tokens == n_patches else prefix
 
 
-def layout(module: nn.Module, picture_size: Sequence[int]) -> Callable[[Sequence[int]], bool]:
-    """Return a function that tells whether a map ``(?, ?, ?)`` that `module` gave has its channels last.
-
-    Convolutions and their kin have them first, linear layers last. Of others (a block, an activation function) the
-    proportions tell, which a map has of the pictures: Swin's ``(7, 7, 768)`` of square ones has its channels last.
-
-    Args:
-        module: The module.
-        picture_size: ``(H, W)`` of the pictures.
-    """
-    if isinstance(module, nn.Linear):
-        return lambda _: True
-    if type(module).__name__.lower().endswith("2d") or len(picture_size) != 2:
-        return lambda _: False
-    rows, columns = picture_size
-
-    def distortion(height: int, width: int) -> float:
-        return abs(math.log(height / width) - math.log(rows / columns))
-
-    # Not by a hair: a convolution without padding changes the proportions of a small map.
-    return lambda sizes: distortion(sizes[0], sizes[1]) < 0.5 * distortion(sizes[1], sizes[2])
-
-
-def _is_square(number: int) -> bool:
-    return number >= 0 and math.isqrt(number) ** 2 == number
-
-
 def device_and_dtype(network: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Return where the network's weights are, and the type of number that it computes with."""
+    """Return the device and the dtype of the network's weights."""
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype

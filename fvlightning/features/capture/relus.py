@@ -1,7 +1,6 @@
-"""Rectifiers that let a gradient through where all of it would be blocked."""
+"""ReLUs that let a gradient through where all of it would be blocked."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,57 +9,38 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
-# Their names among the functions of torch, and whether they work in place whatever they are told.
-_RELUS: Mapping[Any, bool] = {
-    F.relu: False,
-    F.relu_: True,
-    torch.relu: False,
-    torch.relu_: True,
-    Tensor.relu: False,
-    Tensor.relu_: True,
-}
+_RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
 
 class open_relus(TorchFunctionMode):
-    """A context in which a picture whose whole gradient a ReLU would block gets some of it through.
+    """A context in which ReLUs pass some of the gradient of a picture whose whole gradient they would block.
 
-    A unit that is off for all of its picture has no gradient, and its picture would stay the grey that it starts as.
-    As lucid does in its first steps (``redirected_relu_grad`` of
-    https://github.com/tensorflow/lucid/blob/master/lucid/misc/redirected_relu_grad.py): if no gradient of a picture
-    passes a ReLU, then what would raise an input that is too low passes, and, of a ReLU6, what would lower an input
-    that is too high. Pictures that have a gradient keep the exact one.
+    A unit that is off everywhere in its picture has no gradient, and its picture would stay grey. If no gradient of a
+    picture passes a ReLU, the part that raises inputs below 0 passes, and in a ReLU6 the part that lowers inputs above
+    6, as in lucid's first steps (https://github.com/tensorflow/lucid/blob/master/lucid/misc/redirected_relu_grad.py).
+    Pictures that have a gradient keep the exact one.
 
-    It changes no module and leaves nothing behind: `torch.relu`, `torch.nn.functional.relu`, ``relu6`` and ``hardtanh``
-    from 0, their in-place forms and methods, and with them `torch.nn.ReLU` and `torch.nn.ReLU6`, are replaced while a
-    forward pass runs inside. TorchScript, which calls none of these, is not reached.
+    The context changes no module, but replaces calls of `torch.relu`, `torch.nn.functional.relu`, ``relu6`` and
+    ``hardtanh`` from 0, their in-place forms and methods. TorchScript calls none of these and is not affected.
     """
 
     @override
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        rectifier = _rectifier(func, *args, **kwargs)
-        return func(*args, **kwargs) if rectifier is None else _OpenReLU.apply(*rectifier)
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        rectifier = _rectifier(func, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if rectifier is None else _OpenReLU.apply(*rectifier)
 
 
-def _rectifier(func: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Tensor, float, bool] | None:
-    """Return the input, the ceiling, and whether it is overwritten, if the call is that of a rectifier."""
+def _rectifier(func: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, float, bool] | None:
+    """Return the input, the ceiling, and whether the input is overwritten, if the call is that of a rectifier."""
     if func in (F.relu6, F.hardtanh):
         bound = inspect.signature(func).bind(*args, **kwargs)
         bound.apply_defaults()
-        given = bound.arguments
-        if given.get("min_val", 0) != 0:
-            return None
-        return given["input"], given.get("max_val", 6.0), given["inplace"]
+        values = bound.arguments
+        return None if values.get("min_val", 0) else (values["input"], values.get("max_val", 6.0), values["inplace"])
     if func not in _RELUS:
         return None
     first, *rest = [*args, *kwargs.values()]
-    return first, torch.inf, _RELUS[func] or any(value is True for value in rest)
+    return first, torch.inf, func.__name__.endswith("_") or any(value is True for value in rest)
 
 
 class _OpenReLU(torch.autograd.Function):
@@ -79,7 +59,7 @@ class _OpenReLU(torch.autograd.Function):
         (gradient,) = gradients
         low, high = ctx.saved_tensors
         exact = gradient.masked_fill(low | high, 0)
-        # A step goes against the gradient, which is that of a loss.
+        # The gradient is that of a loss: a step goes against it.
         useful = (low & (gradient < 0)) | (high & (gradient > 0)) | ~(low | high)
         passes = exact.flatten(1).any(1).reshape(-1, *[1] * (exact.ndim - 1))
         return torch.where(passes, exact, torch.where(useful, gradient, 0.0)), None, None

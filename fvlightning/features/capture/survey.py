@@ -1,33 +1,25 @@
-"""A survey of a network's layers: what `visualize --list_layers` prints."""
+"""Sizes and kinds of a network's layers, by one pass of a grey picture."""
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from fvlightning.errors import InputError
-from fvlightning.features.capture.capture import Activation, find_layer, layout
-from fvlightning.features.capture.layers import grey_picture, measuring
-from fvlightning.features.capture.outputs import tensor_keys
-from fvlightning.features.objectives import Objective
-from fvlightning.features.units import LayerCall, Unit
+from fvlightning.errors import InputError, one_line
+from fvlightning.features.capture.activation import Activation, tensor_keys
+from fvlightning.features.capture.capture import Capture, device_and_dtype, find_layer, watched
+from fvlightning.features.capture.frozen import frozen
+from fvlightning.features.rng import isolated_rng
+from fvlightning.features.units import LayerCall
 from fvlightning.protocols import named_network
 
 
 @dataclass(frozen=True)
 class LayerSurvey:
-    """What a layer gives for one picture.
-
-    Args:
-        layer: The call of the module.
-        kind: The module's class.
-        shape: The shape of its output without the batch, in the layer's own order.
-        n_units: How many units it has.
-    """
+    """A call of a layer, its class, the shape of its output for one picture, and the number of its units."""
 
     layer: LayerCall
     kind: str
@@ -35,105 +27,89 @@ class LayerSurvey:
     n_units: int
 
 
+def measure_layers(
+    network: nn.Module, layers: Iterable[LayerCall], image_shape: Sequence[int]
+) -> dict[LayerCall, tuple[int, ...]]:
+    """Run one grey picture ``(C, H, W)`` through the network and return the sizes of some layers.
+
+    A size is the number of units and then of positions: ``(C, H, W)``, ``(C, T)`` of a sequence of tokens, or ``(C,)``.
+
+    Raises:
+        InputError: A layer is unknown or not reached, or the network cannot take a picture of that size.
+    """
+    capture = Capture(network, layers)
+    if not capture.layers:
+        return {}
+    with _grey_picture(network, image_shape) as picture:
+        activations = capture(picture)
+    return {layer: tuple(activation.tensor.shape[1:]) for layer, activation in activations.items()}
+
+
 def survey_layers(network: nn.Module, image_shape: Sequence[int]) -> list[LayerSurvey]:
-    """Run one grey picture through the network and describe every call of a module in it, in the order of their ends.
+    """Run one grey picture ``(C, H, W)`` through the network and describe every call of a module, in order.
 
-    Of a call that gives several tensors each has an entry: the first, which a unit means that names no output, by the
-    layer's name alone, and the others by theirs.
-
-    Args:
-        network: Any module that takes pictures; of one with a ``net``, the layers of that.
-        image_shape: ``(C, H, W)`` of the pictures that the network takes.
+    A call that gives several tensors has an entry for each: the first under the layer's name alone, each of the others
+    with its key, ``attn[1]``. If the network has a ``net``, the layers are those of it.
 
     Raises:
         InputError: The network cannot take a picture of that size.
     """
-    found: list[LayerSurvey] = []
-    calls: dict[str, int] = {}
-
-    def note(path: str, module: nn.Module, _inputs: Any, output: Any) -> None:
-        call = calls.get(path, 0)
-        calls[path] = call + 1
+    surveys: list[LayerSurvey] = []
+    modules = {path: module for path, module in named_network(network).named_modules() if path}
+    for layer, module, output in _calls(network, modules, image_shape):
         for key in (None, *tensor_keys(output)[1:]):
             try:
-                activation = Activation.of(output, channels_last=layout(module, image_shape[1:]), key=key)
+                activation = Activation.of(output, key, module, image_shape[1:])
             except InputError:
                 continue  # without a tensor that has a row a picture there are no units
-            n_units, positions = activation.n_units, activation.positions
+            n_units, *positions = activation.tensor.shape[1:]
             shape = (*positions, n_units) if len(positions) == 1 else (n_units, *positions)
-            found.append(LayerSurvey(LayerCall(path, call, key), type(module).__name__, shape, n_units))
-
-    modules = {path: module for path, module in named_network(network).named_modules() if path}
-    _watch(network, modules, note, image_shape)
-    return found
+            surveys.append(LayerSurvey(replace(layer, output=key), type(module).__name__, shape, n_units))
+    return surveys
 
 
-def output_layers(
-    network: nn.Module, layers: Collection[LayerCall], image_shape: Sequence[int]
-) -> dict[LayerCall, int]:
-    """Return those of some layers that give the network's output, ``(B, K)``, each with K.
+def class_layers(network: nn.Module, layers: Iterable[LayerCall], image_shape: Sequence[int]) -> dict[LayerCall, int]:
+    """Return K for those of some layers that give the network's output, ``(B, K)``: their units are classes.
 
-    What such a layer gives is the output itself: a layer before a softmax does not count, nor does another one of K
-    units. Of a network whose output is no tensor of two dimensions there is none.
-
-    Args:
-        network: As in `survey_layers`, whose output is that of its ``net``, if it has one.
-        layers: Calls of modules that the network has.
-        image_shape: ``(C, H, W)`` of the pictures that the network takes.
-
-    Raises:
-        InputError: The network cannot take a picture of that size.
+    Only a layer that gives the output itself counts, not one before a softmax. If the network has a ``net``, the output
+    is that of the ``net``. If the network fails on such a picture there are none: early layers may still take it.
     """
-    outputs: dict[LayerCall, Any] = {}
-    calls: Counter[str] = Counter()
-
-    def note(path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        outputs[LayerCall(path, calls[path])] = output
-        calls[path] += 1
-
-    watched = {layer.layer: find_layer(network, layer.layer) for layer in layers} | {"": named_network(network)}
-    _watch(network, watched, note, image_shape)
-    result = outputs.get(LayerCall("", calls[""] - 1))
-    if not isinstance(result, Tensor) or result.ndim != 2:
-        return {}
-    n_classes = result.shape[1]
-    return {layer: n_classes for layer in layers if outputs.get(layer) is result}
-
-
-def class_layers(
-    network: nn.Module, units: Iterable[Unit | Objective], image_shape: Sequence[int]
-) -> dict[LayerCall, int]:
-    """Return the layers whose units are classes, as of `output_layers`, among those of units with an index.
-
-    There are none if the network cannot take a picture of that size: early layers take some that those behind them fail
-    at in any way, and what is known of classes is not worth a run.
-    """
-    layers = {unit.layer_call for unit in units if isinstance(unit, Unit) and unit.index is not None}
+    layers = set(layers)
     if not layers:
         return {}
     with suppress(Exception):
-        return output_layers(network, layers, image_shape)
+        modules = {layer.layer: find_layer(network, layer.layer) for layer in layers}
+        calls = _calls(network, modules | {"": named_network(network)}, image_shape)
+        outputs = {layer: output for layer, _, output in calls}
+        result = [output for layer, output in outputs.items() if not layer.layer][-1]
+        if isinstance(result, Tensor) and result.ndim == 2:
+            n_classes = result.shape[1]
+            return {layer: n_classes for layer in layers if outputs.get(layer) is result}
     return {}
 
 
-def _watch(
-    network: nn.Module,
-    modules: Mapping[str, nn.Module],
-    note: Callable[[str, nn.Module, Any, Any], None],
-    image_shape: Sequence[int],
-) -> None:
-    """Run one grey picture through a network, and have each call of some modules noted, in the order of their ends.
+def _calls(
+    network: nn.Module, modules: Mapping[str, nn.Module], image_shape: Sequence[int]
+) -> list[tuple[LayerCall, nn.Module, Any]]:
+    """Run one grey picture through a network and return each call of some modules, the module and its output."""
+    calls: list[tuple[LayerCall, nn.Module, Any]] = []
+    with _grey_picture(network, image_shape) as picture, watched(modules, lambda *call: calls.append(call)):
+        network(picture)
+    return calls
 
-    Args:
-        network: Any module that takes pictures.
-        modules: Those that are watched, by their paths.
-        note: Gets the path, the module, what it was given and what it gives.
-        image_shape: ``(C, H, W)`` of the picture.
-    """
-    handles = [module.register_forward_hook(partial(note, path)) for path, module in modules.items()]
-    try:
-        with measuring(network, image_shape):
-            network(grey_picture(network, image_shape))
-    finally:
-        for handle in handles:
-            handle.remove()
+
+@contextmanager
+def _grey_picture(network: nn.Module, image_shape: Sequence[int]) -> Iterator[Tensor]:
+    """Give a batch of one grey picture, ``(1, C, H, W)``, and explain errors of the network inside the context."""
+    refusal = f"{type(network).__name__} cannot take a picture of shape {tuple(image_shape)}"
+    if not image_shape or any(side < 1 for side in image_shape):
+        raise InputError(f"{refusal}; give (C, H, W)")
+    device, dtype = device_and_dtype(network)
+    with isolated_rng(), frozen(network), torch.no_grad():
+        try:
+            yield torch.full((1, *image_shape), 0.5, device=device, dtype=dtype)
+        except InputError:
+            raise
+        except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+            fix = "give the image_shape (C, H, W) that the network was made for"
+            raise InputError(f"{refusal}: {one_line(error)}; {fix}") from error

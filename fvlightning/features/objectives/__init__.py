@@ -1,26 +1,31 @@
-"""Objectives: activations -> scores of shape ``(B,)``, one a picture, to be made large.
+"""Objectives: activations -> scores of shape ``(B,)``, one a picture, to be maximised.
 
-Objectives compose by ``+``, ``-`` and multiplication by a number. An operation makes a new objective and leaves its
-operands as they are, and the weights of a sum are what they say: ``1 * a + 3 * b - 5 * c`` has the weights 1, 3 and -5.
+Objectives compose by ``+``, ``-``, and ``*`` and ``/`` with a number. An operation makes a new objective and leaves its
+operands as they are, and the weights of a sum are those written: ``1 * a + 3 * b - 5 * c`` has the weights 1, 3 and -5.
 """
 
-from fvlightning.features.objectives.activations import LayerEnergy, Pooling, Target, UnitActivation, objective_of
-from fvlightning.features.objectives.base import Objective, Scorer, WeightedSum, stack_objectives
-from fvlightning.features.objectives.direction import Direction
-from fvlightning.features.objectives.interpolation import interpolate
-from fvlightning.features.objectives.text import parse_objective
+from fvlightning.features.objectives.activations import Direction, LayerEnergy, UnitActivation
+from fvlightning.features.objectives.base import Objective, Pooling, WeightedSum, stack_objectives
+from fvlightning.features.objectives.joint import Alignment, Diversity, JointObjective, joint_key
+from fvlightning.features.objectives.log_odds import RivalClasses
+from fvlightning.features.objectives.text import Target, interpolate, layers_of, objective_of, resolve_objectives
 
 __all__ = [
+    "Alignment",
     "Direction",
+    "Diversity",
+    "JointObjective",
     "LayerEnergy",
     "Objective",
     "Pooling",
-    "Scorer",
+    "RivalClasses",
     "Target",
     "UnitActivation",
     "WeightedSum",
     "interpolate",
+    "joint_key",
+    "layers_of",
     "objective_of",
-    "parse_objective",
+    "resolve_objectives",
     "stack_objectives",
 ]

@@ -1,33 +1,34 @@
-"""Objectives of single units and layers."""
+"""Objectives of a unit, a layer, and a direction in the space of a layer's activations."""
 
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.capture.capture import Activations
-from fvlightning.features.objectives.base import MovedOnce, Objective, Scorer
+from fvlightning.features.capture import Activation, Activations
+from fvlightning.features.objectives.base import Objective, Pooling, Scorer, moved_once
 from fvlightning.features.units import LayerCall, Unit
 
-Pooling = Literal["mean", "rms"]
+# Below this cosine its power is constant, so that a picture that starts far from the direction has a gradient.
+_SMALLEST_COSINE = 0.1
 
 
 @dataclass(frozen=True)
 class UnitActivation(Objective):
-    """The activation of one unit; over a map or a sequence, that of one position, or pooled over all of them.
+    """The activation of one unit: in a map or a sequence, that at one position, or pooled over all positions.
 
-    Of a vision transformer's tokens the pooling leaves out the class and register tokens.
+    In a vision transformer the class and register tokens are left out of the pooling.
 
     Args:
         unit: A unit with an index, or its text form.
-        pooling: How the positions become one number: ``"mean"``, or ``"rms"``, the root of the mean square. A layer
-            with nothing but linear layers before it needs the second: the mean of a convolution over a picture is
-            (apart from the borders) the picture's mean times a constant, and shows nothing of the kernel.
+        pooling: How the positions become one number: ``"mean"``, or ``"rms"``, the root of the mean square. A unit with
+            nothing but linear layers before it needs ``"rms"``: apart from the borders, the mean of a convolution is
+            the picture's mean times a constant, and shows nothing of the kernel.
 
     Raises:
         InputError: The unit is malformed, a whole layer, or to be minimised.
@@ -36,19 +37,15 @@ class UnitActivation(Objective):
     unit: Unit
     pooling: Pooling
 
-    def __init__(self, unit: Unit | str, pooling: Pooling = "mean") -> None:
-        parsed = Unit.parse(unit) if isinstance(unit, str) else unit
-        if parsed.index is None:
-            raise InputError(
-                f"UnitActivation({str(parsed)!r}) needs a unit with an index; a whole layer is LayerEnergy"
-            )
-        if parsed.minimize:
-            positive = str(parsed).removeprefix("-")
-            raise InputError(
-                f"UnitActivation({str(parsed)!r}): what minimises a unit is the negative of its activation, "
-                f"-UnitActivation({positive!r})"
-            )
-        object.__setattr__(self, "unit", parsed)
+    def __init__(self, unit: str | Unit, pooling: Pooling = "mean") -> None:
+        unit = Unit.parse(unit) if isinstance(unit, str) else unit
+        name = f"UnitActivation({str(unit)!r})"
+        if unit.index is None:
+            raise InputError(f"{name}: needs a unit with an index; a whole layer is LayerEnergy({str(unit)!r})")
+        if unit.minimize:
+            maximized = str(replace(unit, minimize=False))
+            raise InputError(f"{name}: to minimise a unit, negate its activation, -UnitActivation({maximized!r})")
+        object.__setattr__(self, "unit", unit)
         object.__setattr__(self, "pooling", pooling)
 
     @property
@@ -59,7 +56,7 @@ class UnitActivation(Objective):
     @property
     @override
     def kind(self) -> Hashable:
-        return UnitActivation, self.unit.layer_call, bool(self.unit.position), self.pooling
+        return type(self), self.unit.layer_call, bool(self.unit.position), self.pooling
 
     @property
     @override
@@ -69,37 +66,36 @@ class UnitActivation(Objective):
     @property
     @override
     def needs_means_only(self) -> bool:
-        # What is derived from this class may look at more.
+        # A subclass may look at more.
         return type(self) is UnitActivation and self.pooling == "mean" and not self.unit.position
 
     @override
     def __call__(self, activations: Activations) -> Tensor:
-        n_pictures = len(activations[self.unit.layer_call].tensor)
-        return self.stack([self] * n_pictures)(activations)
+        return self.stack([self] * len(activations[self.unit.layer_call].tensor))(activations)
 
     @override
     @classmethod
     def stack(cls, objectives: Sequence["UnitActivation"]) -> Scorer:
         units = [objective.unit for objective in objectives]
         layer, pooling = units[0].layer_call, objectives[0].pooling
-        places = list(zip(*((row, unit.index, *unit.position) for row, unit in enumerate(units)), strict=True))
-        on_device = MovedOnce(*(torch.tensor(place) for place in places))
+        places = torch.tensor([(row, unit.index, *unit.position) for row, unit in enumerate(units)])
+        on_device = moved_once(*places.unbind(1))
 
         def score(activations: Activations) -> Tensor:
             tensor = activations[layer].tensor
-            maps = pick(tensor, *on_device(tensor.device))
+            maps = _pick(tensor, *on_device(tensor.device))
             if maps.ndim == 2:
                 maps = maps[:, activations[layer].prefix_tokens :]
             if maps.ndim > 1:
                 maps = maps.flatten(1)
-                maps = _root_mean_square(maps) if pooling == "rms" else maps.mean(1)
-            scores: Tensor = maps
-            return scores
+                # The gradient of the norm is 0 if a whole row is 0; that of a square root would be infinite.
+                rms = pooling == "rms"
+                maps = torch.linalg.vector_norm(maps, dim=1) / math.sqrt(maps.shape[1]) if rms else maps.mean(1)
+            return maps
 
         return score
 
     def __str__(self) -> str:
-        """Return the unit's text form."""
         return str(self.unit)
 
 
@@ -108,10 +104,13 @@ class LayerEnergy(Objective):
     """The mean square of a whole layer: 'DeepDream' (https://research.google/blog/inceptionism-going-deeper-into-neural-networks/).
 
     Args:
-        layer: The layer.
+        layer: The layer, or its text form, ``"conv2"``.
     """
 
     layer: LayerCall
+
+    def __init__(self, layer: str | LayerCall) -> None:
+        object.__setattr__(self, "layer", LayerCall.parse(layer) if isinstance(layer, str) else layer)
 
     @property
     def layers(self) -> frozenset[LayerCall]:
@@ -121,7 +120,7 @@ class LayerEnergy(Objective):
     @property
     @override
     def kind(self) -> Hashable:
-        return LayerEnergy, self.layer
+        return type(self), self.layer
 
     @override
     def __call__(self, activations: Activations) -> Tensor:
@@ -130,62 +129,111 @@ class LayerEnergy(Objective):
         return tensor.square().mean(tuple(range(1, tensor.ndim)))
 
     def __str__(self) -> str:
-        """Return the layer's text form."""
         return str(self.layer)
 
 
 @dataclass(frozen=True)
-class Target(Objective):
-    """How near an objective is to a value: ``-(objective - value)²``, which is 0 at the best.
+class Direction(Objective):
+    """How far a layer's activations go in a direction: their dot product with it, times a power of the cosine.
+
+    ``mean over positions of (a · v) · max(cos(a, v), 0.1)^power``. With a power of 0 it is a weighted sum of units; a
+    larger one asks for little besides the direction (Carter et al. 2019, https://distill.pub/2019/activation-atlas/).
 
     Args:
-        objective: What is to reach the value.
-        value: The value to be reached.
+        layer: The layer, or its text form, ``"conv2"``.
+        vector: ``(C,)``, a number for each unit of the layer.
+        power: The power of the cosine, at least 0.
+        position: See `Unit`.
+
+    Raises:
+        InputError: The layer is malformed, the vector is 0 or not a list of finite numbers, or the power is negative.
     """
 
-    objective: Objective
-    value: float
+    layer: LayerCall
+    vector: tuple[float, ...]
+    power: float
+    position: tuple[int, ...]
+
+    def __init__(
+        self, layer: str | LayerCall, vector: Sequence[float] | Tensor, power: float = 0.0, position: Sequence[int] = ()
+    ) -> None:
+        values = torch.as_tensor(vector, dtype=torch.float64).detach().cpu()
+        if values.ndim != 1 or not values.isfinite().all() or not values.any():
+            shape = tuple(values.shape)
+            raise InputError(f"Direction(vector=...) of shape {shape}: must be finite numbers, one a unit, not all 0")
+        if not power >= 0:
+            raise InputError(f"Direction(power={power}): must be at least 0")
+        object.__setattr__(self, "layer", LayerCall.parse(layer) if isinstance(layer, str) else layer)
+        object.__setattr__(self, "vector", tuple(values.tolist()))
+        object.__setattr__(self, "power", power)
+        object.__setattr__(self, "position", tuple(position))
 
     @property
     def layers(self) -> frozenset[LayerCall]:
-        """The layers of the objective."""
-        return self.objective.layers
+        """The layer."""
+        return frozenset({self.layer})
 
     @property
     @override
     def units(self) -> tuple[Unit, ...]:
-        return self.objective.units
+        # The last unit that the vector needs: a layer with fewer is refused before anything is made.
+        return (Unit(self.layer.layer, len(self.vector) - 1, self.position, self.layer.call, output=self.layer.output),)
+
+    @property
+    @override
+    def kind(self) -> Hashable:
+        return type(self), self.layer, len(self.vector), self.power, bool(self.position)
 
     @override
     def __call__(self, activations: Activations) -> Tensor:
-        return -(self.objective(activations) - self.value).square()
+        return self.stack([self] * len(activations[self.layer].tensor))(activations)
+
+    @override
+    @classmethod
+    def stack(cls, objectives: Sequence["Direction"]) -> Scorer:
+        layer, power = objectives[0].layer, objectives[0].power
+        vectors = moved_once(torch.tensor([objective.vector for objective in objectives]))
+        positions = [objective.position for objective in objectives]
+
+        def score(activations: Activations) -> Tensor:
+            values = _at(activations[layer], positions)
+            directions = vectors(values.device)[0].to(values.dtype)[:, :, None]
+            if directions.shape[1] != values.shape[1]:
+                problem = f"{directions.shape[1]} numbers for the {values.shape[1]} units of layer {str(layer)!r}"
+                raise InputError(f"Direction(vector=...): {problem}; give one a unit")
+            dots = (values * directions).sum(1)
+            if not power:
+                return dots.mean(1)
+            norms = torch.linalg.vector_norm(values, dim=1) * torch.linalg.vector_norm(directions, dim=1)
+            cosines = dots / norms.clamp(min=torch.finfo(dots.dtype).tiny)
+            scores: Tensor = (dots * cosines.clamp(min=_SMALLEST_COSINE) ** power).mean(1)
+            return scores
+
+        return score
 
     def __str__(self) -> str:
-        """Return the objective and the value."""
-        return f"{self.objective} -> {self.value:g}"
+        digest = blake2b(repr(self.vector).encode(), digest_size=4).hexdigest()
+        place = "@" + ",".join(map(str, self.position)) if self.position else ""
+        return f"Direction({self.layer}{place}, {digest}, power={self.power:g})"
 
 
-def objective_of(unit: Unit, pooling: Pooling = "mean") -> Objective:
-    """Return what is maximised for a unit: its activation or its layer's energy, negated if it is to be minimised."""
-    if unit.index is None:
-        objective: Objective = LayerEnergy(unit.layer_call)
-    else:
-        objective = UnitActivation(replace(unit, minimize=False), pooling)
-    return -objective if unit.minimize else objective
-
-
-def pick(tensor: Tensor, rows: Tensor, channels: Tensor, *position: Tensor) -> Tensor:
-    """Return the map of one channel of each row, ``(B, *positions)``, or its value at one position, ``(B,)``.
-
-    It is picked in the order that the channels have in memory, which the gradient then has, too: one in another order
-    than the network's would be reordered on its way.
-    """
+def _pick(tensor: Tensor, rows: Tensor, channels: Tensor, *position: Tensor) -> Tensor:
+    """Return the map of one channel of each row, ``(B, *positions)``, or its value at one position, ``(B,)``."""
+    # The index keeps the order of the channels in memory: the gradient has it too, and is not reordered on its way.
     if tensor.is_contiguous():
         return tensor[(rows, channels, *position)]
     return tensor.movedim(1, -1)[(rows, *(position or [slice(None)] * (tensor.ndim - 2)), channels)]
 
 
-def _root_mean_square(rows: Tensor) -> Tensor:
-    # By the norm, whose gradient is 0 where all of a row is 0: that of a square root would be infinite.
-    root: Tensor = torch.linalg.vector_norm(rows, dim=1) / math.sqrt(rows.shape[1])
-    return root
+def _at(activation: Activation, positions: Sequence[tuple[int, ...]]) -> Tensor:
+    """Return activations ``(B, C, P)``: at each picture's position, or at all positions that belong to the picture."""
+    tensor = activation.tensor
+    if positions[0]:
+        rows = [row[(slice(None), *place)] for row, place in zip(tensor, positions, strict=True)]
+        return torch.stack(rows)[:, :, None]
+    if tensor.ndim == 3:
+        tensor = tensor[:, :, activation.prefix_tokens :]
+    if tensor.is_contiguous():
+        return tensor.reshape(*tensor.shape[:2], -1)
+    # With the channels last in memory, this order of dimensions copies nothing.
+    return tensor.movedim(1, -1).reshape(len(tensor), -1, tensor.shape[1]).movedim(-1, 1)

@@ -1,19 +1,23 @@
-"""What an objective is, and how objectives compose."""
+"""Objectives and their sums."""
 
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.features.capture.capture import Activations
+from fvlightning.errors import InputError
+from fvlightning.features.capture import Activations
 from fvlightning.features.units import LayerCall, Unit
 
+Pooling = Literal["mean", "rms"]
 Scorer = Callable[[Activations], Tensor]
 
 
@@ -31,22 +35,22 @@ class Objective(ABC):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        """The units that the score names, which are checked against the network. By default none."""
+        """The units to check against the network. By default none."""
         return ()
 
     @property
     def needs_means_only(self) -> bool:
-        """Whether maps that are averaged over their positions get the same score as whole ones. By default not."""
+        """Whether maps averaged over their positions give the same score as whole ones. By default not."""
         return False
 
     def __str__(self) -> str:
-        """Return the class with its settings, the same in every run: with the seed it determines the picture.
+        """Return the class with its settings. Together with the seed, this text determines the picture.
 
-        Settings that are no plain values, units or objectives are left out: their text could hold an address.
+        Raises:
+            InputError: A setting is not a plain value, a unit or an objective; the message names it.
         """
-        plain = (bool, int, float, str, Unit, LayerCall, Objective)
-        shown = [f"{name}={value}" for name, value in vars(self).items() if isinstance(value, plain)]
-        return f"{type(self).__name__}({', '.join(shown)})"
+        name = type(self).__name__
+        return f"{name}({', '.join(f'{key}={_text(value, name, key)}' for key, value in vars(self).items())})"
 
     @property
     def kind(self) -> Hashable:
@@ -59,32 +63,30 @@ class Objective(ABC):
         objective: Objective = objectives[0]
         return objective
 
-    def __add__(self, other: "Objective") -> "Objective":
-        """Return the sum of two objectives."""
-        if not isinstance(other, Objective):
-            return NotImplemented
-        return WeightedSum((*_terms(self), *_terms(other)))
+    def __add__(self, other: "Objective | float") -> "Objective":
+        if isinstance(other, Objective):
+            return WeightedSum((*_terms(self), *_terms(other)))
+        # 0 is where Python's `sum` begins. Any other number would change the score and not the picture.
+        return self if isinstance(other, int | float) and other == 0 else NotImplemented
 
-    def __radd__(self, other: object) -> "Objective":
-        """Return the objective itself as a sum with 0, from which Python's `sum` begins."""
-        return self if other == 0 else NotImplemented
+    __radd__ = __add__
 
     def __sub__(self, other: "Objective") -> "Objective":
-        """Return the difference of two objectives."""
-        if not isinstance(other, Objective):
-            return NotImplemented
-        return self + -1.0 * other
+        return self + -1.0 * other if isinstance(other, Objective) else NotImplemented
 
     def __mul__(self, weight: float) -> "Objective":
-        """Return the objective times a number."""
         if not isinstance(weight, int | float):
             return NotImplemented
-        return WeightedSum(tuple((weight * own, term) for own, term in _terms(self)))
+        return WeightedSum([(weight * own, term) for own, term in _terms(self)])
 
     __rmul__ = __mul__
 
+    def __truediv__(self, divisor: float) -> "Objective":
+        if not isinstance(divisor, int | float):
+            return NotImplemented
+        return WeightedSum([(own / divisor, term) for own, term in _terms(self)])
+
     def __neg__(self) -> "Objective":
-        """Return the objective that is large where this one is small."""
         return self * -1.0
 
 
@@ -94,9 +96,19 @@ class WeightedSum(Objective):
 
     Args:
         terms: Pairs of a weight and an objective.
+
+    Raises:
+        InputError: There are no terms, or one is not an objective.
     """
 
     terms: tuple[tuple[float, Objective], ...]
+
+    def __init__(self, terms: Sequence[tuple[float, Objective]]) -> None:
+        if not terms:
+            raise InputError("WeightedSum(terms=[]): needs at least one term")
+        if strangers := [term for _, term in terms if not isinstance(term, Objective)]:
+            raise InputError(f"WeightedSum(terms=...): {strangers[0]!r} is not an objective; use objective_of")
+        object.__setattr__(self, "terms", tuple((weight, term) for weight, term in terms))
 
     @property
     def layers(self) -> frozenset[LayerCall]:
@@ -116,7 +128,7 @@ class WeightedSum(Objective):
     @property
     @override
     def kind(self) -> Hashable:
-        return WeightedSum, tuple(term.kind for _, term in self.terms)
+        return type(self), tuple(term.kind for _, term in self.terms)
 
     @override
     def __call__(self, activations: Activations) -> Tensor:
@@ -136,15 +148,15 @@ class WeightedSum(Objective):
         return score
 
     def __str__(self) -> str:
-        """Return the text form, ``A - 0.5*B``, which `parse_objective` reads if all terms are units or layers."""
-        if len(self.terms) == 1 and self.terms[0][0] == 1:
-            return f"1*{_in_sum(self.terms[0][1])}"  # without the weight it would be the term itself
+        # `objective_of` reads it if all terms are units or layers.
         text = ""
         for weight, term in self.terms:
-            negative = math.copysign(1, weight) < 0
+            negative, size = math.copysign(1, weight) < 0, abs(weight)
             sign = (" - " if negative else " + ") if text else "-" if negative else ""
-            factor = "" if abs(weight) == 1 else f"{_number(abs(weight))}*"
-            text += f"{sign}{factor}{_in_sum(term)}"
+            number = f"{size:g}" if float(f"{size:g}") == size else repr(size)
+            # A single term with neither sign nor weight would be the term itself.
+            factor = "" if size == 1 and (negative or len(self.terms) > 1) else f"{number}*"
+            text += f"{sign}{factor}" + (f"({term})" if " " in str(term) else str(term))
         return text
 
 
@@ -157,12 +169,12 @@ def stack_objectives(objectives: Sequence[Objective]) -> Scorer:
     if len(scorers) == 1:
         return scorers[0]
     rows_of_groups = [torch.tensor(rows) for rows in groups.values()]
-    on_device = MovedOnce(torch.cat(rows_of_groups).argsort(), *rows_of_groups)
+    on_device = moved_once(torch.cat(rows_of_groups).argsort(), *rows_of_groups)
 
     def score(activations: Activations) -> Tensor:
         order, *groups = on_device(next(iter(activations.values())).values.device)
         parts = [
-            scorer({layer: found.rows(rows) for layer, found in activations.items()})
+            scorer({layer: replace(one, tensor=one.tensor[rows]) for layer, one in activations.items()})
             for scorer, rows in zip(scorers, groups, strict=True)
         ]
         return torch.cat(parts)[order]
@@ -170,27 +182,22 @@ def stack_objectives(objectives: Sequence[Objective]) -> Scorer:
     return score
 
 
-class MovedOnce:
-    """Index tensors that follow the activations to their device at the first step, and wait for no copy after it."""
-
-    def __init__(self, *tensors: Tensor) -> None:
-        self._tensors = tensors
-
-    def __call__(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Return the tensors on `device`."""
-        if self._tensors[0].device != device:
-            self._tensors = tuple(tensor.to(device) for tensor in self._tensors)
-        return self._tensors
+def moved_once(*tensors: Tensor) -> Callable[[torch.device], tuple[Tensor, ...]]:
+    """Return a function that gives the tensors on a device, and copies them once, so that later steps do not wait."""
+    return cache(lambda device: tuple(tensor.to(device) for tensor in tensors))
 
 
-def _number(weight: float) -> str:
-    short = f"{weight:g}"
-    return short if float(short) == weight else repr(weight)
-
-
-def _in_sum(term: Objective) -> str:
-    text = str(term)
-    return f"({text})" if " " in text else text
+def _text(setting: object, class_name: str, name: str) -> str:
+    if isinstance(setting, dict):
+        setting = tuple(setting.items())
+    if isinstance(setting, tuple | list):
+        return f"({', '.join(_text(entry, class_name, name) for entry in setting)})"
+    if setting is None or isinstance(setting, bool | int | float | str | Path | Unit | LayerCall | Objective):
+        return str(setting)
+    raise InputError(
+        f"{class_name}.__str__: '{name}' is a {type(setting).__name__}, whose text may differ from run to run; "
+        "override __str__ and put a digest in its place"
+    )
 
 
 def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:

@@ -1,4 +1,4 @@
-"""Running a network only as far as is needed, and taking its activations."""
+"""Networks run as far as needed, and the activations of their layers."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fvlightning.errors import InputError
 from fvlightning.features import Activation, Capture, LayerCall, Maximizer
-from fvlightning.features.capture.capture import device_and_dtype, find_layer
+from fvlightning.features.capture import device_and_dtype, find_layer
 
 
 class Raises(nn.Module):
@@ -21,12 +21,12 @@ def n_hooks(network: nn.Module) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in network.modules())
 
 
-def test_the_forward_pass_ends_at_the_last_layer_that_is_wanted():
+def test_the_forward_pass_ends_at_the_last_layer_that_is_needed():
     network = nn.Sequential(OrderedDict(conv1=nn.Conv2d(1, 3, 3), relu=nn.ReLU(), rest=Raises()))
     pictures = torch.rand(2, 1, 8, 8)
-    found = Capture(network, [LayerCall("conv1"), LayerCall("relu")])(pictures)
-    assert torch.equal(found[LayerCall("conv1")].values, network.conv1(pictures))
-    assert torch.equal(found[LayerCall("relu")].values, network.conv1(pictures).relu())
+    activations = Capture(network, [LayerCall("conv1"), LayerCall("relu")])(pictures)
+    assert torch.equal(activations[LayerCall("conv1")].values, network.conv1(pictures))
+    assert torch.equal(activations[LayerCall("relu")].values, network.conv1(pictures).relu())
     (feature,) = Maximizer(2).maximize(network, ["conv1:0"], (1, 8, 8))
     assert feature.status == "ok"
     with pytest.raises(AssertionError, match="not needed"):
@@ -35,28 +35,28 @@ def test_the_forward_pass_ends_at_the_last_layer_that_is_wanted():
 
 def test_several_layers_at_once_and_their_gradients(cnn: nn.Module):
     pictures = torch.rand(2, 1, 8, 8, requires_grad=True)
-    found = Capture(cnn, [LayerCall("fc"), LayerCall("conv")])(pictures)
-    assert set(found) == {LayerCall("fc"), LayerCall("conv")}
-    assert (found[LayerCall("conv")].n_units, found[LayerCall("conv")].positions) == (4, (6, 6))
-    assert (found[LayerCall("fc")].n_units, found[LayerCall("fc")].positions) == (5, ())
+    activations = Capture(cnn, [LayerCall("fc"), LayerCall("conv")])(pictures)
+    assert set(activations) == {LayerCall("fc"), LayerCall("conv")}
+    assert activations[LayerCall("conv")].tensor.shape[1:] == (4, 6, 6)
+    assert activations[LayerCall("fc")].tensor.shape[1:] == (5,)
     (gradient,) = torch.autograd.grad(
-        found[LayerCall("conv")].values.sum() + found[LayerCall("fc")].values.sum(), pictures
+        activations[LayerCall("conv")].values.sum() + activations[LayerCall("fc")].values.sum(), pictures
     )
     (expected,) = torch.autograd.grad(cnn.conv(pictures).sum() + cnn(pictures).sum(), pictures)
     torch.testing.assert_close(gradient, expected)
 
 
-@pytest.mark.parametrize("wanted", [["bn"], ["bn", "last"], ["conv", "bn", "last"]])
-def test_activations_in_place_do_not_overwrite_the_layer_before_them(wanted: list[str]):
+@pytest.mark.parametrize("layers", [["bn"], ["bn", "last"], ["conv", "bn", "last"]])
+def test_activations_in_place_do_not_overwrite_the_layer_before_them(layers: list[str]):
     network = nn.Sequential(
         OrderedDict(conv=nn.Conv2d(1, 3, 3), bn=nn.BatchNorm2d(3), relu=nn.ReLU(inplace=True), last=nn.Conv2d(3, 2, 3))
     ).eval()
     pictures = torch.randn(2, 1, 8, 8, requires_grad=True)
-    found = Capture(network, map(LayerCall, wanted))(pictures)
+    activations = Capture(network, map(LayerCall, layers))(pictures)
     before = network.bn(network.conv(pictures))
     assert (before < 0).any()
-    torch.testing.assert_close(found[LayerCall("bn")].values, before)
-    (gradient,) = torch.autograd.grad(found[LayerCall("bn")].values.square().sum(), pictures)
+    torch.testing.assert_close(activations[LayerCall("bn")].values, before)
+    (gradient,) = torch.autograd.grad(activations[LayerCall("bn")].values.square().sum(), pictures)
     (expected,) = torch.autograd.grad(before.square().sum(), pictures)
     torch.testing.assert_close(gradient, expected)
 
@@ -72,15 +72,15 @@ class Twice(nn.Module):
 
 def test_calls_of_a_module_are_counted():
     network, pictures = Twice(), torch.randn(3, 1, 2, 2)
-    found = Capture(network, [LayerCall("linear"), LayerCall("linear", 1)])(pictures)
+    activations = Capture(network, [LayerCall("linear"), LayerCall("linear", 1)])(pictures)
     first = network.linear(pictures.flatten(1))
-    torch.testing.assert_close(found[LayerCall("linear")].values, first)
-    torch.testing.assert_close(found[LayerCall("linear", 1)].values, network.linear(first.relu()))
+    torch.testing.assert_close(activations[LayerCall("linear")].values, first)
+    torch.testing.assert_close(activations[LayerCall("linear", 1)].values, network.linear(first.relu()))
     again = Capture(network, [LayerCall("linear", 1)])
     assert torch.equal(again(pictures)[LayerCall("linear", 1)].values, again(pictures)[LayerCall("linear", 1)].values)
 
 
-def test_a_call_that_is_not_made_and_a_layer_that_is_not_reached():
+def test_a_call_that_is_not_made_and_a_layer_that_is_not_reached_are_refused():
     network, pictures = Twice(), torch.randn(3, 1, 2, 2)
     with pytest.raises(InputError, match="no call 2 of layer 'linear': Twice calls it 2 times, counted from 0"):
         Capture(network, [LayerCall("linear", 2)])(pictures)
@@ -114,15 +114,15 @@ class Gives(nn.Module):
 
 
 @pytest.mark.parametrize("kind", ["tuple", "list", "dict", "dataclass"])
-def test_outputs_that_hold_a_tensor(kind: str):
+def test_the_first_tensor_of_an_output_is_taken(kind: str):
     pictures = torch.rand(2, 1, 3, 3)
-    found = Capture(nn.Sequential(Gives(kind)), [LayerCall("0")])(pictures)
-    assert torch.equal(found[LayerCall("0")].values, pictures.flatten(1))
+    activations = Capture(nn.Sequential(Gives(kind)), [LayerCall("0")])(pictures)
+    assert torch.equal(activations[LayerCall("0")].values, pictures.flatten(1))
 
 
 def test_one_number_a_picture_is_one_unit():
-    found = Capture(nn.Sequential(Gives("vector")), [LayerCall("0")])(torch.rand(2, 1, 3, 3))
-    assert found[LayerCall("0")].values.shape == (2, 1)
+    activations = Capture(nn.Sequential(Gives("vector")), [LayerCall("0")])(torch.rand(2, 1, 3, 3))
+    assert activations[LayerCall("0")].values.shape == (2, 1)
 
 
 @pytest.mark.parametrize("kind", ["scalar", "none"])
@@ -135,15 +135,11 @@ def test_outputs_without_activations_are_refused(kind: str):
 
 def test_tokens_have_their_features_in_the_second_place():
     tokens = torch.rand(2, 5, 3)
-    activation = Activation.of(tokens, prefix_tokens=1)
-    assert (activation.n_units, activation.positions, activation.prefix_tokens) == (3, (5,), 1)
-    assert torch.equal(activation.values, tokens.transpose(1, 2))
-    assert torch.equal(activation.rows(torch.tensor([1])).values, tokens[1:].transpose(1, 2))
-    assert Activation.of(torch.rand(2, 3, 4, 4), prefix_tokens=1).prefix_tokens == 0
+    assert torch.equal(Activation.of(tokens).values, tokens.transpose(1, 2))
 
 
-class Swallows(nn.Module):
-    """Goes on after an exception, as networks with optional parts do."""
+class Catches(nn.Module):
+    """Continues after an exception, as networks with optional parts do."""
 
     def __init__(self, every: type[BaseException]) -> None:
         super().__init__()
@@ -157,10 +153,10 @@ class Swallows(nn.Module):
 
 
 @pytest.mark.parametrize("every", [Exception, BaseException])
-def test_networks_that_swallow_exceptions(every: type[BaseException]):
-    network, pictures = Swallows(every), torch.rand(2, 1, 5, 5)
-    found = Capture(network, [LayerCall("conv")])(pictures)
-    assert torch.equal(found[LayerCall("conv")].values, network.conv(pictures))
+def test_networks_that_catch_exceptions_give_their_activations(every: type[BaseException]):
+    network, pictures = Catches(every), torch.rand(2, 1, 5, 5)
+    activations = Capture(network, [LayerCall("conv")])(pictures)
+    assert torch.equal(activations[LayerCall("conv")].values, network.conv(pictures))
 
 
 def test_no_hook_is_left_behind(cnn: nn.Module):
@@ -180,7 +176,7 @@ def test_hooks_of_the_user_that_change_an_output_are_seen(cnn: nn.Module):
 
 
 class Windows(nn.Module):
-    """Attention windows: the layer sees four parts of each picture as if they were four pictures."""
+    """Attention windows: the layer takes four parts of each picture for four pictures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,13 +187,13 @@ class Windows(nn.Module):
 
 
 def test_a_layer_whose_rows_are_not_pictures_is_refused():
-    """Row i would be taken for picture i, and pictures would leak into each other."""
+    """Otherwise row i would be taken for picture i, and pictures would leak into each other."""
     with pytest.raises(InputError, match="window"):
         Capture(Windows(), [LayerCall("window")])(torch.rand(2, 1, 4, 4))
 
 
 class Patches(nn.Module):
-    """The embedding of a vision transformer: patch tokens, to which the class token is added only after it."""
+    """A vision transformer, which adds the class token after the patch embedding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,20 +207,20 @@ class Patches(nn.Module):
 
 
 def test_prefix_tokens_are_known_from_the_network():
-    found = Capture(Patches(), [LayerCall("block")])(torch.rand(2, 1, 4, 4))[LayerCall("block")]
-    assert (found.positions, found.prefix_tokens) == ((5,), 1)
+    activation = Capture(Patches(), [LayerCall("block")])(torch.rand(2, 1, 4, 4))[LayerCall("block")]
+    assert (activation.tensor.shape[1:], activation.prefix_tokens) == ((3, 5), 1)
     wrapped = nn.Module()
     wrapped.net = Patches()
     wrapped.forward = wrapped.net.forward
     assert Capture(wrapped, [LayerCall("block")])(torch.rand(2, 1, 4, 4))[LayerCall("block")].prefix_tokens == 1
 
 
-def test_patch_tokens_to_which_no_class_token_was_added_yet_are_all_of_the_picture():
-    found = Capture(Patches(), [LayerCall("patch_embed")])(torch.rand(2, 1, 4, 4))[LayerCall("patch_embed")]
-    assert (found.positions, found.prefix_tokens) == ((4,), 0)
+def test_patch_tokens_before_the_class_token_is_added_all_belong_to_the_picture():
+    activation = Capture(Patches(), [LayerCall("patch_embed")])(torch.rand(2, 1, 4, 4))[LayerCall("patch_embed")]
+    assert (activation.tensor.shape[1:], activation.prefix_tokens) == ((3, 4), 0)
 
 
-def test_layers_are_found_by_path_also_in_the_net_of_a_module(cnn: nn.Module):
+def test_layers_are_found_by_path_and_in_the_net_of_a_module(cnn: nn.Module):
     module = nn.Module()
     module.net = cnn
     assert find_layer(module, "conv") is find_layer(module, "net.conv") is cnn.conv
@@ -242,6 +238,13 @@ def test_an_unknown_layer_is_refused_with_the_layers_and_the_closest(cnn: nn.Mod
     many = nn.Sequential(*(nn.ReLU() for _ in range(40)))
     with pytest.raises(InputError, match=r"0, 1, .*, 11, \.\.\. \(40 in all\)"):
         find_layer(many, "fc")
+
+
+def test_the_refusal_names_only_the_layers_of_the_net(cnn: nn.Module):
+    module = nn.Module()
+    module.net, module.accuracy = cnn, nn.Identity()
+    with pytest.raises(InputError, match=r"no layer 'accuracy1' in Sequential; layers: conv, relu, flatten, fc$"):
+        find_layer(module, "accuracy1")
 
 
 def test_device_and_dtype_are_those_of_the_weights(cnn: nn.Module):

@@ -1,4 +1,4 @@
-"""Pictures of units of every kind of layer: the score is what the layer gives for the picture that was made."""
+"""Units of every kind of layer: the score is the layer's output for the picture."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
-from fvlightning.features import Maximizer, resolve_units
+from fvlightning.features import Maximizer, resolve_objectives
 
 SHAPE = (1, 6, 6)
 
 
 def check(network: nn.Module, layer: nn.Module, call: int, scores: dict[str, Callable[[Any], Tensor]], shape=SHAPE):
-    """Make pictures, and compare each score with one taken of what a call of `layer` gives for the picture."""
+    """Make pictures, and compare each score with that of the output of a call of `layer` for the picture."""
     network.eval()
     features = Maximizer(3, transforms=[]).maximize(network, list(scores), shape)
     outputs: list[Any] = []
-    # What is in place behind the layer overwrites what it gave: a copy at once.
+    # An in-place operation behind the layer overwrites its output: copy it at once.
     handle = layer.register_forward_hook(lambda _module, _inputs, output: outputs.append(_copied(output)))
     for feature, score in zip(features, scores.values(), strict=True):
         outputs.clear()
@@ -42,7 +42,7 @@ def vit() -> nn.Module:
     return timm.create_model("test_vit", num_classes=10, img_size=64)
 
 
-def test_tokens_of_a_vision_transformer(vit: nn.Module):
+def test_scores_of_the_tokens_of_a_vision_transformer(vit: nn.Module):
     block = vit.blocks[1]
     assert vit.num_prefix_tokens == 1
     scores = {
@@ -57,9 +57,9 @@ def test_tokens_of_a_vision_transformer(vit: nn.Module):
 
 
 @pytest.mark.parametrize("text", ["blocks.1:3@17", "blocks.1:3@2,2"])
-def test_tokens_that_a_vision_transformer_does_not_have(vit: nn.Module, text: str):
+def test_tokens_that_a_vision_transformer_does_not_have_are_refused(vit: nn.Module, text: str):
     with pytest.raises(InputError, match=r"no position @.* in layer 'blocks\.1'; its positions are 0-16$"):
-        resolve_units(vit, [text], (3, 64, 64))
+        resolve_objectives(vit, [text], (3, 64, 64))
 
 
 def test_maps_of_a_swin_transformer_have_their_channels_last():
@@ -71,12 +71,12 @@ def test_maps_of_a_swin_transformer_have_their_channels_last():
         "layers.1.blocks.0:20@1,6": lambda maps: maps[0, 1, 6, 20],
         "layers.1.blocks.0": lambda maps: maps.square().mean(),
     }
-    assert resolve_units(network, ["layers.1.blocks.0:*"], (3, 64, 64))[-1].index == 23
+    assert resolve_objectives(network, ["layers.1.blocks.0:*"], (3, 64, 64))[-1].index == 23
     check(network, network.layers[1].blocks[0], 0, scores, (3, 64, 64))
 
 
 class Twice(nn.Module):
-    """A module that is called twice, with an activation in place behind it each time."""
+    """A module that is called twice, each time with an in-place activation behind it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Twice(nn.Module):
 
 
 @pytest.mark.parametrize("call", [0, 1])
-def test_each_call_of_a_module_with_an_activation_in_place_behind_it(call: int):
+def test_each_call_of_a_module_with_an_in_place_activation_behind_it(call: int):
     network = Twice()
     nn.init.constant_(network.conv.bias, 0.2)
     suffix = "#1" if call else ""
@@ -118,10 +118,10 @@ class Encoder(nn.Module):
 
 
 @pytest.mark.parametrize(("kind", "key"), [("tuple", "2"), ("mapping", "vector"), ("dataclass", "vector")])
-def test_tuples_mappings_and_dataclasses(kind: str, key: str):
+def test_scores_of_tuples_mappings_and_dataclasses(kind: str, key: str):
     network = nn.Sequential(OrderedDict(encoder=Encoder(kind)))
     check(network, network.encoder.conv, 0, {"encoder:1": lambda maps: maps[0, 1].mean()})
     check(network, network.encoder.conv, 0, {f"encoder[{key}]:1": lambda maps: maps[0, 1].mean()})
-    assert [str(unit) for unit in resolve_units(network, [f"encoder[{key}]:*"], SHAPE)] == [
+    assert [str(unit) for unit in resolve_objectives(network, [f"encoder[{key}]:*"], SHAPE)] == [
         f"encoder[{key}]:{index}" for index in range(3)
     ]

@@ -1,4 +1,4 @@
-"""Networks in low precision, amid what is computed in full precision."""
+"""Networks in low precision, with everything around them in full precision."""
 
 from typing import Any
 
@@ -16,13 +16,7 @@ from fvlightning.features import (
     Scale,
     TotalVariation,
 )
-from fvlightning.features.capture.precision import (
-    CastingCapture,
-    Precision,
-    callers_precision,
-    full_precision,
-    loss_scale,
-)
+from fvlightning.features.capture import Capture, Precision, full_precision
 from fvlightning.features.units import LayerCall
 
 SHAPE = (3, 8, 8)
@@ -60,15 +54,15 @@ def network() -> nn.Module:
         {"image": FourierImage()},
         {"image": LaplacianImage()},
         {"image": CPPNImage()},
-        {"penalties": [TotalVariation(0.1)], "views": 2, "importance": True, "snapshots": [2]},
+        {"penalties": [TotalVariation(0.1)], "transforms_per_step": 2, "importance": True, "snapshots": [2]},
         {"repeats": 2, "joint_objectives": [Diversity(layer="fc")], "pooling": "rms"},
         {"scales": [Scale(side=6, steps=2), Scale(side=8, steps=3, blur=0.5)]},
-        {"start": torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(0))},
+        {"initial_picture": torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(0))},
     ],
     ids=lambda settings: "+".join(settings),
 )
 def test_everything_but_the_network_is_in_full_precision(settings: dict[str, Any]):
-    """Of a network that computes in full precision anyway, autocast changes no bit."""
+    """If the network computes in full precision anyway, autocast changes no bit."""
     network = InFullPrecision()
     if "scales" in settings:
         network.flatten = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten())
@@ -90,7 +84,7 @@ def test_forward_pass_is_in_the_callers_precision_and_pictures_are_close(network
     seen: set[tuple[torch.dtype, torch.dtype]] = set()
     network.conv.register_forward_hook(lambda _module, inputs, output: seen.add((inputs[0].dtype, output.dtype)))
     with torch.autocast("cpu", dtype):
-        # Those that measure the layers run as the caller has it, too.
+        # The passes that measure the layers run in the caller's precision as well.
         features = Maximizer(16).maximize(network, "fc:*", SHAPE)
     assert seen == {(torch.float32, dtype)}
     for feature, other in zip(features, expected, strict=True):
@@ -100,7 +94,7 @@ def test_forward_pass_is_in_the_callers_precision_and_pictures_are_close(network
         assert feature.score == pytest.approx(other.score, rel=0.05)
 
 
-def test_score_is_what_the_network_gives_in_the_callers_precision(network: nn.Module):
+def test_the_score_is_that_of_the_network_in_the_callers_precision(network: nn.Module):
     with torch.autocast("cpu", torch.bfloat16):
         (feature,) = Maximizer(4).maximize(network, "fc:1", SHAPE)
         with torch.no_grad():
@@ -109,18 +103,18 @@ def test_score_is_what_the_network_gives_in_the_callers_precision(network: nn.Mo
     assert feature.score == again.item()
 
 
-def test_between_features_autocast_is_the_callers(network: nn.Module):
+def test_the_caller_has_its_autocast_back_between_features(network: nn.Module):
     maximizer = Maximizer(2, batch_size=1)
     with torch.autocast("cpu", torch.float16):
         for _ in maximizer.stream(network, "fc:0-1", SHAPE):
-            assert callers_precision(CPU).autocast == torch.float16
-        assert callers_precision(CPU).autocast == torch.float16
+            assert Precision.of_caller(CPU).autocast == torch.float16
+        assert Precision.of_caller(CPU).autocast == torch.float16
     for _ in maximizer.stream(network, "fc:0-1", SHAPE):
-        assert callers_precision(CPU).autocast is None
+        assert Precision.of_caller(CPU).autocast is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_networks_whose_own_weights_are_of_another_precision(network: nn.Module, dtype: torch.dtype):
+def test_networks_with_weights_of_another_precision(network: nn.Module, dtype: torch.dtype):
     expected = Maximizer(4, image=PixelImage()).maximize(network, "fc:*", SHAPE)
     with torch.autocast("cpu", torch.bfloat16):
         features = Maximizer(4, image=PixelImage()).maximize(network.to(dtype), "fc:*", SHAPE)
@@ -130,7 +124,7 @@ def test_networks_whose_own_weights_are_of_another_precision(network: nn.Module,
 
 
 def test_gradients_of_large_maps_do_not_vanish_in_half_precision():
-    """That of a mean over 128 x 128 places times a weight of 1e-4 is 6e-9, which float16 does not have."""
+    """The gradient of a mean over 128 x 128 places times a weight of 1e-4 is 6e-9: float16 rounds it to 0."""
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1))
     with torch.no_grad():
         network[0].weight.fill_(1e-4)
@@ -143,18 +137,18 @@ def test_gradients_of_large_maps_do_not_vanish_in_half_precision():
         torch.testing.assert_close(feature.image, other.image, atol=0.02, rtol=0)
 
 
-def test_loss_is_scaled_in_half_precision_alone():
-    assert [loss_scale(dtype) for dtype in (None, torch.bfloat16)] == [1, 1]
-    scale = loss_scale(torch.float16)
+def test_the_loss_is_scaled_in_float16_only():
+    assert [Precision(dtype).loss_scale for dtype in (None, torch.bfloat16)] == [1, 1]
+    scale = Precision(torch.float16).loss_scale
     assert scale > 1
     assert torch.tensor(scale).log2().frac() == 0
 
 
-def test_captured_activations_have_the_precision_of_the_pictures(network: nn.Module):
+def test_captured_activations_have_the_dtype_of_the_pictures(network: nn.Module):
     pictures = torch.rand(2, *SHAPE)
     layers = [LayerCall("conv"), LayerCall("fc")]
-    plain = CastingCapture(network, layers, Precision())(pictures)
-    low = CastingCapture(network, layers, Precision(torch.bfloat16))(pictures)
+    plain = Capture(network, layers, Precision())(pictures)
+    low = Capture(network, layers, Precision(torch.bfloat16))(pictures)
     for layer in layers:
         assert plain[layer].values.dtype == low[layer].values.dtype == torch.float32
         assert not torch.equal(plain[layer].values, low[layer].values)
@@ -162,28 +156,28 @@ def test_captured_activations_have_the_precision_of_the_pictures(network: nn.Mod
     assert not torch.is_autocast_enabled("cpu")
 
 
-def test_decisions_of_a_network_stay_what_they_are():
+def test_activations_that_are_no_floats_are_not_cast():
     class Deciding(nn.Module):
         def forward(self, pictures: Tensor) -> Tensor:
             return pictures.flatten(1) > 0.5
 
-    found = CastingCapture(nn.Sequential(Deciding()), [LayerCall("0")], Precision())(torch.rand(2, *SHAPE))
-    assert found[LayerCall("0")].values.dtype == torch.bool
+    activations = Capture(nn.Sequential(Deciding()), [LayerCall("0")], Precision())(torch.rand(2, *SHAPE))
+    assert activations[LayerCall("0")].values.dtype == torch.bool
 
 
-def test_full_precision_is_lifted_at_the_end():
+def test_full_precision_ends_with_the_context():
     with torch.autocast("cpu", torch.bfloat16):
         with full_precision(CPU):
-            assert callers_precision(CPU).autocast is None
+            assert Precision.of_caller(CPU).autocast is None
             assert (torch.rand(2, 2) @ torch.rand(2, 2)).dtype == torch.float32
-        assert callers_precision(CPU).autocast == torch.bfloat16
+        assert Precision.of_caller(CPU).autocast == torch.bfloat16
         with pytest.raises(ValueError, match="inside"), full_precision(CPU):
             raise ValueError("inside")
-        assert callers_precision(CPU).autocast == torch.bfloat16
+        assert Precision.of_caller(CPU).autocast == torch.bfloat16
 
 
 class AddingItsOwn(InFullPrecision):
-    """Makes a tensor by itself, as positions are made."""
+    """Makes a tensor by itself, as networks make position embeddings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,15 +189,15 @@ class AddingItsOwn(InFullPrecision):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_of_another_default_dtype_the_network_alone_has_anything(dtype: torch.dtype):
-    """As Lightning sets it for ``bf16-true`` and ``64-true``, in which a network's own tensors are made."""
+def test_another_default_dtype_applies_to_the_network_only(dtype: torch.dtype):
+    """Lightning sets it for ``bf16-true`` and ``64-true``, and a network makes its own tensors in it."""
     network = AddingItsOwn()
     expected = Maximizer(16, image=FourierImage()).maximize(network, "fc:*", SHAPE)
     assert network.seen == {torch.float32}
     network.seen.clear()
     torch.set_default_dtype(dtype)
     try:
-        # The weights are as they were: all that could differ is what is drawn and computed around them.
+        # The weights are unchanged: only the draws and computations around them could differ.
         features = Maximizer(16, image=FourierImage()).maximize(network, "fc:*", SHAPE)
         assert torch.get_default_dtype() == dtype
     finally:
@@ -211,3 +205,12 @@ def test_of_another_default_dtype_the_network_alone_has_anything(dtype: torch.dt
     assert network.seen == {dtype}
     for feature, other in zip(features, expected, strict=True):
         assert torch.equal(feature.image, other.image)
+
+
+def test_without_a_precision_nothing_is_cast(network: nn.Module):
+    pictures = torch.rand(2, *SHAPE)
+    with torch.autocast("cpu", torch.bfloat16):
+        activations = Capture(network, [LayerCall("fc")])(pictures)
+    assert activations[LayerCall("fc")].values.dtype == torch.bfloat16
+    with pytest.raises(RuntimeError, match="type"):
+        Capture(network.double(), [LayerCall("fc")])(pictures)

@@ -1,4 +1,4 @@
-"""Open ReLUs against the rule written out for each picture."""
+"""Open ReLUs against gradients worked out by hand."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fvlightning.features import Maximizer, PixelImage, TotalVariation
-from fvlightning.features.capture.relus import open_relus
+from fvlightning.features.capture import open_relus
 
 # Pictures: blocked as a whole; blocked in part; blocked as a whole above 6 and below 0.
 VALUES = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, 2.0, -3.0], [8.0, -1.0, 7.0]])
@@ -40,7 +40,7 @@ def gradient_through(relu: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", RELUS)
-def test_what_raises_an_input_passes_where_all_of_the_gradient_would_be_blocked(name: str):
+def test_a_gradient_that_raises_an_input_passes_where_all_of_it_would_be_blocked(name: str):
     with open_relus():
         gradient = gradient_through(RELUS[name])
         torch.testing.assert_close(RELUS[name](VALUES), VALUES.clamp(min=0))
@@ -49,7 +49,7 @@ def test_what_raises_an_input_passes_where_all_of_the_gradient_would_be_blocked(
 
 
 @pytest.mark.parametrize("name", RELU6S)
-def test_what_lowers_an_input_above_6_passes_too(name: str):
+def test_a_gradient_that_lowers_an_input_above_6_passes_too(name: str):
     with open_relus():
         gradient = gradient_through(RELU6S[name])
         torch.testing.assert_close(RELU6S[name](VALUES), VALUES.clamp(0, 6))

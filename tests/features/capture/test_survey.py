@@ -1,18 +1,47 @@
-"""Surveys of layers, and the layouts of activations in real families of networks."""
+"""Sizes and surveys of layers, and the layouts of activations in real families of networks."""
 
 import pytest
 import torch
 from torch import nn
 
 from fvlightning.errors import InputError
-from fvlightning.features import Maximizer
-from fvlightning.features.capture.survey import output_layers, survey_layers
-from fvlightning.features.units import LayerCall
+from fvlightning.features import LayerCall, Maximizer, measure_layers
+from fvlightning.features.capture import class_layers, survey_layers
+
+SHAPE = (1, 8, 8)
+
+
+def test_sizes_of_layers(cnn: nn.Module):
+    sizes = measure_layers(cnn, [LayerCall("conv"), LayerCall("fc")], SHAPE)
+    assert sizes == {LayerCall("conv"): (4, 6, 6), LayerCall("fc"): (5,)}
+
+
+def test_measuring_changes_neither_the_network_nor_the_random_state(wide_cnn: nn.Module):
+    wide_cnn.drop.eval()
+    before = {name: value.clone() for name, value in wide_cnn.state_dict().items()}
+    state = torch.get_rng_state()
+    measure_layers(wide_cnn, [LayerCall("fc")], (1, 12, 12))
+    assert all(torch.equal(value, before[name]) for name, value in wide_cnn.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert wide_cnn.training
+    assert not wide_cnn.drop.training
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 9), (3, 8, 8), (1, 2, 2), (1, 8), (1, -8, 8), (1, 0, 0)])
+def test_a_picture_that_the_network_cannot_take_is_refused(cnn: nn.Module, shape: tuple[int, ...]):
+    with pytest.raises(InputError, match="Sequential cannot take a picture of shape") as caught:
+        measure_layers(cnn, [LayerCall("fc")], shape)
+    assert "\n" not in str(caught.value)
+    assert str(shape) in str(caught.value)
+
+
+def test_a_network_in_double_precision_is_measured_in_it(cnn: nn.Module):
+    assert measure_layers(cnn.double(), [LayerCall("fc")], SHAPE) == {LayerCall("fc"): (5,)}
 
 
 def test_every_call_is_described_in_the_order_of_the_pass(cnn: nn.Module):
-    found = [(str(layer.layer), layer.kind, layer.shape, layer.n_units) for layer in survey_layers(cnn, (1, 8, 8))]
-    assert found == [
+    surveys = [(str(layer.layer), layer.kind, layer.shape, layer.n_units) for layer in survey_layers(cnn, (1, 8, 8))]
+    assert surveys == [
         ("conv", "Conv2d", (4, 6, 6), 4),
         ("relu", "ReLU", (4, 6, 6), 4),
         ("flatten", "Flatten", (144,), 144),
@@ -21,13 +50,13 @@ def test_every_call_is_described_in_the_order_of_the_pass(cnn: nn.Module):
     assert not any(module._forward_hooks for module in cnn.modules())
 
 
-def test_a_picture_that_the_network_cannot_take(cnn: nn.Module):
+def test_a_survey_refuses_a_picture_that_the_network_cannot_take(cnn: nn.Module):
     with pytest.raises(InputError, match=r"Sequential cannot take a picture of shape \(3, 8, 8\)"):
         survey_layers(cnn, (3, 8, 8))
 
 
 class Heads(nn.Module):
-    """Two linear layers of five units each, of which the second is called twice, and what ends the network."""
+    """Two linear layers of five units each, the second of which is called twice, and a last module."""
 
     def __init__(self, end: nn.Module):
         super().__init__()
@@ -46,7 +75,7 @@ LAYERS = [LayerCall("first"), LayerCall("second"), LayerCall("second", 1), Layer
 
 
 @pytest.mark.parametrize(
-    ("end", "found"),
+    ("end", "names"),
     [
         (nn.Identity(), ["second#1", "end"]),
         (nn.Softmax(dim=1), ["end"]),
@@ -55,14 +84,14 @@ LAYERS = [LayerCall("first"), LayerCall("second"), LayerCall("second", 1), Layer
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_only_the_layer_that_gives_the_output_is_found(end: nn.Module, found: list[str]):
+def test_only_a_layer_that_gives_the_output_itself_has_classes(end: nn.Module, names: list[str]):
     network = Heads(end)
-    sizes = {str(layer): size for layer, size in output_layers(network, LAYERS, (1, 8, 8)).items()}
-    assert sizes == dict.fromkeys(found, 5)
+    sizes = {str(layer): size for layer, size in class_layers(network, LAYERS, (1, 8, 8)).items()}
+    assert sizes == dict.fromkeys(names, 5)
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_of_a_module_with_a_net_the_output_is_that_of_the_net():
+def test_the_output_of_a_module_with_a_net_is_that_of_the_net():
     class Probabilities(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -71,7 +100,7 @@ def test_of_a_module_with_a_net_the_output_is_that_of_the_net():
         def forward(self, pictures: torch.Tensor) -> torch.Tensor:
             return self.net(pictures).softmax(dim=1)
 
-    assert output_layers(Probabilities(), LAYERS[:3], (1, 8, 8)) == {LayerCall("second", 1): 5}
+    assert class_layers(Probabilities(), LAYERS[:3], (1, 8, 8)) == {LayerCall("second", 1): 5}
 
 
 FAMILIES = {
@@ -87,13 +116,13 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_early_middle_and_last_units_of_timms_families(name: str):
+def test_units_of_early_middle_and_last_layers_of_timms_families_improve(name: str):
     import timm
 
     side, layers, sizes = FAMILIES[name]
     sized = {"img_size": side} if any(part in name for part in ("vit", "swin", "mixer")) else {}
     network = timm.create_model(name, num_classes=10, **sized)
-    # timm starts some heads at zero, which have nothing to show.
+    # timm initialises some heads to zero, which have nothing to show.
     nn.init.normal_(network.get_submodule(layers[-1]).weight, std=0.05)
     surveyed = {str(layer.layer): layer for layer in survey_layers(network, (3, side, side))}
     if sizes is not None:
@@ -107,4 +136,4 @@ def test_early_middle_and_last_units_of_timms_families(name: str):
         assert torch.isfinite(feature.history).all()
         assert feature.score > score
     named = [LayerCall(layer) for layer in layers]
-    assert output_layers(network, named, (3, side, side)) == {named[-1]: 10}
+    assert class_layers(network, named, (3, side, side)) == {named[-1]: 10}

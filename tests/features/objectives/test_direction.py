@@ -62,7 +62,7 @@ def test_a_direction_along_one_unit_is_that_unit(cnn: nn.Module):
     assert direction == pytest.approx(unit, rel=0.1)
 
 
-def test_a_power_asks_for_little_besides_the_direction(cnn: nn.Module):
+def test_a_larger_power_brings_activations_closer_to_the_direction(cnn: nn.Module):
     vector = torch.tensor([1.0, -1.0, 0.5, 0.2])
 
     def cosine(power: float) -> float:
@@ -74,7 +74,7 @@ def test_a_power_asks_for_little_besides_the_direction(cnn: nn.Module):
     assert cosine(4) > cosine(0)
 
 
-def test_activations_of_0_have_no_direction_and_harm_nothing():
+def test_activations_of_zero_score_zero_with_a_finite_gradient():
     values = torch.zeros(1, 4, 2, requires_grad=True)
     score = Direction("conv", torch.ones(4), 2)({LAYER: Activation(values)})
     (gradient,) = torch.autograd.grad(score.sum(), values)
@@ -82,18 +82,18 @@ def test_activations_of_0_have_no_direction_and_harm_nothing():
     assert gradient.isfinite().all()
 
 
-def test_directions_are_told_apart_by_their_names():
+def test_different_directions_have_different_texts():
     vector = torch.tensor([1.0, 2.0])
-    given = [
+    directions = [
         Direction("conv", vector),
         Direction("conv", -vector),
         Direction("conv", vector, 1),
         Direction("conv#1", vector),
         Direction("conv", vector, 0, (1, 2)),
     ]
-    assert len({str(direction) for direction in given}) == len(given)
-    assert Direction("conv", [1, 2]) == given[0]
-    assert str(Direction("conv", [1, 2])) == str(given[0])
+    assert len({str(direction) for direction in directions}) == len(directions)
+    assert Direction("conv", [1, 2]) == directions[0]
+    assert str(Direction("conv", [1, 2])) == str(directions[0])
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_directions_are_told_apart_by_their_names():
         ({"vector": [1.0], "power": -1}, "power=-1"),
     ],
 )
-def test_directions_that_are_none_are_refused(settings: dict[str, Any], message: str):
+def test_vectors_and_powers_that_give_no_direction_are_refused(settings: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
         Direction("conv", **settings)
 
@@ -119,8 +119,8 @@ def test_a_direction_of_another_length_than_the_layer_is_refused(cnn: nn.Module,
 
 def test_an_interpolation_leads_from_one_unit_to_the_other():
     first, second = UnitActivation("fc:1"), UnitActivation(Unit("conv", 2))
-    way = interpolate("fc:1", second, 5)
-    assert [objective.terms for objective in way if isinstance(objective, WeightedSum)] == [
+    objectives = interpolate("fc:1", second, 5)
+    assert [objective.terms for objective in objectives if isinstance(objective, WeightedSum)] == [
         ((1 - share, first), (share, second)) for share in (0, 0.25, 0.5, 0.75, 1)
     ]
 

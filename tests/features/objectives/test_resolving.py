@@ -1,4 +1,4 @@
-"""Which units and objectives texts name in a network."""
+"""Units and objectives from texts, checked against a network."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ from fvlightning.features import (
     UnitActivation,
     WeightedSum,
     resolve_objectives,
-    resolve_units,
 )
+from fvlightning.features.objectives import layers_of
 
 SHAPE = (1, 8, 8)
 
 
 def test_units_come_each_once_in_the_order_given(cnn: nn.Module):
-    units = resolve_units(cnn, ["fc:3", Unit("conv", 1), "fc:2-4", "-fc:3", "conv:1", "conv", "conv:1@5,0"], SHAPE)
+    units = resolve_objectives(cnn, ["fc:3", Unit("conv", 1), "fc:2-4", "-fc:3", "conv:1", "conv", "conv:1@5,0"], SHAPE)
     assert [str(unit) for unit in units] == ["fc:3", "conv:1", "fc:2", "fc:4", "-fc:3", "conv", "conv:1@5,0"]
-    assert resolve_units(cnn, "fc:*", SHAPE) == [Unit("fc", index) for index in range(5)]
+    assert resolve_objectives(cnn, "fc:*", SHAPE) == [Unit("fc", index) for index in range(5)]
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def test_units_come_each_once_in_the_order_given(cnn: nn.Module):
         ("", "malformed unit"),
     ],
 )
-def test_units_that_the_network_does_not_have(cnn: nn.Module, text: str, message: str):
+def test_units_that_the_network_does_not_have_are_refused(cnn: nn.Module, text: str, message: str):
     with pytest.raises(InputError, match=message) as caught:
-        resolve_units(cnn, ["conv:0", text], SHAPE)
+        resolve_objectives(cnn, ["conv:0", text], SHAPE)
     assert "\n" not in str(caught.value)
 
 
@@ -50,15 +50,14 @@ def test_units_that_the_network_does_not_have(cnn: nn.Module, text: str, message
     [("fc", -1), ("fc", -9), ("conv", 0, (-1, 0)), ("conv", None, (0, 0)), ("fc", 0, (), -1)],
 )
 def test_units_made_by_hand_are_checked_like_texts(cnn: nn.Module, fields: tuple[Any, ...]):
-    """No text names them, and nothing else may be done instead in silence."""
-    with pytest.raises(InputError):
-        resolve_units(cnn, [Unit(*fields)], SHAPE)
+    with pytest.raises(InputError, match=r"counted from 0|a position needs an index"):
+        resolve_objectives(cnn, [Unit(*fields)], SHAPE)
 
 
 @pytest.mark.parametrize("units", [[], ()])
 def test_no_units_are_refused(cnn: nn.Module, units):
     with pytest.raises(InputError, match="no units are given"):
-        resolve_units(cnn, units, SHAPE)
+        resolve_objectives(cnn, units, SHAPE)
 
 
 class Skips(nn.Module):
@@ -70,16 +69,16 @@ class Skips(nn.Module):
         return self.used(pictures)
 
 
-def test_a_layer_that_is_never_reached_is_named():
+def test_a_layer_that_is_never_reached_is_refused():
     with pytest.raises(InputError, match="Skips never reaches layer 'unused'"):
-        resolve_units(Skips(), ["used:0", "unused:0"], SHAPE)
+        resolve_objectives(Skips(), ["used:0", "unused:0"], SHAPE)
 
 
-def test_sums_and_units_in_the_order_given(cnn: nn.Module):
+def test_sums_units_and_objectives_come_in_the_order_given(cnn: nn.Module):
     direction = Direction("conv", [1.0, 0, 0, 0])
-    given = ["fc:3", "fc:1  -  .50*conv:2", Unit("conv", 1), direction, "conv:0-1", "fc:1 - 0.5*conv:2", "-2*conv"]
-    resolved = resolve_objectives(cnn, given, SHAPE, "rms")
-    assert [str(found) for found in resolved] == [
+    units = ["fc:3", "fc:1  -  .50*conv:2", Unit("conv", 1), direction, "conv:0-1", "fc:1 - 0.5*conv:2", "-2*conv"]
+    resolved = resolve_objectives(cnn, units, SHAPE, "rms")
+    assert [str(unit) for unit in resolved] == [
         *("fc:3", "fc:1 - 0.5*conv:2", "conv:1", str(direction), "conv:0", "-2*conv")
     ]
     sum_of_texts = WeightedSum(((1.0, UnitActivation("fc:1", "rms")), (-0.5, UnitActivation("conv:2", "rms"))))
@@ -97,20 +96,17 @@ def test_sums_and_units_in_the_order_given(cnn: nn.Module):
         ("fc:0-3 - conv:0", "'fc:0-3' names several units where one is expected"),
     ],
 )
-def test_sums_of_what_the_network_does_not_have(cnn: nn.Module, text: str, message: str):
+def test_sums_of_units_that_the_network_does_not_have_are_refused(cnn: nn.Module, text: str, message: str):
     with pytest.raises(InputError, match=message) as caught:
         resolve_objectives(cnn, ["conv:0", text], SHAPE)
     assert "\n" not in str(caught.value)
 
 
-def test_no_objectives_are_refused(cnn: nn.Module):
-    with pytest.raises(InputError, match="no units are given"):
-        resolve_objectives(cnn, [], SHAPE)
-
-
-def test_where_units_alone_are_taken_a_sum_is_refused_as_such(cnn: nn.Module):
-    with pytest.raises(InputError, match=r"'fc:0 - fc:1' is a weighted sum, where a unit or a range"):
-        resolve_units(cnn, ["fc:0 - fc:1"], SHAPE)
+def test_the_layers_of_units_are_known_without_a_network():
+    units = ["fc:0-3", "fc:1 - conv#1:2", Unit("act", 0, output="1"), Direction("deep", [1.0])]
+    assert {str(layer) for layer in layers_of(units)} == {"fc", "conv#1", "act[1]", "deep"}
+    with pytest.raises(InputError, match="malformed unit 'fc:'"):
+        layers_of("fc:")
 
 
 def test_the_maximizer_takes_sums(cnn: nn.Module):

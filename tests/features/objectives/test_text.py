@@ -20,7 +20,6 @@ from fvlightning.features import (
     WeightedSum,
     interpolate,
     objective_of,
-    parse_objective,
 )
 
 names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", fullmatch=True)
@@ -37,20 +36,20 @@ sums = st.lists(st.tuples(weights, terms), min_size=1, max_size=4).map(lambda pa
 
 @given(st.one_of(sums, terms))
 def test_the_text_of_an_objective_reads_back_as_the_objective(objective: Objective):
-    assert parse_objective(str(objective)) == objective
+    assert objective_of(str(objective)) == objective
 
 
 @given(sums, st.sampled_from([" ", "   ", "\t", " \n "]))
 def test_the_width_of_spaces_does_not_matter(objective: WeightedSum, space: str):
-    assert parse_objective(space + str(objective).replace(" ", space) + space) == objective
+    assert objective_of(space + str(objective).replace(" ", space) + space) == objective
 
 
 @given(st.text("ab:1*+-. #[]@,", max_size=16))
 def test_any_text_is_read_or_refused_in_one_line(text: str):
     refusal = ""
     try:
-        objective = parse_objective(text)
-        assert parse_objective(str(objective)) == objective
+        objective = objective_of(text)
+        assert objective_of(str(objective)) == objective
     except InputError as error:
         refusal = str(error)
     assert "\n" not in refusal
@@ -82,19 +81,19 @@ A, B, C = UnitActivation("classifier:207"), UnitActivation("classifier:208"), Un
         ("0.5*0.5:3", 0.5 * UnitActivation("0.5:3"), None),
     ],
 )
-def test_every_kind_of_text(text: str, objective: Objective, canonical: str | None):
-    assert parse_objective(text) == objective
+def test_every_kind_of_text_is_read(text: str, objective: Objective, canonical: str | None):
+    assert objective_of(text) == objective
     assert str(objective) == (canonical or text)
 
 
-def test_a_sum_is_what_it_says():
-    found = {LayerCall("classifier"): Activation(torch.tensor([[3.0, 5.0, 11.0]]))}
-    assert parse_objective("classifier:0 + 3*classifier:1 - 5*classifier:2")(found).item() == 3 + 15 - 55
-    assert parse_objective("-classifier:0 - 0.5*classifier:1")(found).item() == -5.5
+def test_the_score_of_a_sum_follows_its_weights():
+    activations = {LayerCall("classifier"): Activation(torch.tensor([[3.0, 5.0, 11.0]]))}
+    assert objective_of("classifier:0 + 3*classifier:1 - 5*classifier:2")(activations).item() == 3 + 15 - 55
+    assert objective_of("-classifier:0 - 0.5*classifier:1")(activations).item() == -5.5
 
 
 def test_the_pooling_is_no_part_of_the_text():
-    rms = parse_objective("conv:1 - conv:2", "rms")
+    rms = objective_of("conv:1 - conv:2", "rms")
     assert rms == UnitActivation("conv:1", "rms") - UnitActivation("conv:2", "rms")
     assert str(rms) == "conv:1 - conv:2"
 
@@ -116,18 +115,18 @@ def test_the_pooling_is_no_part_of_the_text():
         ("a:1 + b :2", "malformed unit 'b :2'"),
     ],
 )
-def test_malformed_sums_are_refused_with_the_part_that_is_wrong(text: str, message: str):
+def test_malformed_sums_are_refused_with_their_wrong_part(text: str, message: str):
     with pytest.raises(InputError, match=message) as caught:
-        parse_objective(text)
+        objective_of(text)
     assert "\n" not in str(caught.value)
 
 
-def test_terms_that_no_text_names_are_told_apart():
+def test_terms_without_a_text_form_are_put_in_brackets():
     total = 2 * Target(A, 0.25) - Direction("conv", [1.0]) + B
     assert re.fullmatch(r"2\*\(classifier:207 -> 0\.25\) - \(Direction\(.*\)\) \+ classifier:208", str(total))
 
 
-def test_what_minimises_is_a_weight_and_no_part_of_the_unit():
+def test_minimising_is_a_weight_and_no_part_of_the_unit():
     assert objective_of(Unit("fc", 3, minimize=True)) == -UnitActivation("fc:3")
     assert str(objective_of(Unit("fc", 3, minimize=True))) == "-fc:3"
     with pytest.raises(InputError, match=r"-UnitActivation\('fc:3'\)"):
@@ -135,8 +134,8 @@ def test_what_minimises_is_a_weight_and_no_part_of_the_unit():
 
 
 def test_sums_can_be_interpolated():
-    way = interpolate("fc:1 - fc:2", "fc:3", 3)
-    assert [str(objective) for objective in way] == [
+    objectives = interpolate("fc:1 - fc:2", "fc:3", 3)
+    assert [str(objective) for objective in objectives] == [
         "fc:1 - fc:2 + 0*fc:3",
         "0.5*fc:1 - 0.5*fc:2 + 0.5*fc:3",
         "0*fc:1 - 0*fc:2 + fc:3",

@@ -1,4 +1,4 @@
-"""Layers that give several tensors, and the choice of one."""
+"""Layers that give several tensors, and the choice of one of them."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
-from fvlightning.features import Capture, Direction, LayerCall, Maximizer, resolve_units
-from fvlightning.features.capture.outputs import tensor_keys, tensor_of
-from fvlightning.features.capture.survey import survey_layers
+from fvlightning.features import Capture, Direction, LayerCall, Maximizer, resolve_objectives
+from fvlightning.features.capture import survey_layers
+from fvlightning.features.capture.activation import tensor_keys, tensor_of
 
 A, B, C = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0])
 
@@ -55,12 +55,12 @@ def test_parts_of_a_named_tuple_have_positions_as_well():
 @pytest.mark.parametrize(
     ("kind", "key", "message"),
     [
-        ("tuple", "2", r"no tensor \[2\] in what it gives, tuple; valid: 1, 3"),
+        ("tuple", "2", r"no tensor \[2\] in its output, tuple; valid: 1, 3"),
         ("tuple", "hidden", "valid: 1, 3"),
         ("mapping", "hiden", "valid: hidden, 3. Did you mean 'hidden'"),
         ("dataclass", "0", "Encoded; valid: hidden, states"),
         ("named tuple with nothing", "weights", "valid: values"),
-        ("tensor", "0", r"it gives one tensor; leave '\[0\]' out"),
+        ("tensor", "0", r"its output is one tensor; leave '\[0\]' out"),
     ],
 )
 def test_a_wrong_key_is_refused_with_the_valid_ones(kind: str, key: str, message: str):
@@ -69,7 +69,7 @@ def test_a_wrong_key_is_refused_with_the_valid_ones(kind: str, key: str, message
 
 
 class Attention(nn.Module):
-    """Gives (values, {"weights": ..., "note": ...}), and changes the values in place when it is called again."""
+    """Gives (values, {"weights": ..., "note": ...})."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,17 +97,17 @@ NAMES = [LayerCall("attn"), LayerCall("attn", 0, "0"), LayerCall("attn", 0, "1")
 @pytest.mark.parametrize("more", [[], [LayerCall("head")]])
 def test_several_outputs_of_one_call_in_one_pass(more: list[LayerCall]):
     network, pictures = Network(), torch.randn(5, 1, 4, 4)
-    found = Capture(network, [*NAMES, *more])(pictures)
+    activations = Capture(network, [*NAMES, *more])(pictures)
     values, extra = network.attn(pictures)
-    assert set(found) == {*NAMES, *more}
-    assert (values < 0).any()  # which the activation in place would have set to 0
-    assert torch.equal(found[NAMES[0]].values, values)
-    assert torch.equal(found[NAMES[1]].values, values)
-    assert torch.equal(found[NAMES[2]].values, extra["weights"])
-    assert torch.equal(found[NAMES[3]].values, 2 * extra["weights"].repeat(1, 1, 2, 1)[:, :, :2])
+    assert set(activations) == {*NAMES, *more}
+    assert (values < 0).any()  # the in-place activation would have set them to 0
+    assert torch.equal(activations[NAMES[0]].values, values)
+    assert torch.equal(activations[NAMES[1]].values, values)
+    assert torch.equal(activations[NAMES[2]].values, extra["weights"])
+    assert torch.equal(activations[NAMES[3]].values, 2 * extra["weights"].repeat(1, 1, 2, 1)[:, :, :2])
 
 
-def test_pictures_of_another_output():
+def test_the_score_is_that_of_the_chosen_output():
     network = Network()
     texts = ["attn:1", "attn[0]:1", "attn[1]:0@1,3", "attn[1]", "attn[0]:1 - 0.1*attn[1]:0"]
     features = Maximizer(12, transforms=[]).maximize(network, texts, (1, 4, 4))
@@ -129,7 +129,7 @@ def test_pictures_of_another_output():
     assert features[2].score > 1.5  # a pixel of a picture in [0, 1], doubled
 
 
-def test_a_direction_of_another_output():
+def test_a_direction_can_name_another_output():
     network = Network()
     (feature,) = Maximizer(2, transforms=[]).maximize(network, Direction("attn#1[1]", [2.0]), (1, 4, 4))
     again = 2 * feature.image[None, :, :2].repeat(1, 1, 2, 1)
@@ -141,17 +141,17 @@ def test_a_direction_of_another_output():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("attn[weights]:0", r"layer 'attn\[weights\]': no tensor \[weights\] in what it gives, tuple; valid: 0, 1"),
+        ("attn[weights]:0", r"layer 'attn\[weights\]': no tensor \[weights\] in its output, tuple; valid: 0, 1"),
         ("attn#1[2]:0", r"layer 'attn#1\[2\]': .*valid: 0, 1"),
-        ("head[1]:0", r"layer 'head\[1\]': no output \[1\]: it gives one tensor"),
+        ("head[1]:0", r"layer 'head\[1\]': no output \[1\]: its output is one tensor"),
         ("attn[1]:1", r"no unit 1 in layer 'attn\[1\]', which has 1 units"),
         ("attn[1]:0@4,0", r"no position @4,0 in layer 'attn\[1\]'; its positions are 0-1,0-3"),
         ("attn#2[1]:0", "no call 2 of layer 'attn': Network calls it 2 times"),
     ],
 )
-def test_outputs_that_a_layer_does_not_have(text: str, message: str):
+def test_outputs_that_a_layer_does_not_have_are_refused(text: str, message: str):
     with pytest.raises(InputError, match=message) as caught:
-        resolve_units(Network(), [text], (1, 4, 4))
+        resolve_objectives(Network(), [text], (1, 4, 4))
     assert "\n" not in str(caught.value)
 
 
@@ -169,10 +169,10 @@ def test_a_survey_names_every_tensor():
     }
 
 
-def test_attention_weights_of_torchs_own_layer():
+def test_attention_weights_of_multiheadattention_are_its_second_output():
     network = nn.Sequential(OrderedDict(cut=nn.Flatten(2), attn=SelfAttention()))
-    found = Capture(network, [LayerCall("attn.attn", 0, "1")])(torch.randn(2, 6, 2, 4))
-    (weights,) = found.values()
+    activations = Capture(network, [LayerCall("attn.attn", 0, "1")])(torch.randn(2, 6, 2, 4))
+    (weights,) = activations.values()
     assert weights.values.shape == (2, 6, 6)
     torch.testing.assert_close(weights.values.sum(1), torch.ones(2, 6))
 

@@ -1,49 +1,15 @@
-"""The visualiser is invisible to the network and to the program around it."""
+"""Frozen networks: what is changed inside is restored at the end."""
 
-import random
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from fvlightning.features import Maximizer
-from fvlightning.features.capture.isolation import frozen, isolated_rng, picture_generator
-
-
-def random_states() -> tuple[object, ...]:
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the state that is to be left alone
-    return random.getstate(), tuple(torch.get_rng_state().tolist()), name, tuple(keys.tolist()), *rest
-
-
-def draw() -> None:
-    random.random(), torch.rand(3), np.random.rand(3)  # noqa: NPY002
-
-
-def test_random_states_are_put_back():
-    before = random_states()
-    with isolated_rng():
-        draw()
-        torch.manual_seed(5)
-        random.seed(5)
-        assert random_states() != before
-    assert random_states() == before
-
-
-def test_random_states_are_put_back_after_an_exception():
-    before = random_states()
-
-    def fail() -> None:
-        draw()
-        raise KeyError
-
-    with pytest.raises(KeyError), isolated_rng():
-        fail()
-    assert random_states() == before
+from fvlightning.features.capture import frozen
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_flags_of_partly_frozen_networks_are_put_back(wide_cnn: nn.Module, failing: bool):
+def test_flags_of_partly_frozen_networks_are_restored(wide_cnn: nn.Module, failing: bool):
     wide_cnn.bn.eval()
     wide_cnn.conv1.weight.requires_grad_(False)
     flags = {name: module.training for name, module in wide_cnn.named_modules()}
@@ -62,7 +28,7 @@ def test_flags_of_partly_frozen_networks_are_put_back(wide_cnn: nn.Module, faili
 
 
 class StaysFrozen(nn.Sequential):
-    """Keeps its first part in evaluation mode, as fine-tuned networks do."""
+    """Keeps its first part in evaluation mode, as some fine-tuned networks do."""
 
     def train(self, mode: bool = True) -> "StaysFrozen":
         super().train(mode)
@@ -92,29 +58,7 @@ def test_gradients_are_on_inside(mode: type[torch.no_grad], cnn: nn.Module):
     assert torch.is_grad_enabled()
 
 
-def test_generators_depend_on_seed_unit_and_repeat_alone():
-    def numbers(*key) -> list[float]:
-        return torch.rand(3, generator=picture_generator(*key)).tolist()
-
-    keys = [
-        (0, "conv:1", 0),
-        (1, "conv:1", 0),
-        (0, "conv:2", 0),
-        (0, "conv:1", 1),
-        (0, "-conv:1", 0),
-        (-1, "conv:1", 0),
-    ]
-    drawn = [numbers(*key) for key in keys]
-    assert [numbers(*key) for key in keys] == drawn
-    assert len({tuple(values) for values in drawn}) == len(keys)
-
-
-def test_the_generator_of_a_picture_is_the_same_in_every_process():
-    """Ranks and runs must agree, and Python's own hash of a text differs from process to process."""
-    assert picture_generator(0, "conv:1", 0).initial_seed() == 1558629835637754521
-
-
-def test_batch_statistics_are_warned_of():
+def test_a_batch_norm_without_running_statistics_warns():
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False))
     with pytest.warns(UserWarning, match="batch norm '1' has no running statistics: .* set batch_size=1"):
         Maximizer(1).maximize(network, ["1:0"], (1, 8, 8))
