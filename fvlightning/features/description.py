@@ -1,46 +1,51 @@
-"""Settings as plain values, for records and to tell one from another."""
+"""Settings as plain values, for records and to tell one picture from another."""
 
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
-import torch
-from torch import nn
-from torch.optim import Optimizer
+from fvlightning.errors import InputError
 
-from fvlightning.features.loop.optimizer import OptimizerCallable
-from fvlightning.features.loop.schedules import SchedulerCallable, start_schedule
-
-_PLAIN = (bool, int, float, str, tuple, list)
+_SCALARS = (bool, int, float, str)
 
 
-def describe(setting: object) -> dict[str, Any]:
-    """Return the class of an object that holds settings only, and the settings."""
-    values: Mapping[str, Any] = vars(setting)
-    return {"class": type(setting).__name__, **values}
+class Described:
+    """Base class of objects whose settings determine pictures.
 
-
-def describe_optimizer(
-    optimizer: OptimizerCallable, scheduler: SchedulerCallable | None, steps: int
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return what an optimiser is and its settings, and the same of its schedule, if there is one.
-
-    Args:
-        optimizer: Makes the optimiser of a list of parameters.
-        scheduler: Makes the schedule of the optimiser.
-        steps: How many steps there are, for schedules that want to know.
+    Attributes:
+        derived: Names of attributes that `settings` leaves out: they follow from others, or a digest stands for them.
     """
-    made = optimizer([nn.Parameter(torch.zeros(1))])
-    defaults = {key: value for key, value in made.defaults.items() if isinstance(value, _PLAIN)}
-    described = {"class": type(made).__name__, **defaults}
-    return described, None if scheduler is None else _describe_schedule(scheduler, made, steps)
+
+    derived: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The name of the class under ``"class"``, and all attributes of the object, private ones too.
+
+        Records hold these settings, and a picture is made again when they change. So all must be plain values: None,
+        bool, int, float, str, and tuples, lists and dicts of these. A path becomes its text, another object its own
+        settings. A class with a tensor names it in `derived` and adds a digest (`fvlightning.io.digest_of_tensors`).
+
+        Raises:
+            InputError: An attribute is not a plain value; the message names it.
+        """
+        name = type(self).__name__
+        plain = {key: _plain(value, name, key) for key, value in vars(self).items() if key not in self.derived}
+        return {"class": name} | plain
 
 
-def _describe_schedule(scheduler: SchedulerCallable, optimizer: Optimizer, steps: int) -> dict[str, Any]:
-    schedule = start_schedule(scheduler, optimizer, steps)
-    hidden = {"base_lrs", "last_epoch"}
-    own = {
-        key: value
-        for key, value in vars(schedule).items()
-        if isinstance(value, _PLAIN) and not key.startswith("_") and key not in hidden
-    }
-    return {"class": type(schedule).__name__, **own}
+def _plain(value: object, class_name: str, attribute: str) -> object:
+    if isinstance(value, Described):
+        return value.settings
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        entries = [_plain(entry, class_name, attribute) for entry in value]
+        return entries if isinstance(value, list) else tuple(entries)
+    if isinstance(value, dict) and all(isinstance(key, _SCALARS) for key in value):
+        return {key: _plain(entry, class_name, attribute) for key, entry in value.items()}
+    if value is None or isinstance(value, _SCALARS):
+        return value
+    raise InputError(
+        f"{class_name}.settings: '{attribute}' is a {type(value).__name__}, not a plain value; override the property "
+        "settings and put a digest in its place (fvlightning.io.digest_of_tensors)"
+    )

@@ -1,4 +1,4 @@
-"""Penalties: priors on the picture, of shape ``(B,)``, which are subtracted from the scores."""
+"""Penalties: priors on pictures, of shape ``(B,)``, subtracted from the scores."""
 
 from abc import ABC, abstractmethod
 
@@ -7,26 +7,27 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
+from fvlightning.features.description import Described
 
 
-class Penalty(ABC):
-    """A prior on the picture.
+class Penalty(Described, ABC):
+    """A prior on pictures.
 
     Args:
-        weight: What the penalty is multiplied by.
+        weight: Factor of the penalty.
 
     Raises:
-        InputError: `weight` is negative: that would be a reward.
+        InputError: `weight` is negative, which would be a reward.
     """
 
     def __init__(self, weight: float = 1.0) -> None:
         if not weight >= 0:
-            raise InputError(f"{type(self).__name__}(weight={weight}): the weight of a penalty must be at least 0")
+            raise InputError(f"{type(self).__name__}(weight={weight}): must be at least 0")
         self.weight = weight
 
     @abstractmethod
     def measure(self, pictures: Tensor) -> Tensor:
-        """Return what is penalised, ``(B,)``, of pictures ``(B, C, H, W)``."""
+        """Return the penalty ``(B,)`` of pictures ``(B, C, H, W)``, without its weight."""
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Return the weighted penalty ``(B,)`` of pictures ``(B, C, H, W)``."""
@@ -34,11 +35,7 @@ class Penalty(ABC):
 
 
 class L1(Penalty):
-    """The sum of the pixels' sizes, ``Σ|x|``.
-
-    Args:
-        weight: What it is multiplied by.
-    """
+    """The sum of absolute values, ``Σ|x|``."""
 
     @override
     def measure(self, pictures: Tensor) -> Tensor:
@@ -49,7 +46,6 @@ class L2(Penalty):
     """The Euclidean norm, ``‖x‖₂``, or its square.
 
     Args:
-        weight: What it is multiplied by.
         squared: Whether the norm is squared.
     """
 
@@ -66,16 +62,24 @@ class L2(Penalty):
 
 
 class TotalVariation(Penalty):
-    """The anisotropic total variation: the sum of the differences between neighbours, down and across.
-
-    ``Σ|x[i, j] - x[i + 1, j]| + Σ|x[i, j] - x[i, j + 1]|``.
-
-    Args:
-        weight: What it is multiplied by.
-    """
+    """The sum of absolute differences between neighbouring pixels (`total_variation`)."""
 
     @override
     def measure(self, pictures: Tensor) -> Tensor:
-        rows = pictures.diff(dim=-2).abs().flatten(1).sum(1)
-        columns = pictures.diff(dim=-1).abs().flatten(1).sum(1)
-        return rows + columns
+        return total_variation(pictures)
+
+
+def total_variation(pictures: Tensor, *, mean: bool = False) -> Tensor:
+    """Return the anisotropic total variation, ``Σ|x[i, j] - x[i + 1, j]| + Σ|x[i, j] - x[i, j + 1]|``.
+
+    Args:
+        pictures: ``(B, C, H, W)``.
+        mean: Take the mean of each sum instead, which does not depend on the size; needs at least 2x2 pixels.
+
+    Returns:
+        ``(B,)``. The mean is 0 for one colour and 2 for a checkerboard of black and white pixels.
+    """
+    down, across = pictures.diff(dim=-2).abs(), pictures.diff(dim=-1).abs()
+    if mean:
+        return down.mean((1, 2, 3)) + across.mean((1, 2, 3))
+    return down.flatten(1).sum(1) + across.flatten(1).sum(1)

@@ -7,14 +7,14 @@ from fvlightning.features.fast.hooks import has_hooks
 
 
 class FoldedBatchNorm2d(nn.Module):
-    """Stands where a batch norm was that is part of the convolution before it, so that its path and hooks remain.
+    """Takes the place of a batch norm that is part of the convolution before it, so that its path and hooks remain.
 
-    What the batch norm does behind the normalisation (timm's ``BatchNormAct2d``: drop, activation) it still does.
+    It still runs the children of timm's ``BatchNormAct2d``, drop and activation, which come behind the normalisation.
     """
 
     @override
     def forward(self, values: Tensor) -> Tensor:
-        """Return the convolution's output ``(B, C, H, W)``, through what came behind the normalisation."""
+        """Pass on the convolution's output ``(B, C, H, W)``, through the children."""
         for child in self.children():
             values = child(values)
         return values
@@ -42,8 +42,8 @@ def folded(convolution: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def is_foldable_norm(module: nn.Module) -> bool:
-    """Whether a module is a batch norm that does what `folded` knows, and that nobody looks at."""
-    # Of timm's, the children come behind the normalisation; of an unknown kind nobody knows.
+    """Whether a module is a batch norm that `folded` understands, without hooks."""
+    # Only timm's subclass is known to run its children behind the normalisation.
     kind, parts = type(module), [name for name, _ in module.named_children()]
     if not (
         kind in (nn.BatchNorm2d, nn.SyncBatchNorm) or (isinstance(module, nn.BatchNorm2d) and parts == ["drop", "act"])

@@ -1,4 +1,4 @@
-"""The means of what a convolution gives, without the convolution."""
+"""The channel means of a convolution, without the convolution."""
 
 from functools import lru_cache
 
@@ -11,14 +11,14 @@ from typing_extensions import override
 class MeanConv2d(nn.Conv2d):
     """A convolution that gives the mean of each channel over all positions, instead of its map.
 
-    A convolution is linear, so the mean of its outputs is what it gives for the mean of the patches that it sees. The
-    mean patch is a product of the input with two narrow matrices, which say how often each row and each column meets
-    each weight. Where nothing but the mean of the last layer is wanted, that layer takes next to no time.
+    A convolution is linear, so the mean of its outputs is its output for the mean of the patches that it sees. The mean
+    patch is a product of the input with two narrow matrices, which say how often each row and column meets each weight.
+    Where only the means of the last layer are needed, that layer takes next to no time.
     """
 
     @classmethod
     def suits(cls, module: nn.Module) -> bool:
-        """Whether a module is a convolution that can be computed so."""
+        """Whether a module is a convolution that can be computed like this."""
         return (
             type(module) is nn.Conv2d
             and module.groups == 1
@@ -40,12 +40,12 @@ class MeanConv2d(nn.Conv2d):
         return F.linear(patches.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None]
 
 
-@lru_cache(maxsize=16)  # asked for at every step
+@lru_cache(maxsize=16)  # used at every step
 def _shares(
     size: int, kernel: int, stride: int, padding: int, dilation: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Return the share of the outputs in which a weight meets an input, ``(K, H)``, of one of the two sides."""
-    with torch.inference_mode(False):  # or it would be of no use to those who want gradients
+    """Return the share of the outputs in which a weight meets an input, ``(K, H)``, along one side."""
+    with torch.inference_mode(False):  # tensors of inference mode cannot be used with gradients
         first = torch.arange(-padding, size + padding - dilation * (kernel - 1), stride, device=device)
         seen = first + dilation * torch.arange(kernel, device=device)[:, None]
         meets = seen[:, :, None] == torch.arange(size, device=device)

@@ -8,15 +8,15 @@ from fvlightning.features.fast.hooks import has_hooks
 
 
 class RectifiedMaxPool2d(nn.MaxPool2d):
-    """A max pooling, and behind it the ReLU that the network has before it.
+    """A max pooling, followed by the ReLU that the network has before it.
 
-    The largest of rectified values is the largest value, rectified, and the gradient goes the same way; but behind the
-    pooling there are fewer of them, of a ResNet's first ones a quarter.
+    The largest of rectified values is the largest value, rectified, and the gradient goes the same way. Behind the
+    pooling there are fewer values: a quarter in a ResNet's stem.
     """
 
     @classmethod
     def suits(cls, module: nn.Module) -> bool:
-        """Whether a module is a max pooling that can be computed so, and that nobody looks at."""
+        """Whether a module is a max pooling that can be computed like this, without hooks."""
         return type(module) is nn.MaxPool2d and not module.return_indices and not has_hooks(module)
 
     @override
@@ -27,14 +27,14 @@ class RectifiedMaxPool2d(nn.MaxPool2d):
 
 
 class LateReLU(nn.ReLU):
-    """Stands where a ReLU was that is computed behind the pooling after it, so that its path remains."""
+    """Takes the place of a ReLU that is computed behind the pooling after it, so that its path remains."""
 
     @classmethod
     def suits(cls, module: nn.Module) -> bool:
-        """Whether a module is a ReLU that can be computed later, and that nobody looks at."""
+        """Whether a module is a ReLU that can be computed later, without hooks."""
         return type(module) is nn.ReLU and not has_hooks(module)
 
     @override
     def forward(self, input: Tensor) -> Tensor:
-        """Return what comes in."""
+        """Return the input."""
         return input

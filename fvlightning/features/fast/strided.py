@@ -7,29 +7,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from fvlightning.features.fast.columns import ColumnsConv2d
+from fvlightning.features.fast.columns import has_few_channels
 
-# Of smaller kernels, whose columns take little memory, `ColumnsConv2d` is faster.
+# `ColumnsConv2d` is faster for smaller kernels, whose columns take little memory.
 _SMALLEST_KERNEL = 6
 
 
 class StridedConv2d(nn.Conv2d):
-    """A frozen convolution of stride 2 whose gradient to its input is computed another way.
+    """A frozen convolution of stride 2 whose gradient to its input is computed by phases.
 
-    Of the pixels in even and odd rows and columns each kind sees every other weight of the kernel only. The gradient to
-    one kind is an ordinary convolution of the output's gradient with these weights, so that all four are one
+    Pixels in even and in odd rows and columns see only every other weight of the kernel. The gradient to each of these
+    four kinds is an ordinary convolution of the output's gradient with its weights. All four together are one
     convolution to four times the channels, whose results are then interleaved (Shi et al. 2016,
-    https://arxiv.org/abs/1609.07009, use this for enlarging). For few input channels, as pictures have, this takes half
-    of the time of the library's gradient on CPUs.
+    https://arxiv.org/abs/1609.07009, use this for enlarging). For the few channels of pictures this takes half the time
+    of the library's gradient on CPUs.
 
     Its weights get no gradient.
     """
 
     @classmethod
     def suits(cls, module: nn.Module) -> bool:
-        """Whether a module is a convolution that can be computed so, and that gains by it."""
+        """Whether a module is a convolution that can be computed like this and gains by it."""
         return (
-            ColumnsConv2d.suits(module)
+            has_few_channels(module)
             and isinstance(module, nn.Conv2d)
             and module.stride == (2, 2)
             and min(module.kernel_size) >= _SMALLEST_KERNEL
@@ -58,16 +58,13 @@ class _Strided(torch.autograd.Function):
 
 
 def strided_gradient(gradient: Tensor, weight: Tensor, padding: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Return the gradient to the input of a convolution of stride 2.
+    """Return the gradient to the input of a convolution of stride 2, ``(B, C, H, W)``.
 
     Args:
-        gradient: ``(B, O, H', W')``, the gradient to its output.
+        gradient: ``(B, O, H', W')``, to its output.
         weight: ``(O, C, K, L)``.
         padding: Zeros around the input, above and below, left and right.
         size: ``(H, W)`` of the input.
-
-    Returns:
-        ``(B, C, H, W)``.
     """
     rows, columns = (_Side(weight.shape[dim], padding[dim - 2], size[dim - 2]) for dim in (2, 3))
     padded = F.pad(weight, (*columns.zeros, *rows.zeros))
@@ -80,17 +77,17 @@ def strided_gradient(gradient: Tensor, weight: Tensor, padding: tuple[int, int],
 
 
 class _Side:
-    """How rows, or columns, of the input and of the output of a convolution of stride 2 belong together.
+    """How the rows, or columns, of input and output of a convolution of stride 2 belong together.
 
     Input ``2 m + a`` meets output ``m + d`` by weight ``a + padding - 2 d``: each d has a block of two weights.
 
     Args:
-        kernel: How many weights there are.
-        padding: How many zeros are before the input.
-        size: How many there are of the input.
+        kernel: The number of weights.
+        padding: The number of zeros before the input.
+        size: The number of inputs.
 
     Attributes:
-        zeros: How many stand before and behind the weights, so that they make blocks of two.
+        zeros: The numbers of zeros before and behind the weights that make them blocks of two.
     """
 
     def __init__(self, kernel: int, padding: int, size: int) -> None:
@@ -104,10 +101,10 @@ class _Side:
         self._n_pairs = (size + 1) // 2
 
     def margin(self, n_outputs: int) -> int:
-        """Return how many zeros must be on either side of the outputs, so that all inputs are reached."""
+        """Return how many zeros on either side of the outputs make all inputs reachable."""
         return max(-self._smallest, self._n_pairs - 1 + self._largest - (n_outputs - 1), 0)
 
     def part(self, margin: int) -> slice:
-        """Return where the pairs of inputs are in the convolution of the outputs with so many zeros around them."""
+        """Return where the pairs of inputs are in the convolution of the outputs with this margin."""
         first = margin + self._smallest
         return slice(first, first + self._n_pairs)

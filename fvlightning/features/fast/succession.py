@@ -1,4 +1,4 @@
-"""Which modules take what others give."""
+"""Which modules take the outputs of which others."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,16 +13,16 @@ Second = TypeVar("Second", bound=nn.Module)
 
 
 class Succession(Generic[First, Second]):
-    """Pairs of modules, of which the second takes what the first gives, found while a network runs.
+    """Finds pairs of modules, of which the second takes the output of the first, while a network runs.
 
-    A pair has one call each, the first one's output reaches the second as it is, and nobody is to see it in between.
-    Whether another part of the network takes it as well is what `sole_pairs` tells.
+    Both modules of a pair are called once, the output reaches the second module unchanged, and nobody looks at it in
+    between. `sole_pairs` also tells whether another part of the network uses it.
 
     Args:
         firsts: Modules that may come first.
         seconds: Modules that may come second.
-        wanted: Modules that have to give what they give now: none of them ends between the two of a pair.
-        hooked: Modules that are looked at by others: none of them begins or ends there.
+        wanted: Modules whose outputs must not change: none of them ends between the two modules of a pair.
+        hooked: Modules with hooks of others: none of them begins or ends there.
     """
 
     def __init__(
@@ -35,27 +35,27 @@ class Succession(Generic[First, Second]):
         self._firsts, self._seconds = list(firsts), list(seconds)
         self._wanted, self._hooked = list(wanted), list(hooked)
         self._calls: Counter[nn.Module] = Counter()
-        # What computed the outputs.
+        # The operations that computed the outputs.
         self._nodes: dict[nn.Module, Node | None] = {}
-        self._found: list[tuple[First, Second]] = []
+        self._pairs: list[tuple[First, Second]] = []
         self._last: tuple[First, Tensor, int] | None = None
 
     @property
     def pairs(self) -> dict[First, Second]:
-        """The second module of each first one that has one."""
-        return {first: second for first, second in self._found if self._calls[first] == self._calls[second] == 1}
+        """The second module of each pair by the first."""
+        return {first: second for first, second in self._pairs if self._calls[first] == self._calls[second] == 1}
 
     @property
     def called(self) -> list[First]:
-        """All that may come first and were called."""
+        """The modules among the first ones that were called."""
         return [module for module in self._firsts if self._calls[module]]
 
     def sole_pairs(self, results: Iterable[Tensor]) -> dict[First, Second]:
-        """Return the pairs whose first one's output has no part in the results but by way of the second.
+        """Return the pairs in which the first module's output has a part in the results only through the second.
 
         Args:
-            results: What the network gave when it was watched, with its graph. What was computed without gradients is
-                not in there: such a pair is left out, and of such a use nothing is known.
+            results: Outputs of the network when it was watched, with their graph. Parts that were computed without
+                gradients are not in the graph: such pairs are left out, and such uses remain unknown.
         """
         users = _users(results)
         return {
@@ -68,7 +68,7 @@ class Succession(Generic[First, Second]):
     def watching(self) -> Iterator[None]:
         """Look for pairs in a forward pass that runs inside."""
         handles = [module.register_forward_hook(self._note_first) for module in self._firsts]
-        # Of one module the hooks run in this order.
+        # The hooks of one module run in this order.
         handles += [module.register_forward_hook(self._forget) for module in (*self._wanted, *self._hooked)]
         handles += [module.register_forward_pre_hook(self._forget) for module in self._hooked]
         handles += [module.register_forward_pre_hook(self._note_second) for module in self._seconds]
@@ -84,7 +84,7 @@ class Succession(Generic[First, Second]):
         self._calls[module] += 1
         self._last = None
         self._note_node(module, _inputs, output)
-        # Tensors of the inference mode have no version.
+        # Tensors of inference mode have no version.
         if isinstance(output, Tensor) and not output.is_inference():
             self._last = module, output, output._version
 
@@ -94,7 +94,7 @@ class Succession(Generic[First, Second]):
             first, output, version = self._last
             # The version tells whether anything has been written into the output since.
             if inputs and inputs[0] is output and output._version == version:
-                self._found.append((first, module))
+                self._pairs.append((first, module))
         self._last = None
 
     def _note_node(self, module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -105,27 +105,27 @@ class Succession(Generic[First, Second]):
 
 
 def _users(results: Iterable[Tensor]) -> dict[Node | None, set[Node | None]]:
-    """Return by operation which ones take what it gives, on the way to the results; None stands for a result itself."""
-    found = [result.grad_fn for result in results if result.grad_fn is not None]
-    users: dict[Node | None, set[Node | None]] = {node: {None} for node in found}
+    """Return which operations use the output of each operation, up to the results; None stands for a result itself."""
+    pending = [result.grad_fn for result in results if result.grad_fn is not None]
+    users: dict[Node | None, set[Node | None]] = {node: {None} for node in pending}
     seen: set[Node] = set()
-    while found:
-        node = found.pop()
+    while pending:
+        node = pending.pop()
         if node not in seen:
             seen.add(node)
             for earlier, _ in node.next_functions:
                 if earlier is not None:
                     users.setdefault(earlier, set()).add(node)
-                    found.append(earlier)
+                    pending.append(earlier)
     return users
 
 
 def _between(last: Node | None, first: Node | None) -> set[Node | None]:
-    """Return the operations on the way from one to another, that included and this one not."""
-    left, passed = [last], set[Node | None]()
-    while left:
-        node = left.pop()
+    """Return the operations between two, with the last and without the first."""
+    pending, passed = [last], set[Node | None]()
+    while pending:
+        node = pending.pop()
         if node is not None and node is not first and node not in passed:
             passed.add(node)
-            left += [earlier for earlier, _ in node.next_functions]
+            pending += [earlier for earlier, _ in node.next_functions]
     return passed

@@ -1,6 +1,5 @@
 """Codes of a trained autoencoder: its checkpoint, and the statistics of the codes of many pictures."""
 
-import hashlib
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,13 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError
-from fvlightning.io.checkpoints import read_checkpoint
-from fvlightning.io.digests import digest_of_file
-from fvlightning.io.loading import load_plain
-from fvlightning.networks.autoencoder import Autoencoder
+from fvlightning.io import digest_of_file, digest_of_tensors, load_plain, read_checkpoint, write_atomically
+from fvlightning.networks import Autoencoder
 
 _HOW = "write one with measure_codes(checkpoint, pictures).save(path), or train with VAEPicturesCallback"
-# Added to the variances, relative to their mean: the covariance of codes with numbers that carry nothing is singular.
+# Added to the variances, relative to their mean: the covariance of codes with constant numbers is singular.
 _JITTER = 1e-6
 
 
@@ -26,9 +23,9 @@ class CodeStatistics:
 
     Attributes:
         mean: ``(L,)``, float64.
-        covariance: ``(L, L)``, float64, as measured: singular where there are no more codes than numbers in one.
-        count: How many codes there were.
-        digest: Fingerprint of the checkpoint file that made the codes, or None if they were made by a module.
+        covariance: ``(L, L)``, float64, as measured: singular unless there are more codes than numbers in a code.
+        count: The number of codes.
+        digest: Digest of the checkpoint file that made the codes, or None if a module made them.
     """
 
     mean: Tensor
@@ -37,18 +34,18 @@ class CodeStatistics:
     digest: str | None = None
 
     def factor(self) -> Tensor:
-        """Return the lower triangular L with L·Lᵀ the covariance, ``(L, L)``, float64.
+        """Return the lower triangular F with F·Fᵀ the covariance, ``(L, L)``, float64.
 
-        With no more codes than numbers in a code, the covariance is drawn towards a multiple of the identity by as much
-        as the oracle-approximating shrinkage says (Chen et al. 2010, https://arxiv.org/abs/0907.4698), with a warning.
+        Unless there are more codes than numbers in a code, the covariance is first shrunk towards a multiple of the
+        identity, with a warning (oracle-approximating shrinkage, Chen et al. 2010, https://arxiv.org/abs/0907.4698).
         """
         covariance, size = self.covariance, len(self.mean)
         identity = torch.eye(size, dtype=covariance.dtype)
         if self.count <= size:
             share = _shrinkage(covariance, self.count)
             warnings.warn(
-                f"{self.count} codes are too few for the covariance of {size} numbers: it is drawn by {share:.0%} to a "
-                "multiple of the identity; measure the codes of more pictures",
+                f"{self.count} codes are too few for the covariance of {size} numbers: it is shrunk by {share:.0%} "
+                "towards a multiple of the identity; measure the codes of more pictures",
                 stacklevel=3,
             )
             covariance = (1 - share) * covariance + share * covariance.diagonal().mean() * identity
@@ -57,38 +54,37 @@ class CodeStatistics:
         return factor
 
     def fingerprint(self) -> str:
-        """Return a short fingerprint of the statistics."""
-        content = [tensor.contiguous().numpy().tobytes() for tensor in (self.mean, self.covariance)]
-        return hashlib.sha256(b"".join(content)).hexdigest()[:16]
+        """Return a digest of the statistics."""
+        return digest_of_tensors(self.mean, self.covariance)
 
     def save(self, path: str | Path) -> None:
-        """Write the statistics to a file that `load_codes` reads."""
-        torch.save(vars(self), path)
+        """Write the statistics to a file that `load_codes` reads, whole or not at all."""
+        write_atomically(Path(path), lambda file: torch.save(vars(self), file))
 
 
 def measure_codes(encoder: str | Path | nn.Module, pictures: Iterable[Tensor] | Tensor) -> CodeStatistics:
     """Encode pictures, and return the statistics of the means of their codes.
 
     Args:
-        encoder: A checkpoint of `VAEModule`, an `Autoencoder`, or an encoder: a module that gives means and standard
-            deviations ``(B, L)`` of pictures.
-        pictures: Batches ``(B, C, H, W)`` in [0, 1], or one such batch; they are encoded on the encoder's device.
+        encoder: A checkpoint of `VAEModule`, an `Autoencoder`, or an encoder: a module that maps pictures to means and
+            standard deviations ``(B, L)``.
+        pictures: Batches ``(B, C, H, W)`` in [0, 1], or one batch; they are encoded on the encoder's device.
 
     Raises:
-        InputError: There are fewer than two pictures; or as of `load_autoencoder`.
+        InputError: There are fewer than two pictures, or the checkpoint cannot be used (see `load_autoencoder`).
     """
     module = encoder if isinstance(encoder, nn.Module) else load_autoencoder(encoder)
     digest = None if isinstance(encoder, nn.Module) else digest_of_file(encoder)
-    own = getattr(module, "encoder", module)
-    flags = {part: part.training for part in own.modules()}
-    device = next(own.parameters()).device
+    encode = getattr(module, "encoder", module)
+    flags = {part: part.training for part in encode.modules()}
+    device = next(encode.parameters()).device
     moments: _Moments | None = None
     try:
         for part in flags:
             part.training = False
         with torch.no_grad():
             for batch in [pictures] if isinstance(pictures, Tensor) else pictures:
-                codes = own(batch.to(device))[0].cpu().double()  # not every device has float64
+                codes = encode(batch.to(device))[0].cpu().double()  # not every device has float64
                 moments = _Moments(codes.mean(0)) if moments is None else moments
                 moments.add(codes)
     finally:
@@ -100,14 +96,14 @@ def measure_codes(encoder: str | Path | nn.Module, pictures: Iterable[Tensor] | 
 
 
 def codes_file(checkpoint: str | Path) -> Path:
-    """Return the file of the statistics of a checkpoint's codes: the checkpoint's name with ``.codes.pt`` behind.
+    """Return the file of the statistics of a checkpoint's codes: the checkpoint's name and ``.codes.pt``.
 
-    Where one of the checkpoint's names is a link to the other, as ``last.ckpt`` is to ``epoch=2-step=84.ckpt``, the
-    file has the name of the one that is no link; one that is there under a link's name is found, too.
+    Among the names of a checkpoint, such as ``last.ckpt`` and ``epoch=2-step=84.ckpt``, the one that is not a link has
+    priority, unless only the file of a link exists.
     """
     checkpoint = Path(checkpoint)
     file = checkpoint.resolve() if checkpoint.is_symlink() else checkpoint
-    # Not `samefile`, which fails at a link that leads nowhere.
+    # Not `samefile`, which fails at a broken link.
     links = [path for path in file.parent.glob("*.ckpt") if path.is_symlink() and path.resolve() == file.resolve()]
     names = [Path(f"{path}.codes.pt") for path in (file, checkpoint, *links)]
     return next((name for name in names if name.is_file()), names[0])
@@ -117,23 +113,22 @@ def load_codes(path: str | Path) -> CodeStatistics:
     """Read statistics that `CodeStatistics.save` wrote, without running code.
 
     Raises:
-        InputError: The file is missing, damaged, holds code or holds no such statistics.
+        InputError: The file is missing or damaged, holds code, or does not hold such statistics.
     """
     if not Path(path).is_file():
         raise InputError(f"no statistics of codes '{path}'; {_HOW}")
     problem = f"'{path}' is damaged, or holds more than tensors and plain values, which is not run; {_HOW}"
     content = load_plain(path, refused=problem, damaged=problem)
-    wanted = ["mean", "covariance", "count", "digest"]
-    if not isinstance(content, dict) or sorted(content) != sorted(wanted):
+    if not isinstance(content, dict) or content.keys() != {"mean", "covariance", "count", "digest"}:
         raise InputError(f"'{path}' holds no statistics of codes; {_HOW}")
     return CodeStatistics(**content)
 
 
 def load_autoencoder(path: str | Path) -> Autoencoder:
-    """Make the autoencoder of a checkpoint of `VAEModule`, without running code in it, in evaluation mode on the CPU.
+    """Return the autoencoder of a checkpoint of `VAEModule`, read without running code, in eval mode on the CPU.
 
     Raises:
-        InputError: There is no such file, it is damaged, holds code, or is no checkpoint of a VAE.
+        InputError: The file is missing or damaged, holds code, or is not a checkpoint of a VAE.
     """
     if not Path(path).is_file():
         raise InputError(
@@ -150,13 +145,13 @@ def load_autoencoder(path: str | Path) -> Autoencoder:
         network.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(
-            f"'{path}' is no checkpoint of a VAE: its network is not that of VAEModule; give one that VAEModule saved"
+            f"'{path}' is not a checkpoint of a VAE: its network is not that of VAEModule; give one of VAEModule"
         ) from error
     return network.eval()
 
 
 class _Moments:
-    """Sums of codes and of their products, about a point near the mean, which keeps the digits of the covariance."""
+    """Sums of codes and of their products, about a point near the mean, to keep the covariance precise."""
 
     def __init__(self, origin: Tensor) -> None:
         self.count = 0

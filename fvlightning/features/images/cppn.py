@@ -10,37 +10,33 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Parametrization
-from fvlightning.features.images.checks import check_max_rms, check_std
-from fvlightning.features.images.display import to_display
+from fvlightning.features.images.display import check_max_rms, check_std, to_display
 
-# Mean of the square, and standard deviations of the value and of the square, of the arcus tangens of a standard normal
-# variable, rounded as in lucid.
+# Moments of the arctangent of a standard normal variable, rounded as in lucid.
 _VALUE_STD, _SQUARE_MEAN, _SQUARE_STD, _SQUARE_RMS = 0.67, 0.45, 0.396, 0.6
-# Weights are this times the parameters. The networks want to be optimised with steps of a tenth of what the other
-# parametrisations want; Adam's steps do not depend on the size of the gradient, so this gives all the same rate.
+# Weights are this times the parameters. The networks need a tenth of the steps that other parametrisations take, and
+# Adam's steps do not depend on the size of the gradient: with this factor one learning rate suits all.
 _WEIGHT_SCALE = 0.1
 
 
 class CPPNImage(Parametrization):
     """The parameters are the weights of a network that maps a pixel's coordinates to its colour.
 
-    Compositional pattern-producing networks (Stanley 2007) draw smooth, endless patterns, which are more like graphics
-    than like photos; as a parametrisation after Mordvintsev et al. 2018,
-    https://distill.pub/2018/differentiable-parameterizations/#section-xy2rgb. The architecture is shared, the weights
-    are each picture's own: `num_layers` layers of `width` linear maps of the coordinates (x, y), each followed by
+    Compositional pattern-producing networks (Stanley 2007) draw smooth, endless patterns, more like graphics than like
+    photos (Mordvintsev et al. 2018, https://distill.pub/2018/differentiable-parameterizations/#section-xy2rgb). Each
+    picture has its own weights: `num_layers` layers of `width` linear maps of the coordinates (x, y), each followed by
     ``[atan(h) / 0.67, (atan(h)² - 0.45) / 0.396]``, whose parts have mean 0 and standard deviation 1 if h is standard
     normal, then one linear map to the channels, and a sigmoid.
 
-    The coordinates of the pixels' centres run from -√3 to √3 over the side of a square picture, which gives them unit
-    variance; over a picture that is not square they have the same step both ways and the same mean square. The same
-    parameters draw the same picture at any size. The parameters of a picture are one vector, layer by layer the weights
-    ``(in, out)`` and the biases ``(out,)``, ten times as large as those of the network: made for Adam with a learning
-    rate of 0.05, which moves the weights by 0.005. Every layer keeps its values at all pixels for the gradient: with
-    the defaults some 160 MB for a picture of 224 pixels, so make batches small. A photo cannot be a start (`invert`).
+    Coordinates run from -√3 to √3 over the side of a square picture, which gives them unit variance; in other pictures
+    the step is the same both ways. The same parameters draw the same picture at any size. They are one vector: layer by
+    layer the weights ``(in, out)`` and the biases ``(out,)``, times ten, so that Adam with a learning rate of 0.05
+    moves the weights by 0.005. Every layer keeps its values at all pixels for the gradient, some 160 MB for a picture
+    of 224 pixels, so make batches small. It cannot start from a photo (`invert`).
 
     Args:
-        num_layers: How many hidden layers. More make finer patterns.
-        width: How many linear maps a hidden layer has; the activation doubles them.
+        num_layers: Number of hidden layers. More make finer patterns.
+        width: Number of linear maps of a hidden layer; the activation doubles them.
         activation: ``"unbiased"`` as above; ``"composite"`` without subtracting the mean, ``atan(h)² / 0.6``.
         std: Standard deviation of the starting weights of the last layer, relative to that of the hidden layers, which
             is ``sqrt(1 / inputs)``. 0 starts with a grey picture, as lucid does.
@@ -48,8 +44,7 @@ class CPPNImage(Parametrization):
         max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black ground.
 
     Raises:
-        InputError: `num_layers` or `width` is less than 1, `activation` is neither of the two, `std` is negative, or
-            `max_rms` is not in (0, 1].
+        InputError: A setting is out of its range.
     """
 
     def __init__(
@@ -104,9 +99,7 @@ class CPPNImage(Parametrization):
     ) -> Tensor:
         """Return the parameters as they are: they draw the same picture at any size."""
         if blur:
-            raise InputError(
-                f"CPPNImage draws pictures anew at each size, and cannot blur them by {blur:g}: leave it out"
-            )
+            raise InputError(f"CPPNImage cannot blur pictures by {blur:g} at a new size; leave out the blur")
         return parameters
 
     def _activate(self, hidden: Tensor) -> Tensor:

@@ -9,9 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.features.images.base import Parametrization
-from fvlightning.features.images.checks import check_max_rms, check_std
-from fvlightning.features.images.display import from_display, to_display
-from fvlightning.features.images.spectra import frequencies, resize_spectra
+from fvlightning.features.images.display import check_max_rms, check_std, from_display, to_display
 
 
 class FourierImage(Parametrization):
@@ -29,7 +27,7 @@ class FourierImage(Parametrization):
         max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black ground.
 
     Raises:
-        InputError: `std` is negative, or `max_rms` is not in (0, 1].
+        InputError: A setting is out of its range.
     """
 
     def __init__(
@@ -43,7 +41,7 @@ class FourierImage(Parametrization):
     @property
     @override
     def weight_decay(self) -> float:
-        # Where light is bounded, contrast is, too.
+        # A bound on light bounds contrast as well.
         return 0.3 if self.max_rms is None else 0.0
 
     @override
@@ -64,31 +62,66 @@ class FourierImage(Parametrization):
         self, parameters: Tensor, image_shape: Sequence[int], new_shape: Sequence[int], blur: float = 0.0
     ) -> Tensor:
         """Keep every wave that the new size can show as it is (`resize_spectra`)."""
-        # By way of the colours: the inverse transform has no use for part of the parameters, at another size it would.
+        # Through the colours: the inverse transform ignores some parameters that would count at another size.
         spectra = torch.fft.rfft2(self._colors(parameters, image_shape))
         resized = resize_spectra(spectra, image_shape[-2:], new_shape[-2:])
         height, width = new_shape[-2:]
-        faded = torch.exp(-2 * (math.pi * blur * frequencies(height, width, resized.device)).square())
-        return self._coefficients(resized * faded, new_shape)
+        fading = torch.exp(-2 * (math.pi * blur * frequencies(height, width, resized.device)).square())
+        return self._coefficients(resized * fading, new_shape)
 
     def _colors(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
-        spectra = torch.view_as_complex(parameters * self._scale(image_shape, parameters.device))
+        spectra = torch.view_as_complex(parameters * _scales(*image_shape[-2:], self.decay, parameters.device))
         colors: Tensor = torch.fft.irfft2(spectra, s=tuple(image_shape[-2:]))
         return colors
 
     def _coefficients(self, spectra: Tensor, image_shape: Sequence[int]) -> Tensor:
-        return torch.view_as_real(spectra) / self._scale(image_shape, spectra.device)
-
-    def _scale(self, image_shape: Sequence[int], device: torch.device) -> Tensor:
-        """Return what the parameters of a picture are multiplied by, the quarter included, ``(H, W // 2 + 1, 2)``."""
-        height, width = image_shape[-2:]
-        return _scales(height, width, self.decay, device)
+        return torch.view_as_real(spectra) / _scales(*image_shape[-2:], self.decay, spectra.device)
 
 
-@lru_cache(maxsize=16)  # asked for at every step
+@lru_cache(maxsize=16)  # needed at every step
 def _scales(height: int, width: int, decay: float, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # or it would be of no use to those who want gradients
+    """Return the factors of a picture's parameters, the quarter included, ``(H, W // 2 + 1, 2)``."""
+    with torch.inference_mode(False):  # a tensor made in inference mode cannot take part in a gradient
         bounded = frequencies(height, width, device).clamp(min=1 / max(width, height))
         scales: Tensor = (width * height) ** 0.5 / bounded**decay / 4
-        # Of real and imaginary parts each its own: the product with numbers that have to be spread takes twice as long.
+        # Repeated for the real and the imaginary part: a product that broadcasts takes twice as long.
         return scales[..., None].repeat(1, 1, 2)
+
+
+def frequencies(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Return the frequencies of `torch.fft.rfft2` in cycles a pixel, ``(H, W // 2 + 1)``."""
+    rows = torch.fft.fftfreq(height, device=device)[:, None]
+    return torch.hypot(rows, torch.fft.rfftfreq(width, device=device))
+
+
+def resize_spectra(spectra: Tensor, size: Sequence[int], new_size: Sequence[int]) -> Tensor:
+    """Return the spectra ``(..., H', W' // 2 + 1)`` of the same pictures at another size.
+
+    The waves stay as they are, except that those too fine for the new size are left out. So at twice the size every
+    other pixel is an old one.
+
+    Args:
+        spectra: ``(..., H, W // 2 + 1)``, from `torch.fft.rfft2` of real pictures.
+        size: ``(H, W)``.
+        new_size: ``(H', W')``.
+    """
+    (height, width), (new_height, new_width) = size, new_size
+    n_rows, n_columns = min(height, new_height), min(width, new_width)
+    columns = n_columns // 2 + 1
+    resized = spectra.new_zeros(*spectra.shape[:-2], new_height, new_width // 2 + 1)
+    upper, lower = slice(0, (n_rows + 1) // 2), slice(-(n_rows // 2), None)
+    resized[..., upper, :columns] = spectra[..., upper, :columns]
+    if n_rows > 1:
+        resized[..., lower, :columns] = spectra[..., lower, :columns]
+    # At an even size the finest wave is its own mirror image; at a larger size the two are apart, with half each.
+    if n_rows % 2 == 0 and height != new_height:
+        middle = n_rows // 2
+        if new_height > height:
+            resized[..., -middle, :] /= 2
+            resized[..., middle, :] = resized[..., -middle, :]
+        else:
+            resized[..., middle, :columns] += spectra[..., middle, :columns]
+    if n_columns % 2 == 0 and width != new_width:
+        # A half spectrum does not hold the mirror image.
+        resized[..., columns - 1] *= 0.5 if new_width > width else 2
+    return resized * (new_height * new_width / (height * width))

@@ -9,10 +9,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.features.images.base import Parametrization
-from fvlightning.features.images.checks import check_max_rms, check_std
-from fvlightning.features.images.display import from_display, to_display
-from fvlightning.features.images.resampling import resample
+from fvlightning.features.images.base import Parametrization, resample
+from fvlightning.features.images.display import check_max_rms, check_std, from_display, to_display
 
 
 class LaplacianImage(Parametrization):
@@ -20,25 +18,23 @@ class LaplacianImage(Parametrization):
 
     ``picture = sigmoid(colour(up(... up(level_n) + level_n-1 ...) + level_0))``, where ``up`` is bilinear and each
     level has half the side of the one before, rounded up (Burt and Adelson 1983,
-    https://doi.org/10.1109/TCOM.1983.1095851, as a parametrisation in lucid's optvis/param/spatial.py). One step of an
-    optimiser moves large shapes as readily as details, as with `FourierImage`, but locally: a change in one corner
-    leaves the others as they are.
-
-    The parameters of a picture are one vector, the levels one after the other, the finest first. Any number of channels
-    and any size, odd ones too. Made for Adam with a learning rate of 0.05.
+    https://doi.org/10.1109/TCOM.1983.1095851, and lucid's optvis/param/spatial.py). A step moves large shapes as
+    readily as details, as with `FourierImage`, but locally. The parameters of a picture are one vector, level after
+    level, the finest first. Any number of channels and any size, odd ones too. Made for Adam with a learning rate of
+    0.05.
 
     Args:
-        levels: How many resolutions, the picture's own among them. None halves until the shorter side has fewer than 8
-            pixels. No more are used than lead to a single pixel.
+        levels: Number of resolutions, the picture's own included; halving ends at a single pixel in any case. None
+            halves until the shorter side has fewer than 8 pixels.
         decay: How fast a level's weight falls with its frequency: ``2 ** (level * (decay - 1))``, scaled to a mean
-            square of 1. At 1 a step changes all levels equally, which is how the contrast of natural images is spread
-            over octaves; larger values make smoother pictures, without the fine texture that networks fall for.
+            square of 1. At 1 a step changes all levels equally, as the contrast of natural images is spread over
+            octaves; larger values make smoother pictures, without the fine texture that networks fall for.
         std: Standard deviation of the starting noise of each level.
         decorrelate: Whether the parameters of three channels are decorrelated colours (`correlate_colors`).
         max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black ground.
 
     Raises:
-        InputError: `levels` is less than 1, `decay` is not finite, `std` is negative, or `max_rms` is not in (0, 1].
+        InputError: A setting is out of its range.
     """
 
     def __init__(
@@ -85,7 +81,8 @@ class LaplacianImage(Parametrization):
         flat = torch.split_with_sizes(parameters, [channels * math.prod(size) for size in sizes], dim=1)
         weights = self._weights(len(sizes))
         levels = [
-            weight * own.reshape(-1, channels, *size) for weight, own, size in zip(weights, flat, sizes, strict=True)
+            weight * level.reshape(-1, channels, *size)
+            for weight, level, size in zip(weights, flat, sizes, strict=True)
         ]
         colors = levels.pop()
         while levels:
@@ -98,7 +95,7 @@ class LaplacianImage(Parametrization):
         finer = colors
         levels: list[Tensor] = []
         for size in self._sizes(*colors.shape[-2:])[1:]:
-            # Each level is what the next coarser one lacks, so the sum is the picture however it is made coarser.
+            # Each level holds what the next coarser one lacks, so their sum is the picture with any way to coarsen.
             coarser = F.adaptive_avg_pool2d(finer, size)
             levels.append(finer - _resize(coarser, finer.shape[-2:]))
             finer = coarser

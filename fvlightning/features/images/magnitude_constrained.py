@@ -10,47 +10,43 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Parametrization
-from fvlightning.features.images.checks import check_max_rms
-from fvlightning.features.images.display import from_display, to_display
-from fvlightning.features.images.magnitude import natural_magnitude, resample_magnitude
-from fvlightning.features.images.magnitude_files import load_magnitude
-from fvlightning.io.digests import digest_of_file
+from fvlightning.features.images.display import check_max_rms, from_display, to_display
+from fvlightning.features.images.magnitude import load_magnitude, natural_magnitude, resample_magnitude
+from fvlightning.io import digest_of_file
 
 
 class MagnitudeConstrainedImage(Parametrization):
-    """The parameters are the phases of a picture's frequencies; how much of each there is, is fixed to natural images'.
+    """The parameters are the phases of a picture's frequencies; their magnitudes are those of natural images.
 
     MaCo (Fel et al. 2023, https://arxiv.org/abs/2306.06805): ``picture = sigmoid(colour(irfft2(r · exp(iφ))))``, with φ
     the parameters and r the mean magnitude spectrum of natural images. A picture cannot fill with the high frequencies
-    that networks fall for, and cannot saturate. The sigmoid bounds it to [0, 1]; r is that of the colours before it, so
-    that nothing is clipped. The few frequencies that are their own mirror image, the mean among them, are real: they
-    have the value r · cos(φ).
+    that networks fall for, and cannot saturate. The sigmoid bounds it to [0, 1]; r belongs to the colours before it, so
+    that nothing is clipped. The few frequencies that are their own mirror image, such as the mean, are real, with the
+    value r · cos(φ).
 
     The parameters of a picture are ``(C, H, W // 2 + 1)`` radians, which start uniform over the circle. Any number of
-    channels and any size, odd ones too. Made for Adam with a learning rate of 0.05, with crops and noise as views:
-    without crops a picture spreads over small copies of what is wanted. Of `torch.optim.NAdam` rates of about 0.2 do,
-    with crops that shrink over the run (`ZoomingCrop`); the rate of 1 that the paper reports did badly at 224 pixels,
-    with its crops as with larger ones.
+    channels and any size, odd ones too. Made for Adam with a learning rate of 0.05, with crops and noise: without crops
+    a picture fills with small copies. `torch.optim.NAdam` needs rates of about 0.2, with crops that shrink over the run
+    (`ZoomingCrop`); the paper's rate of 1 did badly at 224 pixels, with its crops and with larger ones.
 
     Args:
-        magnitude: File of a spectrum that `save_magnitude` wrote after `measure_magnitude`; for pictures of another
-            size it is resampled (`resample_magnitude`). None takes `natural_magnitude`.
+        magnitude: File of a spectrum, written by `save_magnitude` after `measure_magnitude`, and resampled for pictures
+            of another size (`resample_magnitude`). None for `natural_magnitude`.
         decay: How fast the spectrum falls with the frequency, without a file.
         contrast: Factor of all magnitudes. Less than 1 makes paler pictures.
-        decorrelate: Whether the frequencies of three channels are those of decorrelated colours (`correlate_colors`). A
-            spectrum in a file has to be measured likewise.
+        decorrelate: Whether the frequencies of three channels are those of decorrelated colours (`correlate_colors`);
+            the same as when a spectrum in a file was measured.
         max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black ground.
 
     Attributes:
-        digest: Fingerprint of the file, so that settings tell one spectrum from another of the same name.
+        digest: Digest of the file, so that settings tell spectra of the same name apart; None without a file.
 
     Raises:
-        InputError: A setting is out of its range, or the file cannot be used; when pictures are made, that the
-            spectrum has another number of channels.
+        InputError: A setting is out of its range, or the file cannot be used; when pictures are made: the spectrum has
+            another number of channels.
     """
 
-    # A slot, and not in the instance's dictionary, which holds the settings, as plain values.
-    __slots__ = ("_measured",)
+    derived = frozenset({"_measured"})
 
     def __init__(
         self,
@@ -87,7 +83,7 @@ class MagnitudeConstrainedImage(Parametrization):
 
     @override
     def invert(self, pictures: Tensor) -> Tensor:
-        """Return the phases of pictures: the same shapes, but with the contrasts that the spectrum gives them."""
+        """Return the phases of pictures, which keep their shapes and take their contrast from the spectrum."""
         phases: Tensor = torch.fft.rfft2(from_display(pictures, self.decorrelate)).angle()
         return phases
 
@@ -99,7 +95,7 @@ class MagnitudeConstrainedImage(Parametrization):
 
 
 def _antisymmetric(phases: Tensor, width: int) -> Tensor:
-    """Give the columns that are their own mirror image phases that are: without, half of their magnitude is lost."""
+    """Mirror the phases of the columns that are their own mirror image; else these lose half of their magnitude."""
     first, rest = _mirror(phases[..., :1]), phases[..., 1:]
     if width % 2 or not rest.shape[-1]:
         return torch.cat([first, rest], dim=-1)
@@ -109,5 +105,5 @@ def _antisymmetric(phases: Tensor, width: int) -> Tensor:
 def _mirror(column: Tensor) -> Tensor:
     height = column.shape[-2]
     n_mirrored = (height - 1) // 2
-    kept = column[..., : height - n_mirrored, :]
-    return torch.cat([kept, -column[..., 1 : 1 + n_mirrored, :].flip(-2)], dim=-2)
+    first = column[..., : height - n_mirrored, :]
+    return torch.cat([first, -column[..., 1 : 1 + n_mirrored, :].flip(-2)], dim=-2)

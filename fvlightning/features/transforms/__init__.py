@@ -1,14 +1,9 @@
-"""Robustness: random views of the pictures, so that a picture excites its unit however one looks at it."""
+"""Random transforms of the pictures at each step, so that a picture excites its unit however it is shown."""
 
-from fvlightning.features.transforms.affine import RandomAffine, RandomFlip
-from fvlightning.features.transforms.base import Transform, apply_transforms, longest_warmup
-from fvlightning.features.transforms.blur import Blur
-from fvlightning.features.transforms.color import ColorJitter
-from fvlightning.features.transforms.crop import RandomResizedCrop
-from fvlightning.features.transforms.draws import Draws
-from fvlightning.features.transforms.noise import GaussianNoise, UniformNoise
-from fvlightning.features.transforms.perspective import Perspective
-from fvlightning.features.transforms.zoom import ZoomingCrop
+from fvlightning.features.transforms.base import Draws, Transform, apply_transforms, longest_warmup
+from fvlightning.features.transforms.crops import RandomAffine, RandomFlip, RandomResizedCrop, ZoomingCrop
+from fvlightning.features.transforms.pixels import Blur, ColorJitter, GaussianNoise, UniformNoise
+from fvlightning.features.transforms.warp import Perspective
 
 __all__ = [
     "Blur",
@@ -19,9 +14,9 @@ __all__ = [
     "RandomAffine",
     "RandomFlip",
     "RandomResizedCrop",
-    "UniformNoise",
     "Transform",
+    "UniformNoise",
     "ZoomingCrop",
-    "longest_warmup",
     "apply_transforms",
+    "longest_warmup",
 ]

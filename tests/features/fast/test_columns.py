@@ -1,4 +1,4 @@
-"""The gradient of convolutions of few channels to the pictures."""
+"""The gradient of a convolution of few channels to its input, by columns."""
 
 from itertools import product
 
@@ -11,7 +11,7 @@ from fvlightning.features.fast.columns import ColumnsConv2d
 
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (7, 7), (4, 4)], ids=str)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_gradient_is_that_of_torch(kernel: tuple[int, int], memory_format: torch.memory_format):
+def test_the_gradient_is_that_of_torch(kernel: tuple[int, int], memory_format: torch.memory_format):
     for channels, stride, padding in product((1, 3), (1, (2, 1), 4), (0, (1, 0), 3)):
         convolution = nn.Conv2d(channels, 5, kernel, stride, padding).requires_grad_(False)
         convolution.to(memory_format=memory_format)
@@ -19,9 +19,9 @@ def test_gradient_is_that_of_torch(kernel: tuple[int, int], memory_format: torch
         columns.load_state_dict(convolution.state_dict())
         columns.to(memory_format=memory_format)
         pictures = torch.rand(2, channels, 13, 16, requires_grad=True)
-        expected, found = convolution(pictures), columns(pictures)
-        assert torch.equal(found, expected)
-        gradients = [torch.autograd.grad(outputs.square().sum(), pictures)[0] for outputs in (found, expected)]
+        outputs, expected = columns(pictures), convolution(pictures)
+        assert torch.equal(outputs, expected)
+        gradients = [torch.autograd.grad(values.square().sum(), pictures)[0] for values in (outputs, expected)]
         torch.testing.assert_close(*gradients, msg=lambda text, at=(channels, stride, padding): f"{at}: {text}")
 
 

@@ -1,4 +1,4 @@
-"""The means of what a convolution gives, without the convolution."""
+"""The channel means of a convolution, without the convolution."""
 
 from itertools import product
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.features import LayerEnergy, Maximizer, UnitActivation
-from fvlightning.features.fast.fast_copy import fast_copy
+from fvlightning.features.fast import fast_copy
 from fvlightning.features.fast.means import MeanConv2d
 from fvlightning.features.objectives import Objective
 from fvlightning.features.units import LayerCall
@@ -20,9 +20,9 @@ def test_means_are_those_of_the_convolution(kernel: tuple[int, int]):
         means = MeanConv2d(3, 6, kernel, stride, padding, dilation, bias=bias).double().requires_grad_(False)
         means.load_state_dict(convolution.state_dict())
         inputs = torch.rand(2, 3, 11, 14, dtype=torch.double, requires_grad=True)
-        found, expected = means(inputs), convolution(inputs).mean((2, 3), keepdim=True)
-        torch.testing.assert_close(found, expected)
-        gradients = [torch.autograd.grad(outputs.square().sum(), inputs)[0] for outputs in (found, expected)]
+        outputs, expected = means(inputs), convolution(inputs).mean((2, 3), keepdim=True)
+        torch.testing.assert_close(outputs, expected)
+        gradients = [torch.autograd.grad(values.square().sum(), inputs)[0] for values in (outputs, expected)]
         torch.testing.assert_close(*gradients)
 
 
@@ -37,31 +37,31 @@ class Small(nn.Module):
         return self.same(self.conv2(self.conv1(pictures).relu()).relu())
 
 
-def is_shortened(network: nn.Module, path: str) -> bool:
+def gives_means(network: nn.Module, path: str) -> bool:
     return isinstance(network.get_submodule(path), MeanConv2d)
 
 
-def test_copy_shortens_the_only_layer_that_is_wanted():
+def test_the_copy_computes_only_the_means_of_a_single_layer():
     network = Small().requires_grad_(False)
     shape = [(1, 16, 16)]
     one, two = [LayerCall("conv2")], [LayerCall("conv1"), LayerCall("conv2")]
-    assert is_shortened(fast_copy(network, one, shape, only_means=True), "conv2")
-    assert not is_shortened(fast_copy(network, one, shape), "conv2")
-    assert not any(is_shortened(fast_copy(network, two, shape, only_means=True), path) for path in ("conv1", "conv2"))
-    assert not is_shortened(fast_copy(network, [LayerCall("same")], shape, only_means=True), "same")
+    assert gives_means(fast_copy(network, one, shape, only_means=True), "conv2")
+    assert not gives_means(fast_copy(network, one, shape), "conv2")
+    assert not any(gives_means(fast_copy(network, two, shape, only_means=True), path) for path in ("conv1", "conv2"))
+    assert not gives_means(fast_copy(network, [LayerCall("same")], shape, only_means=True), "same")
 
 
 def test_pictures_are_those_of_the_whole_convolution():
     torch.manual_seed(0)
     network = Small()
     maximizer = Maximizer(steps=12)
-    shortened = maximizer.maximize(network, ["conv2:0-3", "-conv2:4"], (1, 16, 16))
-    # A second layer, and with it the whole convolution in the copy.
+    of_means = maximizer.maximize(network, ["conv2:0-3", "-conv2:4"], (1, 16, 16))
+    # With a second layer the copy computes the whole convolution.
     whole = maximizer.maximize(network, ["conv2:0-3", "-conv2:4", "conv1:0"], (1, 16, 16))
-    for ours, expected in zip(shortened, whole, strict=False):
-        assert ours.unit == expected.unit
-        torch.testing.assert_close(ours.image, expected.image, atol=1.01 / 255, rtol=0)
-        torch.testing.assert_close(ours.history, expected.history, atol=1e-4, rtol=1e-3)
+    for feature, expected in zip(of_means, whole, strict=False):
+        assert feature.unit == expected.unit
+        torch.testing.assert_close(feature.image, expected.image, atol=1.01 / 255, rtol=0)
+        torch.testing.assert_close(feature.history, expected.history, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

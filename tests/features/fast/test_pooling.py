@@ -1,4 +1,4 @@
-"""ReLUs that are computed behind the max pooling after them."""
+"""ReLUs that are computed behind the max pooling that follows them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,16 +6,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from fast_copies import SHAPE, checked_copy
 from torch import Tensor, nn
 
 from fvlightning.features import Maximizer
-from fvlightning.features.capture.capture import Capture
-from fvlightning.features.fast.fast_copy import fast_copy
+from fvlightning.features.fast import fast_copy
 from fvlightning.features.fast.folding import FoldedBatchNorm2d
 from fvlightning.features.fast.pooling import LateReLU, RectifiedMaxPool2d
 from fvlightning.features.units import LayerCall
-
-SHAPE = (3, 24, 24)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +26,7 @@ SHAPE = (3, 24, 24)
     ],
     ids=str,
 )
-def test_values_and_gradients_are_those_of_the_ReLU_before_the_pooling(settings: dict[str, Any]):
+def test_values_and_gradients_are_those_of_a_relu_before_the_pooling(settings: dict[str, Any]):
     maps = torch.randn(2, 5, 9, 11, generator=torch.Generator().manual_seed(0)).round(decimals=1)
     maps[:, 0], maps[:, 1] = -1, 0.5  # windows without anything above 0, and full of ties
     maps.requires_grad_()
@@ -36,12 +34,12 @@ def test_values_and_gradients_are_those_of_the_ReLU_before_the_pooling(settings:
     pooled = RectifiedMaxPool2d(**settings)(maps)
     assert torch.equal(pooled, expected)
     weights = torch.rand_like(expected)
-    ours, naive = (torch.autograd.grad((weights * given).sum(), maps)[0] for given in (pooled, expected))
-    assert torch.equal(ours, naive)
+    gradients = [torch.autograd.grad((weights * values).sum(), maps)[0] for values in (pooled, expected)]
+    assert torch.equal(*gradients)
 
 
 class Stem(nn.Module):
-    """Begins as a ResNet does; what the ReLU gives may be used a second time."""
+    """Begins like a ResNet; with `skip`, the output of the ReLU is used a second time."""
 
     def __init__(self, skip: bool = False) -> None:
         super().__init__()
@@ -57,44 +55,36 @@ class Stem(nn.Module):
         return self.end(values + F.avg_pool2d(rectified, 2) if self.skip else values)
 
 
-def kinds(network: nn.Module, wanted: str) -> set[type[nn.Module]]:
-    """Return which classes of this project are in the copy, after it was made sure that it gives the same."""
-    network.eval().requires_grad_(False)
-    quick = fast_copy(network, [LayerCall(wanted)], [SHAPE])
-    pictures = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    found = []
-    for module in (network, quick):
-        (activation,) = Capture(module, [LayerCall(wanted)])(pictures).values()
-        found.append([activation.values, *torch.autograd.grad(activation.values.square().sum(), pictures)])
-    for ours, expected in zip(*reversed(found), strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
-    return {type(module) for module in quick.modules()}
+def kinds(network: nn.Module, layer: str) -> set[type[nn.Module]]:
+    """Return the classes of the modules of a checked copy."""
+    copy = checked_copy(network.eval().requires_grad_(False), layer)
+    return {type(module) for module in copy.modules()}
 
 
-@pytest.mark.parametrize("wanted", ["conv", "pool"])
+@pytest.mark.parametrize("layer", ["conv", "pool"])
 @pytest.mark.parametrize("inplace", [False, True])
-def test_copy_pools_first(wanted: str, inplace: bool):
+def test_the_copy_pools_first(layer: str, inplace: bool):
     network = Stem()
     network.start[2].inplace = inplace
-    assert kinds(network, wanted) >= {LateReLU, RectifiedMaxPool2d, FoldedBatchNorm2d}
+    assert kinds(network, layer) >= {LateReLU, RectifiedMaxPool2d, FoldedBatchNorm2d}
 
 
-@pytest.mark.parametrize("wanted", ["start.2", "start"])
-def test_ReLU_that_is_wanted_or_ends_what_is_wanted_stays(wanted: str):
+@pytest.mark.parametrize("layer", ["start.2", "start"])
+def test_a_relu_that_is_captured_or_ends_a_captured_module_stays(layer: str):
     network = Stem().eval().requires_grad_(False)
-    quick = fast_copy(network, [LayerCall(wanted), LayerCall("conv")], [SHAPE])
-    assert isinstance(quick.start[1], FoldedBatchNorm2d)
-    assert type(quick.pool) is nn.MaxPool2d
+    fast = fast_copy(network, [LayerCall(layer), LayerCall("conv")], [SHAPE])
+    assert isinstance(fast.start[1], FoldedBatchNorm2d)
+    assert type(fast.pool) is nn.MaxPool2d
 
 
-def test_ReLU_whose_output_is_used_again_stays_and_all_else_is_changed():
-    found = kinds(Stem(skip=True), "end")
-    assert FoldedBatchNorm2d in found
-    assert not found & {LateReLU, RectifiedMaxPool2d}
+def test_a_relu_whose_output_is_used_again_stays_and_the_rest_is_changed():
+    classes = kinds(Stem(skip=True), "end")
+    assert FoldedBatchNorm2d in classes
+    assert not classes & {LateReLU, RectifiedMaxPool2d}
 
 
-def test_a_second_use_is_seen_though_the_picture_of_the_trial_does_not_show_it():
-    """A bias that no random picture gets below, but dark pictures do."""
+def test_a_second_use_that_the_picture_of_the_trial_does_not_show_keeps_the_relu():
+    """Only dark pictures get below the bias."""
     network = Stem(skip=True)
     with torch.no_grad():
         network.start[0].weight.fill_(1 / 27)
@@ -102,19 +92,19 @@ def test_a_second_use_is_seen_though_the_picture_of_the_trial_does_not_show_it()
     assert RectifiedMaxPool2d not in kinds(network, "end")
 
 
-def test_a_second_use_without_gradient_keeps_the_ReLU_and_all_else_is_changed():
+def test_a_second_use_without_a_gradient_keeps_the_relu_and_the_rest_is_changed():
     class Gated(Stem):
         def forward(self, pictures: Tensor) -> Tensor:
             rectified = self.start(pictures)
             return self.end(self.conv(self.pool(rectified)) * rectified.detach().mean((2, 3), keepdim=True))
 
-    found = kinds(Gated(), "end")
-    assert FoldedBatchNorm2d in found
-    assert RectifiedMaxPool2d not in found
+    classes = kinds(Gated(), "end")
+    assert FoldedBatchNorm2d in classes
+    assert RectifiedMaxPool2d not in classes
 
 
 @pytest.mark.parametrize(
-    "look",
+    "add_hook",
     [
         lambda network: network.pool.register_forward_pre_hook(lambda *_: None),
         lambda network: network.start.register_forward_hook(lambda *_: None),
@@ -122,14 +112,14 @@ def test_a_second_use_without_gradient_keeps_the_ReLU_and_all_else_is_changed():
     ],
     ids=["before the pooling", "behind the container", "on the way back"],
 )
-def test_what_others_look_at_stays(look: Callable[[nn.Module], object]):
+def test_a_relu_or_pooling_that_hooks_see_stays(add_hook: Callable[[nn.Module], object]):
     network = Stem()
-    look(network)
+    add_hook(network)
     assert RectifiedMaxPool2d not in kinds(network, "conv")
 
 
 def test_with_open_relus_pictures_are_those_of_the_network_as_it_is():
-    """Where a window has nothing above 0, a pooling before the ReLU would send the opened gradient another way."""
+    """In a window with nothing above 0, a pooling before the ReLU would send the opened gradient another way."""
     network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 2, 1)).double()
     with torch.no_grad():
         # Below 0 for the grey that pictures start as.

@@ -1,4 +1,4 @@
-"""The gradient of strided convolutions to the pictures."""
+"""The gradient of a strided convolution to its input, by phases."""
 
 from itertools import product
 
@@ -10,18 +10,18 @@ from fvlightning.features.fast.strided import StridedConv2d, strided_gradient
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (3, 3), (4, 5), (7, 7), (6, 1)], ids=str)
-def test_gradient_is_that_of_torch(kernel: tuple[int, int]):
+def test_the_gradient_is_that_of_torch(kernel: tuple[int, int]):
     for padding, size in product([(0, 0), (1, 0), (3, 2), (5, 6)], [(13, 16), (16, 13), (8, 8)]):
         convolution = nn.Conv2d(3, 5, kernel, 2, padding).double().requires_grad_(False)
         pictures = torch.rand(2, 3, *size, dtype=torch.double, requires_grad=True)
         outputs = convolution(pictures)
         gradient = torch.rand_like(outputs)
         (expected,) = torch.autograd.grad(outputs, pictures, gradient)
-        found = strided_gradient(gradient, convolution.weight, padding, size)
-        torch.testing.assert_close(found, expected, msg=lambda text, at=(padding, size): f"{at}: {text}")
+        by_phases = strided_gradient(gradient, convolution.weight, padding, size)
+        torch.testing.assert_close(by_phases, expected, msg=lambda text, at=(padding, size): f"{at}: {text}")
 
 
-def test_module_gives_what_the_convolution_gives():
+def test_the_module_gives_the_same_as_the_convolution():
     convolution = nn.Conv2d(3, 8, 5, 2, 1).requires_grad_(False)
     strided = StridedConv2d(3, 8, 5, 2, 1).requires_grad_(False)
     strided.load_state_dict(convolution.state_dict())

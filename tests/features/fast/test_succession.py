@@ -1,4 +1,4 @@
-"""Which modules take what others give."""
+"""Which modules take the outputs of others, and whether nothing else does."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from fvlightning.features.fast.succession import Succession
 
 
 class Two(nn.Module):
-    """A first and a second module, and one between them, wired in some way."""
+    """A first and a second module with one between them, wired in some way."""
 
     def __init__(self, way: Callable[[Any, Tensor], Tensor], between: nn.Module | None = None) -> None:
         super().__init__()
@@ -68,16 +68,16 @@ def dead_second(two: Two, values: Tensor) -> Tensor:
     return rectified
 
 
-def watched(network: Two, **seen: list[nn.Module]) -> tuple[Succession, Tensor]:
-    succession = Succession([network.first], [network.second], **seen)
+def watched(network: Two, **settings: list[nn.Module]) -> tuple[Succession, Tensor]:
+    succession = Succession([network.first], [network.second], **settings)
     with succession.watching():
-        given = network(torch.randn(1, 3, 4, 4).requires_grad_())
+        output = network(torch.randn(1, 3, 4, 4).requires_grad_())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
-    return succession, given
+    return succession, output
 
 
 @pytest.mark.parametrize(
-    ("way", "found"),
+    ("way", "is_pair"),
     [
         (plain, True),
         (through, True),
@@ -90,14 +90,16 @@ def watched(network: Two, **seen: list[nn.Module]) -> tuple[Succession, Tensor]:
         (by_name, False),
     ],
 )
-def test_a_pair_has_one_call_each_and_passes_on_what_it_is(way: Callable[[Any, Tensor], Tensor], found: bool):
+def test_a_pair_has_one_call_each_and_passes_the_output_on_unchanged(
+    way: Callable[[Any, Tensor], Tensor], is_pair: bool
+):
     network = Two(way)
     succession, _ = watched(network)
-    assert succession.pairs == ({network.first: network.second} if found else {})
+    assert succession.pairs == ({network.first: network.second} if is_pair else {})
     assert succession.called == [network.first]
 
 
-def test_what_does_not_pass_a_tensor_on_is_no_pair():
+def test_modules_that_do_not_pass_a_tensor_on_are_not_a_pair():
     class Both(nn.Module):
         def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
             return values, values
@@ -111,17 +113,17 @@ def test_what_does_not_pass_a_tensor_on_is_no_pair():
 
 
 @pytest.mark.parametrize("module", ["first", "between"])
-def test_no_wanted_module_ends_between_them(module: str):
+def test_a_captured_module_that_ends_between_them_parts_the_pair(module: str):
     network = Two(through)
     assert watched(network, wanted=[network.get_submodule(module)])[0].pairs == {}
 
 
-def test_a_wanted_module_may_end_with_the_second_or_hold_both():
+def test_a_captured_module_may_end_with_the_second_or_hold_both():
     network = Two(through)
     assert watched(network, wanted=[network, network.second, network.behind])[0].pairs
 
 
-def test_no_module_that_others_look_at_begins_or_ends_between_them():
+def test_a_hooked_module_that_begins_or_ends_between_them_parts_the_pair():
     network = Two(plain)
     network.first, network.second = nn.Sequential(network.first), nn.Sequential(network.second)
     for container in (network.first, network.second):
@@ -132,27 +134,27 @@ def test_no_module_that_others_look_at_begins_or_ends_between_them():
 
 
 @pytest.mark.parametrize(("way", "sole"), [(plain, True), (through, True), (used_again, False), (dead_second, False)])
-def test_a_sole_pair_passes_on_to_nothing_else(way: Callable[[Any, Tensor], Tensor], sole: bool):
+def test_the_output_of_a_sole_pair_goes_nowhere_else(way: Callable[[Any, Tensor], Tensor], sole: bool):
     network = Two(way)
-    succession, given = watched(network)
-    assert bool(succession.sole_pairs([given])) is sole
+    succession, output = watched(network)
+    assert bool(succession.sole_pairs([output])) is sole
 
 
-def test_a_sole_pair_is_no_result_itself():
+def test_the_first_output_of_a_sole_pair_is_not_a_result():
     network = Two(plain)
-    kept: list[Tensor] = []
-    network.first.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    outputs: list[Tensor] = []
+    network.first.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     succession = Succession([network.first], [network.second])
     with succession.watching():
-        given = network(torch.randn(1, 3, 4, 4).requires_grad_())
-    assert succession.sole_pairs([given])
-    assert not succession.sole_pairs([given, *kept])
+        output = network(torch.randn(1, 3, 4, 4).requires_grad_())
+    assert succession.sole_pairs([output])
+    assert not succession.sole_pairs([output, *outputs])
 
 
-def test_without_gradients_no_pair_is_known_to_be_a_sole_one():
+def test_without_gradients_no_pair_is_known_to_be_sole():
     network = Two(plain)
     succession = Succession([network.first], [network.second])
     with succession.watching(), torch.no_grad():
-        given = network(torch.randn(1, 3, 4, 4))
+        output = network(torch.randn(1, 3, 4, 4))
     assert succession.pairs
-    assert not succession.sole_pairs([given])
+    assert not succession.sole_pairs([output])

@@ -1,4 +1,4 @@
-"""Parametrisations against the formulas that they follow."""
+"""Pixels, frequencies and raw inputs against their formulas."""
 
 import math
 
@@ -33,7 +33,7 @@ def naive_fourier(parameters: NDArray[np.float64], height: int, width: int, deca
             fx = column / width
             scale = math.sqrt(width * height) / max(math.hypot(fx, fy), 1 / max(width, height)) ** decay
             coefficient = scale * complex(*parameters[row, column])
-            # A half spectrum stands for the other half too, but for the columns that are their own mirror image.
+            # A half spectrum stands for the other half too, except in columns that are their own mirror image.
             twice = 1 if column == 0 or 2 * column == width else 2
             wave = coefficient * np.exp(2j * math.pi * (row * y / height + column * x / width))
             picture += twice * wave.real / (height * width)
@@ -59,8 +59,8 @@ def test_fourier_pictures_follow_the_formula(shape: tuple[int, int, int], decay:
     parameters = torch.randn(2, channels, height, width // 2 + 1, 2) * 0.3
     pictures = FourierImage(decay=decay)(parameters, shape)
     assert pictures.shape == (2, *shape)
-    for picture, own in zip(pictures, parameters.double().numpy(), strict=True):
-        colors = np.stack([naive_fourier(channel, height, width, decay) for channel in own])
+    for picture, coefficients in zip(pictures, parameters.double().numpy(), strict=True):
+        colors = np.stack([naive_fourier(channel, height, width, decay) for channel in coefficients])
         colors = naive_colors(colors) if channels == 3 else colors
         np.testing.assert_allclose(picture.numpy(), 1 / (1 + np.exp(-colors)), atol=2e-5)
 
@@ -75,7 +75,7 @@ def test_colours_are_correlated_by_lucids_matrix():
         assert torch.equal(correlate_colors(colors), colors)
 
 
-def test_decorrelation_can_be_left_out():
+def test_decorrelation_is_optional():
     parameters = torch.randn(2, 3, 4, 5)
     assert torch.equal(PixelImage(decorrelate=False)(parameters, (3, 4, 5)), parameters.sigmoid())
     assert torch.equal(PixelImage()(parameters, (3, 4, 5)), correlate_colors(parameters).sigmoid())
@@ -144,7 +144,7 @@ def test_any_picture_can_be_made(image: Parametrization, channels: int):
     assert error < 0.01
 
 
-def test_a_clip_puts_parameters_back():
+def test_a_clip_projects_parameters():
     image = PixelImage(bound="clip")
     parameters = torch.tensor([-0.5, 0.25, 1.5]).reshape(1, 1, 1, 3)
     image.project(parameters)
@@ -164,7 +164,7 @@ def test_the_bound_on_the_root_mean_square_holds(image: Parametrization):
     assert pictures.square().mean((1, 2, 3)).sqrt().tolist() == pytest.approx([0.25] * 3, rel=1e-5)
 
 
-def test_pictures_within_the_bound_are_left_alone():
+def test_pictures_within_the_bound_stay_as_they_are():
     parameters = torch.full((1, 1, 4, 4), 0.1)
     assert torch.equal(PixelImage("clip", max_rms=0.25)(parameters, (1, 4, 4)), parameters)
     black = torch.zeros(1, 1, 4, 4, requires_grad=True)

@@ -1,5 +1,6 @@
 """Pictures by codes of an autoencoder, and the statistics of codes."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from fvlightning.features.images import (
 )
 from fvlightning.features.images.codes import codes_file
 from fvlightning.models import VAEModule
-from fvlightning.networks.autoencoder import Autoencoder
+from fvlightning.networks import Autoencoder
 
 SHAPE = (3, 8, 8)
 SIZE = 6
@@ -56,7 +57,7 @@ def classifier() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 36, 5))
 
 
-def test_a_picture_is_what_the_decoder_makes_of_the_code(checkpoint: Path, network: Autoencoder):
+def test_a_picture_is_the_decoders_output_for_the_code(checkpoint: Path, network: Autoencoder):
     codes = torch.randn(3, SIZE)
     expected = network.decoder(codes)
     for image in (LatentImage(checkpoint), LatentImage(network), LatentImage(network.decoder)):
@@ -68,23 +69,23 @@ def test_a_picture_is_what_the_decoder_makes_of_the_code(checkpoint: Path, netwo
 
 
 def test_a_picture_is_inverted_to_the_mean_of_its_code(network: Autoencoder):
-    given = pictures(4)
+    originals = pictures(4)
     image = LatentImage(network)
-    codes = image.invert(given)
-    torch.testing.assert_close(codes, network.encoder(given)[0])
-    torch.testing.assert_close(image(codes, SHAPE), network(given))
+    codes = image.invert(originals)
+    torch.testing.assert_close(codes, network.encoder(originals)[0])
+    torch.testing.assert_close(image(codes, SHAPE), network(originals))
 
 
 def test_decorrelated_codes_are_white(network: Autoencoder):
-    given = pictures(400)
-    image = DecorrelatedLatentImage(network, measure_codes(network, given.split(64)))
-    white = np.cov(image.invert(given).numpy().T)
+    data = pictures(400)
+    image = DecorrelatedLatentImage(network, measure_codes(network, data.split(64)))
+    white = np.cov(image.invert(data).numpy().T)
     # The jitter that keeps the covariance regular takes a little of each variance.
     np.testing.assert_allclose(white, np.eye(SIZE), atol=0.01)
-    torch.testing.assert_close(image(image.invert(given[:5]), SHAPE), network(given[:5]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(image(image.invert(data[:5]), SHAPE), network(data[:5]), atol=1e-4, rtol=0)
 
 
-def test_decorrelated_pictures_start_as_the_data_do(network: Autoencoder):
+def test_decorrelated_codes_start_like_those_of_the_data(network: Autoencoder):
     statistics = measure_codes(network, pictures(400))
     image = DecorrelatedLatentImage(network, statistics)
     noise = torch.randn(20_000, SIZE, generator=torch.Generator().manual_seed(0))
@@ -94,18 +95,18 @@ def test_decorrelated_pictures_start_as_the_data_do(network: Autoencoder):
     torch.testing.assert_close(torch.cov(codes.T), statistics.covariance, atol=0.05 * scale.item(), rtol=0)
 
 
-def test_codes_are_measured_as_numpy_does(checkpoint: Path, network: Autoencoder, tmp_path: Path):
-    given = pictures(50)
+def test_statistics_of_codes_equal_those_of_numpy(checkpoint: Path, network: Autoencoder, tmp_path: Path):
+    data = pictures(50)
     with torch.no_grad():
-        codes = network.encoder(given)[0].double().numpy()
+        codes = network.encoder(data)[0].double().numpy()
     network.train()
-    measured = measure_codes(network, given.split(7))
+    measured = measure_codes(network, data.split(7))
     assert all(module.training for module in network.modules())
     network.eval()
     np.testing.assert_allclose(measured.mean, codes.mean(0), atol=1e-6)
     np.testing.assert_allclose(measured.covariance, np.cov(codes.T), rtol=1e-4, atol=1e-9)
     assert (measured.count, measured.digest) == (50, None)
-    of_file = measure_codes(checkpoint, given)
+    of_file = measure_codes(checkpoint, data)
     assert of_file.digest == LatentImage(checkpoint).digest
     of_file.save(tmp_path / "codes.pt")
     read = load_codes(tmp_path / "codes.pt")
@@ -114,16 +115,30 @@ def test_codes_are_measured_as_numpy_does(checkpoint: Path, network: Autoencoder
     assert (read.count, read.digest) == (50, of_file.digest)
 
 
+def test_statistics_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    statistics = CodeStatistics(torch.zeros(2), torch.eye(2), 9)
+    statistics.save(tmp_path / "codes.pt")
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        CodeStatistics(torch.ones(2), torch.eye(2), 8).save(tmp_path / "codes.pt")
+    assert load_codes(tmp_path / "codes.pt").count == 9
+    assert list(tmp_path.iterdir()) == [tmp_path / "codes.pt"]
+
+
 def test_statistics_lie_beside_the_checkpoint(checkpoint: Path, network: Autoencoder):
     codes = Path(f"{checkpoint}.codes.pt")
     with pytest.raises(
         InputError, match=r"no statistics of codes '.*last\.ckpt\.codes\.pt'; write one with measure_codes"
     ):
         DecorrelatedLatentImage(checkpoint)
-    given = pictures(100)
-    measure_codes(checkpoint, given).save(codes)
+    data = pictures(100)
+    measure_codes(checkpoint, data).save(codes)
     image = DecorrelatedLatentImage(checkpoint)
-    expected = DecorrelatedLatentImage(network, measure_codes(network, given))
+    expected = DecorrelatedLatentImage(network, measure_codes(network, data))
     white = torch.randn(2, SIZE)
     torch.testing.assert_close(image(white, SHAPE), expected(white, SHAPE))
 
@@ -147,12 +162,12 @@ def test_statistics_of_other_weights_are_refused(checkpoint: Path, tmp_path: Pat
         DecorrelatedLatentImage(checkpoint, tmp_path / "codes.pt")
 
 
-def test_too_few_codes_are_shrunk_and_said_so(network: Autoencoder):
+def test_the_covariance_of_too_few_codes_is_shrunk_with_a_warning(network: Autoencoder):
     statistics = measure_codes(network, pictures(4))
-    with pytest.warns(UserWarning, match=r"4 codes are too few for the covariance of 6 numbers: it is drawn by \d+%"):
+    with pytest.warns(UserWarning, match=r"4 codes are too few for the covariance of 6 numbers: it is shrunk by \d+%"):
         factor = statistics.factor()
     shrunk = (factor @ factor.T).numpy()
-    # Naively, by the definition: S is drawn to the mean of its variances.
+    # By the definition: S is shrunk towards the mean of its variances.
     sample, p, n = statistics.covariance.numpy(), SIZE, 4
     trace, squares = np.trace(sample), np.trace(sample @ sample)
     share = ((1 - 2 / p) * squares + trace**2) / ((n + 1 - 2 / p) * (squares - trace**2 / p))
@@ -161,7 +176,7 @@ def test_too_few_codes_are_shrunk_and_said_so(network: Autoencoder):
     assert np.linalg.eigvalsh(shrunk).min() > 0.01 * np.linalg.eigvalsh(shrunk).max()
 
 
-def test_numbers_that_carry_nothing_do_no_harm():
+def test_constant_numbers_in_codes_do_no_harm():
     covariance = torch.diag(torch.tensor([2.0, 0.0, 1.0], dtype=torch.float64))
     factor = CodeStatistics(torch.zeros(3, dtype=torch.float64), covariance, 100).factor()
     torch.testing.assert_close(factor @ factor.T, covariance, atol=1e-5, rtol=0)
@@ -194,8 +209,7 @@ def test_the_decoder_is_left_as_it_was(network: Autoencoder):
 
 def test_settings_are_plain_and_tell_decoders_apart(checkpoint: Path, network: Autoencoder):
     image = LatentImage(checkpoint, prior_weight=0.5)
-    settings = Maximizer(image=image).settings["image"]
-    assert settings == {
+    assert Maximizer(image=image).settings.describe()["image"] == {
         "class": "LatentImage",
         "decoder": str(checkpoint),
         "digest": image.digest,
@@ -205,7 +219,9 @@ def test_settings_are_plain_and_tell_decoders_apart(checkpoint: Path, network: A
     other = Autoencoder(SHAPE, SIZE, (4, 8))
     assert LatentImage(other).digest != LatentImage(network).digest
     first, second = (DecorrelatedLatentImage(network, measure_codes(network, pictures(50, seed))) for seed in (1, 2))
-    assert vars(first)["codes"] != vars(second)["codes"]
+    assert first.settings["codes"] != second.settings["codes"]
+    assert first.settings.keys() == {"class", "decoder", "digest", "prior_weight", "std", "codes"}
+    json.dumps(first.settings)
 
 
 def test_prior_is_a_penalty_on_the_code(network: Autoencoder):
@@ -253,7 +269,7 @@ def test_a_unit_that_does_not_answer_is_dead_with_a_prior_too(network: Autoencod
         assert maximizer.maximize(target, ["1:0"], SHAPE)[0].status == "dead"
 
 
-def test_it_is_set_from_yaml(checkpoint: Path):
+def test_a_latent_image_is_set_from_yaml(checkpoint: Path):
     parser = ArgumentParser()
     parser.add_argument("--image", type=Parametrization)
     config = {
@@ -272,7 +288,7 @@ def test_networks_of_another_size_are_named(checkpoint: Path):
         Maximizer(steps=2, image=LatentImage(checkpoint)).maximize(target, ["1:0"], (1, 28, 28))
 
 
-def test_files_that_are_no_vae(checkpoint: Path, tmp_path: Path):
+def test_files_that_are_not_a_vae_are_refused(checkpoint: Path, tmp_path: Path):
     def write(**content: object) -> str:
         path = tmp_path / "other.ckpt"
         torch.save({"pytorch-lightning_version": "2.6", **content}, path)
@@ -280,26 +296,26 @@ def test_files_that_are_no_vae(checkpoint: Path, tmp_path: Path):
 
     with pytest.raises(InputError, match=r"no checkpoint 'absent\.ckpt' of a VAE; .*mnist_vae.* or .*cifar10_vae"):
         LatentImage("absent.ckpt")
-    with pytest.raises(InputError, match="is no checkpoint of a VAE: its network is not that of VAEModule"):
+    with pytest.raises(InputError, match="is not a checkpoint of a VAE: its network is not that of VAEModule"):
         LatentImage(write(state_dict={"net.fc.weight": torch.zeros(2)}, hyper_parameters={"num_classes": 10}))
-    with pytest.raises(InputError, match="is no checkpoint of a VAE"):
+    with pytest.raises(InputError, match="is not a checkpoint of a VAE"):
         LatentImage(write(state_dict={}))
-    kept = torch.load(checkpoint, weights_only=True)
-    kept["hyper_parameters"]["latent_size"] = 7
-    with pytest.raises(InputError, match="is no checkpoint of a VAE"):
-        LatentImage(write(**kept))
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["latent_size"] = 7
+    with pytest.raises(InputError, match="is not a checkpoint of a VAE"):
+        LatentImage(write(**content))
     with pytest.raises(InputError, match="holds more than tensors and plain values, and is refused"):
         LatentImage(write(state_dict={}, code=subprocess.run))
     with pytest.raises(InputError, match="holds no statistics of codes"):
         DecorrelatedLatentImage(checkpoint, checkpoint)
 
 
-def test_settings_out_of_range(network: Autoencoder):
-    with pytest.raises(InputError, match=r"LatentImage\(prior_weight=-1\): the weight of a penalty must be at least 0"):
+def test_settings_out_of_range_are_refused(network: Autoencoder):
+    with pytest.raises(InputError, match=r"LatentImage\(prior_weight=-1\): must be at least 0 and finite"):
         LatentImage(network, prior_weight=-1)
     with pytest.raises(InputError, match=r"DecorrelatedLatentImage\(std=inf\)"):
         DecorrelatedLatentImage(network, std=float("inf"))
-    with pytest.raises(InputError, match="needs codes: give measure_codes"):
+    with pytest.raises(InputError, match=r"DecorrelatedLatentImage\(codes=None\): give measure_codes"):
         DecorrelatedLatentImage(network)
     with pytest.raises(InputError, match="Linear has no attribute 'latent_size'; a decoder needs latent_size"):
         LatentImage(nn.Linear(2, 3))

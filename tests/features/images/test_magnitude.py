@@ -1,4 +1,4 @@
-"""Magnitude spectra: measured, written, read, and taken to other sizes."""
+"""Magnitude spectra: measured, written, read and resampled."""
 
 import pickle
 from pathlib import Path
@@ -17,8 +17,9 @@ from fvlightning.features.images import (
     resample_magnitude,
     save_magnitude,
 )
-from fvlightning.features.images.color import COLOR_CORRELATION
+from fvlightning.features.images.display import COLOR_CORRELATION
 from fvlightning.features.images.magnitude import _border_spectra, contrast
+from fvlightning.io import digest_of_file
 
 
 def pictures(count: int, shape: tuple[int, int, int]) -> Tensor:
@@ -59,7 +60,7 @@ def test_jumps_across_the_border_are_no_edges():
     for row in range(6):
         for column in range(7):
             here = colors[0, 0, row, column]
-            # What each pixel at a border lacks to its neighbour on the other side.
+            # The difference from each pixel at a border to its neighbour on the other side.
             jumps[row, column] += (colors[0, 0, -1 - row, column] - here) * (row in (0, 5))
             jumps[row, column] += (colors[0, 0, row, -1 - column] - here) * (column in (0, 6))
     torch.testing.assert_close((neighbours - 4 * smooth)[0, 0], jumps, atol=1e-6, rtol=0)
@@ -92,18 +93,18 @@ def test_the_natural_spectrum_falls_and_has_natural_contrast(shape: tuple[int, i
 @pytest.mark.parametrize("width", [11, 12])
 def test_contrast_is_the_deviation_of_the_picture(width: int):
     noise = torch.randn(2, 9, width)
-    found = contrast(torch.fft.rfft2(noise).abs(), width)
-    torch.testing.assert_close(found, noise.std((1, 2), correction=0), rtol=1e-4, atol=1e-4)
+    deviations = contrast(torch.fft.rfft2(noise).abs(), width)
+    torch.testing.assert_close(deviations, noise.std((1, 2), correction=0), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (17, 24), (33, 33), (31, 64)])
 def test_a_resampled_natural_spectrum_is_the_natural_spectrum_of_the_size(size: tuple[int, int]):
-    found = resample_magnitude(natural_magnitude((3, 32, 32)), (3, *size))
+    resampled = resample_magnitude(natural_magnitude((3, 32, 32)), (3, *size))
     expected = natural_magnitude((3, *size))
-    torch.testing.assert_close(found / expected, torch.ones_like(expected), atol=0.02, rtol=0)
+    torch.testing.assert_close(resampled / expected, torch.ones_like(expected), atol=0.02, rtol=0)
 
 
-def test_resampling_keeps_what_is_peculiar_to_a_spectrum():
+def test_resampling_keeps_the_peaks_of_a_spectrum():
     """Pictures with stripes of a period of 4 pixels have them at any size."""
     striped = natural_magnitude((1, 32, 32))
     striped[:, 0, 8] *= 50
@@ -139,11 +140,19 @@ def test_settings_are_plain_and_tell_spectra_apart(tmp_path: Path):
     path = tmp_path / "spectrum.safetensors"
     save_magnitude(torch.ones(1, 4, 3), path)
     first = MagnitudeConstrainedImage(magnitude=path)
-    assert all(isinstance(value, str | int | float | None) for value in vars(first).values())
+    assert first.settings == {
+        "class": "MagnitudeConstrainedImage",
+        "magnitude": str(path),
+        "digest": digest_of_file(path),
+        "decay": 1.5,
+        "contrast": 1.0,
+        "decorrelate": True,
+        "max_rms": None,
+    }
     again = pickle.loads(pickle.dumps(first))
     assert torch.equal(again.spectrum((1, 4, 4)), first.spectrum((1, 4, 4)))
     save_magnitude(2 * torch.ones(1, 4, 3), path)
-    assert MagnitudeConstrainedImage(magnitude=path).digest != first.digest
+    assert MagnitudeConstrainedImage(magnitude=path).settings != first.settings
 
 
 class _Code:
@@ -174,6 +183,21 @@ def test_a_file_without_a_spectrum_is_refused(content: object, message: str, tmp
     torch.save(content, tmp_path / "spectrum.pt")
     with pytest.raises(InputError, match=message):
         load_magnitude(tmp_path / "spectrum.pt")
+
+
+@pytest.mark.parametrize("name", ["spectrum.safetensors", "spectrum.pt"])
+def test_a_spectrum_is_written_whole_or_not_at_all(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / name
+    save_magnitude(torch.ones(1, 4, 3), path)
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        save_magnitude(torch.zeros(1, 4, 3), path)
+    assert torch.equal(load_magnitude(path), torch.ones(1, 4, 3))
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", ["spectrum.safetensors", "spectrum.pt"])

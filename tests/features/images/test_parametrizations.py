@@ -1,4 +1,4 @@
-"""What holds for the Laplacian pyramid, the CPPN and the magnitude-constrained picture, against naive counterparts."""
+"""The Laplacian pyramid, the CPPN and the magnitude-constrained picture against naive counterparts."""
 
 import math
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fvlightning.errors import InputError
 from fvlightning.features import FourierImage, Maximizer, Parametrization, PixelImage, RawInput
 from fvlightning.features.images import CPPNImage, LaplacianImage, MagnitudeConstrainedImage, natural_magnitude
-from fvlightning.features.starts import fit_picture, read_image
+from fvlightning.io import fit_picture, read_image, to_tensor
 
 SHAPES = [(1, 8, 8), (2, 7, 10), (3, 8, 9), (3, 15, 33), (1, 1, 6), (4, 6, 1), (1, 1, 1)]
 NEW = [
@@ -89,7 +89,7 @@ def test_each_picture_depends_on_its_own_parameters_alone(image: Parametrization
 def test_a_photo_can_be_matched(image: Parametrization, shape: tuple[int, int, int]):
     """Within 1,000 steps of Adam; here 400 do. The photo comes with scikit-learn."""
     (package,) = find_spec("sklearn").submodule_search_locations
-    wanted = fit_picture(read_image(Path(package, "datasets", "images", "china.jpg")), shape)[None]
+    wanted = fit_picture(to_tensor(read_image(Path(package, "datasets", "images", "china.jpg"))) / 255, shape)[None]
     assert fit(lambda p: image(p, shape), batch(image, shape, 1), wanted, steps=400) < 0.01
 
 
@@ -106,7 +106,7 @@ def test_a_photo_can_be_matched(image: Parametrization, shape: tuple[int, int, i
         LaplacianImage(levels=3, decay=0.5),
     ],
 )
-def test_a_picture_can_be_the_start(image: Parametrization, shape: tuple[int, int, int]):
+def test_a_picture_is_inverted_to_parameters(image: Parametrization, shape: tuple[int, int, int]):
     pictures = torch.cat([photo(shape), torch.rand(1, *shape)])
     parameters = image.invert(pictures)
     assert parameters.shape[1:] == image.initial_parameters(shape, generator()).shape
@@ -120,7 +120,7 @@ def test_a_picture_can_be_the_start(image: Parametrization, shape: tuple[int, in
     assert (image(image.invert(extremes), shape) - extremes).abs().max() < 0.011
 
 
-def test_a_start_from_a_picture_goes_through_the_maximizer(cnn: nn.Module):
+def test_a_warm_start_from_a_picture_shows_the_picture(cnn: nn.Module):
     shape, image = (1, 8, 8), LaplacianImage()
     start = {("fc:1", 0): image.invert(photo(shape))[0]}
     maximizer = Maximizer(image=image, transforms=[], optimizer=lambda p: torch.optim.SGD(p, lr=1e-9))
@@ -129,7 +129,7 @@ def test_a_start_from_a_picture_goes_through_the_maximizer(cnn: nn.Module):
 
 
 @pytest.mark.parametrize("image", [CPPNImage(), RawInput()])
-def test_what_cannot_start_from_a_picture_says_so(image: Parametrization):
+def test_parametrisations_that_cannot_start_from_a_picture_say_so(image: Parametrization):
     with pytest.raises(InputError, match="cannot start from a picture; use FourierImage"):
         image.invert(photo((3, 8, 8)))
 
@@ -142,7 +142,7 @@ def test_a_unit_is_excited_more_than_at_the_start(image: Parametrization, cnn: n
 
 
 def naive_pyramid(parameters: Tensor, shape: tuple[int, int, int], levels: int, decay: float) -> Tensor:
-    """Resize every level up step by step by itself, and then add them."""
+    """Enlarge every level by itself, step by step, and add them."""
     channels, height, width = shape
     sizes = [(math.ceil(height / 2**level), math.ceil(width / 2**level)) for level in range(levels)]
     mean_square = sum(4 ** (level * (decay - 1)) for level in range(levels)) / levels
@@ -172,7 +172,7 @@ def test_one_level_is_pixels():
 
 
 def naive_cppn(parameters: Tensor, shape: tuple[int, int, int], num_layers: int, width: int) -> Tensor:
-    """Draw one picture after the other, with the weights put into 1×1 convolutions."""
+    """Draw one picture after the other, with 1×1 convolutions."""
     channels, height, columns = shape
     step = 2 * 3**0.5 / (height * columns) ** 0.5
     y, x = torch.meshgrid(torch.arange(height) * 1.0, torch.arange(columns) * 1.0, indexing="ij")
@@ -250,7 +250,7 @@ def naive_phases(parameters: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_phases_are_those_of_a_whole_fourier_transform(shape: tuple[int, int, int]):
+def test_pictures_equal_those_of_a_whole_fourier_transform(shape: tuple[int, int, int]):
     image = MagnitudeConstrainedImage(decorrelate=False)
     parameters = batch(image, shape)
     torch.testing.assert_close(image(parameters, shape), naive_phases(parameters, shape), atol=1e-5, rtol=1e-4)
@@ -269,14 +269,14 @@ def test_phases_match_a_photo_as_well_as_those_of_a_whole_fourier_transform():
 def test_magnitudes_are_those_of_the_spectrum_whatever_the_phases(shape: tuple[int, int, int]):
     image = MagnitudeConstrainedImage(decorrelate=False, contrast=0.5)
     pictures = image(5 * torch.randn(2, *shape[:2], shape[2] // 2 + 1), shape)
-    found = torch.fft.rfft2(torch.logit(pictures.double())).abs()
-    wanted = image.spectrum(shape).double()
+    measured = torch.fft.rfft2(torch.logit(pictures.double())).abs()
+    expected = image.spectrum(shape).double()
     real = np.ix_([0, shape[1] // 2] if shape[1] % 2 == 0 else [0], [0, -1] if shape[2] % 2 == 0 else [0])
-    for magnitudes in found:
-        kept = torch.ones(shape[1], shape[2] // 2 + 1, dtype=torch.bool)
-        kept[real] = False
-        torch.testing.assert_close(magnitudes[:, kept], wanted[:, kept], rtol=1e-3, atol=1e-3)
-        assert (magnitudes <= wanted * 1.001 + 1e-3).all()
+    for magnitudes in measured:
+        is_complex = torch.ones(shape[1], shape[2] // 2 + 1, dtype=torch.bool)
+        is_complex[real] = False
+        torch.testing.assert_close(magnitudes[:, is_complex], expected[:, is_complex], rtol=1e-3, atol=1e-3)
+        assert (magnitudes <= expected * 1.001 + 1e-3).all()
 
 
 def test_a_picture_gives_its_phases():

@@ -1,4 +1,4 @@
-"""Parametrisations that go over to another size."""
+"""Parametrisations at another size."""
 
 import math
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from fvlightning.errors import InputError
 from fvlightning.features import FourierImage, Parametrization, PixelImage, RawInput
 from fvlightning.features.images import CPPNImage, LaplacianImage, MagnitudeConstrainedImage
-from fvlightning.features.images.spectra import resize_spectra
+from fvlightning.features.images.fourier import resize_spectra
 
 IMAGES = [
     PixelImage(),
@@ -45,16 +45,16 @@ def smooth(shape: tuple[int, int, int]) -> Tensor:
 
 @pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize(("shape", "new_shape"), SHAPES)
-def test_parameters_have_the_shape_of_a_start_of_that_size(image: Parametrization, shape: tuple, new_shape: tuple):
+def test_resized_parameters_have_the_shape_of_initial_ones(image: Parametrization, shape: tuple, new_shape: tuple):
     for before, after in ((shape, new_shape), (new_shape, shape)):
         parameters = batch(image, before)
-        kept = parameters.clone()
+        unchanged = parameters.clone()
         resized = image.resize(parameters, before, after)
         assert resized.shape == batch(image, after).shape
         assert resized.isfinite().all()
         pictures = image(resized, after)
         assert 0 <= pictures.min() <= pictures.max() <= 1
-        assert torch.equal(parameters, kept)
+        assert torch.equal(parameters, unchanged)
         torch.testing.assert_close(image.resize(parameters[1:2], before, after), resized[1:2])
 
 
@@ -71,7 +71,7 @@ def test_pictures_look_the_same_at_another_size(image: Parametrization, sides: t
 
 
 @pytest.mark.parametrize("image", IMAGES[:-2])
-def test_a_size_that_stays_changes_no_picture(image: Parametrization):
+def test_resizing_to_the_same_size_changes_no_picture(image: Parametrization):
     shape = (3, 9, 10)
     parameters = 3 * batch(image, shape)
     image.project(parameters)
@@ -81,8 +81,8 @@ def test_a_size_that_stays_changes_no_picture(image: Parametrization):
 
 
 @pytest.mark.parametrize("image", [PixelImage("clip"), PixelImage(), LaplacianImage(decorrelate=False)])
-def test_a_blur_is_that_of_a_gaussian(image: Parametrization):
-    """The picture of a single pixel becomes the bell curve; before the sigmoid, where there is one."""
+def test_a_blur_is_gaussian(image: Parametrization):
+    """A single bright pixel becomes a bell curve, before the sigmoid if there is one."""
     shape, sigma = (1, 31, 31), 2.0
     point = torch.full((1, *shape), 0.1)
     point[..., 15, 15] = 0.9
@@ -98,21 +98,21 @@ def test_a_blur_is_that_of_a_gaussian(image: Parametrization):
     torch.testing.assert_close(blurred, expected, atol=2e-3, rtol=0)
 
 
-def test_a_blur_in_frequencies_is_that_in_space():
-    """Of a picture that is the same at opposite borders."""
+def test_a_blur_in_frequencies_equals_one_in_space():
+    """On a picture that is the same at opposite borders."""
     shape = (1, 32, 32)
     frequencies, pixels = FourierImage(), PixelImage(decorrelate=False)
     waves = smooth(shape)
-    found, expected = (
+    blurred, expected = (
         image(image.resize(image.invert(waves), shape, shape, blur=3), shape) for image in (frequencies, pixels)
     )
-    assert (found - expected)[..., 10:-10, 10:-10].abs().max() < 0.01
-    assert (found - waves).abs().max() > 0.02
+    assert (blurred - expected)[..., 10:-10, 10:-10].abs().max() < 0.01
+    assert (blurred - waves).abs().max() > 0.02
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (6, 5), (1, 4), (2, 1), (1, 1)])
 @pytest.mark.parametrize("factors", [(2, 2), (3, 2), (1, 2), (2, 1), (1, 3)])
-def test_waves_go_through_the_old_pixels_and_come_back(size: tuple[int, int], factors: tuple[int, int]):
+def test_waves_keep_the_old_pixels_and_come_back(size: tuple[int, int], factors: tuple[int, int]):
     pictures = torch.randn(2, *size, dtype=torch.float64)
     new_size = size[0] * factors[0], size[1] * factors[1]
     spectra = torch.fft.rfft2(pictures)
@@ -131,10 +131,10 @@ def test_waves_that_are_too_fine_are_left_out():
     torch.testing.assert_close(small, expected, atol=1e-5, rtol=0)
 
 
-def test_of_natural_decay_the_coefficients_are_the_same_at_any_size():
-    """The scale of lucid's formula is then one of cycles a picture: a step means the same at each size."""
+def test_with_natural_decay_coefficients_are_the_same_at_any_size():
+    """The scale of lucid's formula then counts cycles a picture: a step means the same at each size."""
     parameters = batch(FourierImage(), (3, 9, 9))
-    # What the transform makes no use of is left out.
+    # This removes the coefficients that the transform ignores.
     parameters = FourierImage().resize(parameters, (3, 9, 9), (3, 9, 9))
     resized = FourierImage().resize(parameters, (3, 9, 9), (3, 15, 15))
     torch.testing.assert_close(resized[:, :, :5, :5], parameters[:, :, :5], atol=1e-6, rtol=1e-4)
@@ -142,7 +142,7 @@ def test_of_natural_decay_the_coefficients_are_the_same_at_any_size():
 
 
 def test_pixels_are_interpolated_before_the_sigmoid():
-    """So that what is nearly white stays as near to it: a picture would be kept from the ends."""
+    """Near white, pixels stay as they are; from a picture they would be clamped."""
     parameters = torch.full((1, 1, 4, 4), 8.0)
     resized = PixelImage().resize(parameters, (1, 4, 4), (1, 6, 6))
     torch.testing.assert_close(resized, torch.full((1, 1, 6, 6), 8.0))
@@ -151,8 +151,8 @@ def test_pixels_are_interpolated_before_the_sigmoid():
     torch.testing.assert_close(PixelImage().resize(picture, (1, 4, 4), (1, 6, 6)), expected)
 
 
-def test_what_cannot_be_resized_says_so():
+def test_parametrisations_that_cannot_be_resized_say_so():
     with pytest.raises(InputError, match="RawInput cannot start from a picture"):
         RawInput().resize(torch.zeros(1, 1, 4, 4), (1, 4, 4), (1, 8, 8))
-    with pytest.raises(InputError, match=r"CPPNImage .* cannot blur them by 1.5: leave it out"):
+    with pytest.raises(InputError, match=r"CPPNImage cannot blur pictures by 1\.5 at a new size; leave out the blur"):
         CPPNImage().resize(torch.zeros(1, 5), (1, 4, 4), (1, 8, 8), blur=1.5)

@@ -1,4 +1,4 @@
-"""Crops, flips, perspective, noise, colours and blur, each against a naive form of itself."""
+"""Crops, flips, perspective, noise, colours and blur, each against a naive counterpart."""
 
 import math
 from typing import Any
@@ -21,9 +21,9 @@ from fvlightning.features import (
     Transform,
     UniformNoise,
 )
-from fvlightning.features.transforms.noise import normal_fields, uniform_fields
+from fvlightning.features.transforms.pixels import random_fields
 
-VIEWS: list[Transform] = [
+TRANSFORMS: list[Transform] = [
     RandomAffine(flip=True),
     RandomResizedCrop(),
     RandomResizedCrop((0.45, 1.05), degrees=15, flip=True),
@@ -37,24 +37,25 @@ VIEWS: list[Transform] = [
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6])
-@pytest.mark.parametrize("view", VIEWS, ids=lambda view: type(view).__name__)
-def test_each_picture_has_its_own_view_which_its_batch_does_not_change(view: Transform, channels: int):
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda transform: type(transform).__name__)
+def test_each_picture_has_its_own_draw_whatever_its_batch(transform: Transform, channels: int):
     same = torch.rand(1, channels, 9, 12).expand(4, -1, -1, -1)
-    draws = torch.rand(4, view.n_draws)
-    draws[:2, -1], draws[2:, -1] = 0.2, 0.9  # flips of both kinds
-    together = view(same, draws)
+    draws = torch.rand(4, transform.n_draws)
+    draws[:2, -1], draws[2:, -1] = 0.2, 0.9  # with and without a flip
+    together = transform(same, draws)
     assert together.shape == same.shape
     for i in range(4):
-        torch.testing.assert_close(together[i : i + 1], view(same[i : i + 1], draws[i : i + 1]), atol=1e-5, rtol=1e-5)
+        alone = transform(same[i : i + 1], draws[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-5)
     assert (together[0] - together[3]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=lambda view: type(view).__name__)
-def test_views_have_gradients_to_their_own_picture_alone_in_double_precision_too(view: Transform):
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda transform: type(transform).__name__)
+def test_gradients_reach_a_pictures_own_pixels_only_in_double_precision_too(transform: Transform):
     pictures = torch.rand(3, 3, 8, 8, dtype=torch.float64, requires_grad=True)
-    views = view(pictures, torch.rand(3, view.n_draws, dtype=torch.float64))
-    assert views.dtype == torch.float64
-    (gradients,) = torch.autograd.grad(views[1].square().sum(), pictures)
+    transformed = transform(pictures, torch.rand(3, transform.n_draws, dtype=torch.float64))
+    assert transformed.dtype == torch.float64
+    (gradients,) = torch.autograd.grad(transformed[1].square().sum(), pictures)
     assert gradients[1].any()
     assert not gradients[[0, 2]].any()
 
@@ -67,7 +68,7 @@ def test_a_crop_of_half_a_side_is_that_part_enlarged():
         part = picture[..., top : top + 6, left : left + 10]
         expected = F.interpolate(part, (12, 20), mode="bilinear", align_corners=False)
         seen = crop(picture, torch.tensor([[across, down, 0.3, 0.7]]))
-        # At its border a crop sees the pixels beside it, which the part alone does not have.
+        # At its border a crop also shows the pixels beside it, which the part does not have.
         torch.testing.assert_close(seen[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-5, rtol=0)
 
 
@@ -82,12 +83,12 @@ def test_a_crop_larger_than_the_picture_shows_all_of_it_with_its_mirror_images_a
     torch.testing.assert_close(seen, F.avg_pool2d(mirrored, 2), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("view", [RandomAffine(0, (1, 1), 0, flip=True), RandomResizedCrop((1, 1), flip=True)])
-def test_every_other_view_is_mirrored(view: Transform):
+@pytest.mark.parametrize("transform", [RandomAffine(0, (1, 1), 0, flip=True), RandomResizedCrop((1, 1), flip=True)])
+def test_pictures_are_mirrored_by_a_draw_below_one_half(transform: Transform):
     pictures = torch.rand(2, 3, 6, 9)
     draws = torch.tensor([[0.5, 0.5, 0.5, 0.5, 0.49], [0.5, 0.5, 0.5, 0.5, 0.5]])
     expected = torch.stack([pictures[0].flip(-1), pictures[1]])
-    torch.testing.assert_close(view(pictures, draws), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(transform(pictures, draws), expected, atol=1e-5, rtol=0)
 
 
 def test_a_flip_comes_before_the_rotation():
@@ -117,8 +118,8 @@ def test_perspective_moves_the_corners_to_where_they_were_drawn(border: Any):
     height, width = 7, 10
     pictures, draws = torch.rand(3, 2, height, width), torch.rand(3, 8)
     seen = Perspective(0.4, border)(pictures, draws)
-    for picture, view, own in zip(pictures, seen, draws.double().numpy(), strict=True):
-        corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) + 0.4 * (2 * own.reshape(4, 2) - 1)
+    for picture, transformed, draw in zip(pictures, seen, draws.double().numpy(), strict=True):
+        corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) + 0.4 * (2 * draw.reshape(4, 2) - 1)
         homography = naive_homography(corners)
         places = torch.zeros(1, height, width, 2)
         for row in range(height):
@@ -127,12 +128,12 @@ def test_perspective_moves_the_corners_to_where_they_were_drawn(border: Any):
                 places[0, row, column] = torch.tensor([u / w, v / w])
         mode = "zeros" if border == "grey" else border
         expected = F.grid_sample(picture[None] - 0.5, places, padding_mode=mode, align_corners=False) + 0.5
-        torch.testing.assert_close(view[None], expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(transformed[None], expected, atol=1e-4, rtol=0)
 
 
-def test_views_without_strength_are_the_identity():
+def test_transforms_without_strength_are_the_identity():
     pictures = torch.rand(3, 3, 8, 10)
-    nothing: list[Transform] = [
+    transforms: list[Transform] = [
         RandomResizedCrop((1, 1)),
         RandomFlip(0),
         Perspective(0),
@@ -141,17 +142,17 @@ def test_views_without_strength_are_the_identity():
         ColorJitter(0, 0, 0, 0),
         Blur(0),
     ]
-    for view in nothing:
-        torch.testing.assert_close(view(pictures, torch.rand(3, view.n_draws)), pictures, atol=1e-5, rtol=0)
+    for transform in transforms:
+        torch.testing.assert_close(transform(pictures, torch.rand(3, transform.n_draws)), pictures, atol=1e-5, rtol=0)
 
 
 def correlation(first: Tensor, second: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])
 
 
-def test_uniform_fields_are_uniform_and_know_nothing_of_each_other():
+def test_uniform_fields_are_uniform_and_uncorrelated():
     draws = torch.rand(6, generator=torch.Generator().manual_seed(0))
-    fields = uniform_fields(draws, (3, 100, 110))
+    fields = random_fields(draws, (3, 100, 110), "uniform")
     assert fields.shape == (6, 3, 100, 110)
     assert 0 <= fields.min() <= fields.max() < 1
     n_numbers = fields[0].numel()
@@ -169,7 +170,7 @@ def test_uniform_fields_are_uniform_and_know_nothing_of_each_other():
 
 @pytest.mark.parametrize("shape", [(3, 100, 110), (1, 99, 101)])
 def test_normal_fields_are_normal(shape: tuple[int, ...]):
-    fields = normal_fields(torch.rand(4), shape)
+    fields = random_fields(torch.rand(4), shape, "normal")
     assert fields.shape == (4, *shape)
     for field in fields:
         moments = np.array([float(field.pow(power).mean()) for power in (1, 2, 3, 4)])
@@ -179,15 +180,15 @@ def test_normal_fields_are_normal(shape: tuple[int, ...]):
         assert share == pytest.approx(math.erf(1 / math.sqrt(2)), abs=0.02)
 
 
-def test_noise_is_that_of_its_draw_whoever_asks():
+def test_noise_depends_on_its_draw_alone():
     before = torch.get_rng_state()
     draws = torch.tensor([0.0, 0.3, 1 - 2.0**-24, 0.3])
-    fields = normal_fields(draws, (3, 20, 30))
+    fields = random_fields(draws, (3, 20, 30), "normal")
     assert torch.equal(fields[1], fields[3])
-    assert torch.equal(normal_fields(draws[2:3], (3, 20, 30)), fields[2:3])
-    torch.testing.assert_close(normal_fields(draws.double(), (3, 20, 30)), fields.double())
+    assert torch.equal(random_fields(draws[2:3], (3, 20, 30), "normal"), fields[2:3])
+    torch.testing.assert_close(random_fields(draws.double(), (3, 20, 30), "normal"), fields.double())
     with torch.inference_mode():
-        assert torch.equal(normal_fields(draws, (3, 20, 30)), fields)
+        assert torch.equal(random_fields(draws, (3, 20, 30), "normal"), fields)
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(2**22, generator=generator)
     assert torch.equal(fields[0].flatten(), table[:1800])
@@ -195,14 +196,14 @@ def test_noise_is_that_of_its_draw_whoever_asks():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_there_is_noise_for_pictures_of_any_size():
-    large = normal_fields(torch.rand(1), (1, 1500, 1000))
+def test_pictures_of_any_size_have_noise():
+    large = random_fields(torch.rand(1), (1, 1500, 1000), "normal")
     assert large.shape == (1, 1, 1500, 1000)
     assert large.std().item() == pytest.approx(1, abs=0.01)
-    assert uniform_fields(torch.rand(2), (1, 1, 1)).shape == (2, 1, 1, 1)
+    assert random_fields(torch.rand(2), (1, 1, 1), "uniform").shape == (2, 1, 1, 1)
 
 
-def test_noise_is_as_strong_as_it_is_said():
+def test_noise_has_the_strength_of_its_settings():
     pictures, draws = torch.full((3, 3, 64, 64), 0.5), torch.rand(3, 2)
     draws[:, 0] = torch.tensor([0.0, 0.5, 1.0])
     spread = (GaussianNoise((0.1, 0.3))(pictures, draws) - 0.5).flatten(1).std(1)
@@ -212,14 +213,14 @@ def test_noise_is_as_strong_as_it_is_said():
     torch.testing.assert_close(extremes.amin(1), torch.full((3,), -0.2), atol=0.001, rtol=0)
 
 
-def test_noise_grows_from_none_while_it_warms_up():
+def test_noise_grows_from_none_during_its_warmup():
     noise, plain = GaussianNoise((0.1, 0.3), warmup=0.25), GaussianNoise((0.1, 0.3))
     pictures, draws = torch.full((3, 3, 8, 8), 0.5), torch.rand(3, 2)
     full = plain(pictures, draws) - 0.5
     for progress, share in ((0.0, 0.0), (0.1, 0.4), (0.25, 1.0), (1.0, 1.0)):
         torch.testing.assert_close(noise.at(progress)(pictures, draws) - 0.5, share * full)
     assert noise.std == plain.std
-    assert noise.at(0.25) is noise, "so that batches of pictures that are at other steps are seen at once"
+    assert noise.at(0.25) is noise, "so that pictures at different steps share a batch"
     assert plain.at(0.0) is plain
 
 
@@ -227,12 +228,12 @@ def test_colours_change_one_after_the_other():
     pictures = torch.rand(2, 3, 5, 6)
     draws = torch.rand(2, 7)
     seen = ColorJitter(0.2, 0.3, 0.4, 0.1)(pictures, draws)
-    for picture, view, own in zip(pictures, seen, 2 * draws - 1, strict=True):
+    for picture, transformed, draw in zip(pictures, seen, 2 * draws - 1, strict=True):
         grey = picture.mean(0)
-        vivid = grey + (1 + 0.4 * own[2]) * (picture - grey)
-        contrasted = picture.mean() + (1 + 0.3 * own[1]) * (vivid - picture.mean())
-        expected = contrasted + 0.2 * own[0] + 0.1 * own[3:6, None, None]
-        torch.testing.assert_close(view, expected)
+        vivid = grey + (1 + 0.4 * draw[2]) * (picture - grey)
+        contrasted = picture.mean() + (1 + 0.3 * draw[1]) * (vivid - picture.mean())
+        expected = contrasted + 0.2 * draw[0] + 0.1 * draw[3:6, None, None]
+        torch.testing.assert_close(transformed, expected)
 
 
 @pytest.mark.parametrize("sigma", [0.7, 1.5])
@@ -246,13 +247,13 @@ def test_a_blurred_point_is_a_gaussian(sigma: float):
     torch.testing.assert_close(seen, expected, atol=1e-4, rtol=0)
 
 
-def test_a_blur_keeps_what_has_no_edges_up_to_the_border_also_where_it_is_wider_than_the_picture():
+def test_a_blur_wider_than_the_picture_keeps_a_picture_of_one_colour():
     pictures = torch.rand(2, 3, 1, 1).expand(-1, -1, 5, 4)
     torch.testing.assert_close(Blur(3.0)(pictures, torch.rand(2, 1)), pictures)
 
 
 @pytest.mark.parametrize(
-    ("view", "settings"),
+    ("kind", "settings"),
     [
         (RandomResizedCrop, {"side": (0, 1)}),
         (RandomResizedCrop, {"side": (1.0, 0.5)}),
@@ -279,14 +280,14 @@ def test_a_blur_keeps_what_has_no_edges_up_to_the_border_also_where_it_is_wider_
         (Blur, {"sigma": (0, math.inf)}),
     ],
 )
-def test_settings_out_of_range_are_refused(view: type[Transform], settings: dict[str, Any]):
+def test_settings_out_of_range_are_refused(kind: type[Transform], settings: dict[str, Any]):
     (name,) = settings
-    with pytest.raises(InputError, match=rf"{view.__name__}\({name}="):
-        view(**settings)
+    with pytest.raises(InputError, match=rf"{kind.__name__}\({name}="):
+        kind(**settings)
 
 
 @pytest.mark.parametrize(("size", "shortest"), [(16, 0.9), (100, 0.64), (400, 0.35)])
-def test_crops_of_small_pictures_are_not_smaller_than_so_many_pixels(size: int, shortest: float):
+def test_crops_have_at_least_the_smallest_side_in_pixels(size: int, shortest: float):
     crop = RandomResizedCrop(side=(0.35, 1.1), smallest=64)
     _, sides = crop.part(torch.rand(2000, 3), size)
     assert sides.min().item() == pytest.approx(shortest, abs=0.01)

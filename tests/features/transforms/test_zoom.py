@@ -1,4 +1,4 @@
-"""Views that change over the run."""
+"""Transforms that change over the run."""
 
 import math
 from collections.abc import Sequence
@@ -22,31 +22,31 @@ def coordinates(size: int) -> Tensor:
     return torch.stack([places.expand(size, size), places[:, None].expand(size, size)])[None]
 
 
-def seen(view: Transform, draws: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the middle ``(B, 2)`` and the side ``(B, 2)`` of what views of the picture show, measured in it."""
+def seen(transform: Transform, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the middle ``(B, 2)`` and the side ``(B, 2)`` of the part of the picture that each draw shows."""
     size = 64
-    views = view(coordinates(size).expand(len(draws), -1, -1, -1), draws)
+    parts = transform(coordinates(size).expand(len(draws), -1, -1, -1), draws)
     inside = size / (size - 1)
-    across, down = views[:, 0].mean(1), views[:, 1].mean(2)
+    across, down = parts[:, 0].mean(1), parts[:, 1].mean(2)
     sides = torch.stack([across[:, -1] - across[:, 0], down[:, -1] - down[:, 0]], dim=1) / 2 * inside
-    return views.mean((2, 3)), sides
+    return parts.mean((2, 3)), sides
 
 
 @pytest.mark.parametrize(("progress", "side"), [(0.0, 0.6), (0.25, 0.5), (1.0, 0.2)])
 def test_the_part_becomes_smaller_over_the_run(progress: float, side: float):
-    view = ZoomingCrop((0.6, 0.2), center_std=0.0)
-    middles, sides = seen(view.at(progress), torch.rand(4, view.n_draws))
+    crop = ZoomingCrop((0.6, 0.2), center_std=0.0)
+    middles, sides = seen(crop.at(progress), torch.rand(4, crop.n_draws))
     torch.testing.assert_close(middles, torch.zeros(4, 2), atol=1e-5, rtol=0)
     torch.testing.assert_close(sides, torch.full((4, 2), side), atol=1e-4, rtol=0)
-    assert view.side == (0.6, 0.2)
-    assert view.at(progress).n_draws == view.n_draws
+    assert crop.side == (0.6, 0.2)
+    assert crop.at(progress).n_draws == crop.n_draws
 
 
 def test_middles_and_sides_are_normal():
-    view = ZoomingCrop((0.4, 0.1), side_std=0.1, center_std=0.05)
-    draws = torch.rand(3000, view.n_draws, generator=torch.Generator().manual_seed(0))
-    middles, sides = view.at(0).part(draws[:, :3], 8)
-    # Of numbers from -1 to 1 over the side: a share of the side is half as much.
+    crop = ZoomingCrop((0.4, 0.1), side_std=0.1, center_std=0.05)
+    draws = torch.rand(3000, crop.n_draws, generator=torch.Generator().manual_seed(0))
+    middles, sides = crop.at(0).part(draws[:, :3], 8)
+    # Middles run from -1 to 1 over the side: as a share of the side they are half as large.
     torch.testing.assert_close(middles.mean(0) / 2, torch.zeros(2), atol=0.004, rtol=0)
     torch.testing.assert_close(middles.std(0) / 2, torch.full((2,), 0.05), atol=0.003, rtol=0)
     assert sides.mean().item() == pytest.approx(0.4, abs=0.003)
@@ -56,8 +56,8 @@ def test_middles_and_sides_are_normal():
 
 def test_the_side_stays_within_the_picture():
     for side, std in ((1.0, 0.5), (0.05, 3.0)):
-        view = ZoomingCrop((side, side), side_std=std)
-        _, sides = view.part(torch.rand(500, 3), 8)
+        crop = ZoomingCrop((side, side), side_std=std)
+        _, sides = crop.part(torch.rand(500, 3), 8)
         assert sides.min() > 0
         assert sides.max() <= 1
 
@@ -70,14 +70,14 @@ def test_normal_numbers():
     torch.testing.assert_close(expected, draws.clamp(5e-6, 1 - 5e-6), atol=1e-9, rtol=0)
 
 
-def test_flips_and_borders_are_those_of_all_warps():
+def test_a_zooming_crop_may_flip():
     picture = torch.rand(1, 3, 6, 6).expand(2, -1, -1, -1)
-    view = ZoomingCrop((1.0, 1.0), center_std=0.0, flip=True)
-    draws = torch.full((2, view.n_draws), 0.5)
+    crop = ZoomingCrop((1.0, 1.0), center_std=0.0, flip=True)
+    draws = torch.full((2, crop.n_draws), 0.5)
     draws[1, 4] = 0.2
-    views = view(picture, draws)
-    torch.testing.assert_close(views[0], picture[0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(views[1], picture[1].flip(-1), atol=1e-5, rtol=0)
+    transformed = crop(picture, draws)
+    torch.testing.assert_close(transformed[0], picture[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(transformed[1], picture[1].flip(-1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 
 
 class Fades(Transform):
-    """A view that notes when it is asked, and multiplies by what is left of the run."""
+    """Records the progress it is asked for, and multiplies by the rest of the run."""
 
     n_draws = 0
 
@@ -115,22 +115,23 @@ class Fades(Transform):
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(5, [0, 0.25, 0.5, 0.75, 1]), (1, [0])])
-def test_the_loop_asks_for_the_view_of_each_step(cnn: nn.Module, steps: int, expected: Sequence[float]):
+def test_the_loop_asks_for_the_transform_of_each_step(cnn: nn.Module, steps: int, expected: Sequence[float]):
     asked: list[float] = []
     sgd = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # noqa: E731
-    (feature,) = Maximizer(steps, PixelImage(), sgd, [Fades(asked)]).maximize(cnn, ["fc:0"], SHAPE)
+    maximizer = Maximizer(steps, image=PixelImage(), optimizer=sgd, transforms=[Fades(asked)])
+    (feature,) = maximizer.maximize(cnn, ["fc:0"], SHAPE)
     assert asked == pytest.approx(expected)
     assert len(set(feature.history.tolist())) == steps
 
 
-def test_views_that_do_not_change_are_themselves_all_the_time():
-    view = RandomAffine()
-    assert view.at(0.7) is view
+def test_transforms_that_do_not_change_return_themselves():
+    affine = RandomAffine()
+    assert affine.at(0.7) is affine
 
 
 def test_a_zoomed_picture_is_the_middle_enlarged():
     picture = F.avg_pool2d(torch.rand(1, 3, 40, 40), 5, 1, 2)
-    view = ZoomingCrop((0.5, 0.5), center_std=0.0)
+    crop = ZoomingCrop((0.5, 0.5), center_std=0.0)
     expected = F.interpolate(picture[..., 10:30, 10:30], scale_factor=2, mode="bilinear")
-    shown = view(picture, torch.rand(1, view.n_draws))
+    shown = crop(picture, torch.rand(1, crop.n_draws))
     torch.testing.assert_close(shown[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-5, rtol=0)
