@@ -20,22 +20,19 @@ if TYPE_CHECKING:
         LatentImage,
         MagnitudeConstrainedImage,
         Maximizer,
+        Objective,
+        Parametrization,
+        Penalty,
         PixelImage,
         RawInput,
+        Transform,
         Unit,
+        score,
     )
-    from fvlightning.models import (
-        BackboneModule,
-        CifarCNN,
-        CifarResNet,
-        ClassifierModule,
-        MnistCNN,
-        MnistMLP,
-        Normalize,
-        VAEModule,
-    )
+    from fvlightning.models import BackboneModule, ClassifierModule, VAEModule
+    from fvlightning.networks import CifarCNN, CifarResNet, MnistCNN, MnistMLP, Normalize
 
-from fvlightning.version import __version__
+from fvlightning.version import __version__ as __version__
 
 __all__ = [
     "BackboneModule",
@@ -57,53 +54,33 @@ __all__ = [
     "MnistCNN",
     "MnistMLP",
     "Normalize",
+    "Objective",
+    "Parametrization",
+    "Penalty",
     "PixelImage",
     "RawInput",
     "ShapesDataModule",
+    "Transform",
     "Unit",
     "VAEModule",
     "VAEPicturesCallback",
     "VisualizationCallback",
     "WeightImagesCallback",
+    "score",
 ]
 
-_HOMES = {
-    "BackboneModule": "models",
-    "CIFAR10DataModule": "data",
-    "CPPNImage": "features",
-    "CifarCNN": "models",
-    "CifarResNet": "models",
-    "ClassifierModule": "models",
-    "DecorrelatedLatentImage": "features",
-    "Feature": "features",
-    "FourierImage": "features",
-    "ImageFolderDataModule": "data",
-    "InputError": "errors",
-    "LaplacianImage": "features",
-    "LatentImage": "features",
-    "MNISTDataModule": "data",
-    "MagnitudeConstrainedImage": "features",
-    "Maximizer": "features",
-    "MnistCNN": "models",
-    "MnistMLP": "models",
-    "Normalize": "models",
-    "PixelImage": "features",
-    "RawInput": "features",
-    "ShapesDataModule": "data",
-    "Unit": "features",
-    "VAEModule": "models",
-    "VAEPicturesCallback": "callbacks",
-    "VisualizationCallback": "callbacks",
-    "WeightImagesCallback": "callbacks",
-}
+# The lowest floor comes first, so that a name imports nothing above its own: `Maximizer` does without Lightning.
+_HOMES = ("errors", "networks", "features", "data", "models", "callbacks")
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    if name in __all__:
+        for home in _HOMES:
+            module = importlib.import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                globals()[name] = value = getattr(module, name)
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""What is expected of others' modules: ``net``, ``input_shape``, ``class_names``, ``model_name``. All are optional."""
+"""What is read from anybody's modules, if they have it: ``net``, ``input_shape``, ``class_names``, ``model_name``."""
 
 from contextlib import suppress
 from typing import Any
@@ -25,15 +25,10 @@ def model_name(module: nn.Module) -> str:
 def picture_shape(
     module: nn.Module, datamodule: object = None, given: tuple[int, ...] | None = None
 ) -> tuple[int, ...]:
-    """Return the shape ``(C, H, W)`` of a module's pictures, from the first source that knows it.
+    """Return the shape ``(C, H, W)`` of a module's pictures, or raise `InputError` if no source knows it.
 
-    Args:
-        module: The module. Its ``input_shape`` comes before the data's shape, its ``example_input_array`` after it.
-        datamodule: The data, with an ``image_shape``, or None.
-        given: The shape that the user gives, which comes first.
-
-    Raises:
-        InputError: No source knows the shape.
+    The sources are `given`, the module's ``input_shape``, the data's ``image_shape``, and the module's
+    ``example_input_array``, in this order.
     """
     example: Any = getattr(module, "example_input_array", None)
     for shape in (
@@ -51,10 +46,7 @@ def picture_shape(
 
 
 def read_class_names(source: object) -> tuple[str, ...]:
-    """Return the ``class_names`` of a data module or a LightningModule; empty if it has none.
-
-    Other people's classes may have an attribute of this name and any kind. Whatever is not a sequence is ignored.
-    """
+    """Return the ``class_names`` of a data module or a LightningModule; empty if that attribute is no sequence."""
     # A property may need data that are not there yet, and a name is not worth a run.
     with suppress(Exception):
         names = getattr(source, "class_names", None)

@@ -1,23 +1,18 @@
-"""How many classes a network tells apart, and what to do where the data have others."""
+"""The number of classes of a network, and the errors if data or outputs do not match it."""
 
 import inspect
 
 from torch import nn
 
 from fvlightning.errors import InputError
+from fvlightning.protocols import named_network
 
 
 def count_classes(network: nn.Module) -> int | None:
-    """Return a network's number of classes: its `num_classes`, or else the outputs of its last layer with weights.
-
-    The last layer is the last linear or two-dimensional convolutional one in the order in which the network has them.
-
-    Returns:
-        The number, or None if it has neither.
-    """
-    own = getattr(network, "num_classes", None)
-    if isinstance(own, int) and own > 0:
-        return own
+    """Return a network's `num_classes`, or else the outputs of the last linear or 2D convolutional of its modules."""
+    num_classes = getattr(network, "num_classes", None)
+    if isinstance(num_classes, int) and num_classes > 0:
+        return num_classes
     for layer in reversed(list(network.modules())):
         if isinstance(layer, nn.Linear):
             return layer.out_features
@@ -26,71 +21,60 @@ def count_classes(network: nn.Module) -> int | None:
     return None
 
 
-def misfit(
-    module: nn.Module,
-    network: nn.Module,
-    takes: tuple[tuple[int, ...] | None, int],
-    data: object,
-    has: tuple[tuple[int, ...] | None, int | None],
-) -> InputError:
-    """Return the error that tells how data and a model do not fit, with the options that make them.
-
-    Args:
-        module: The LightningModule.
-        network: Its network.
-        takes: Shape of a picture, `(C, H, W)`, and number of classes of the model.
-        data: The data module.
-        has: Shape of a picture and number of classes of the data, each None where they are not known.
-    """
+def check_data(
+    module: nn.Module, input_shape: tuple[int, ...] | None, num_classes: int, data: object
+) -> tuple[int, ...] | None:
+    """Return `input_shape`, or else that of the data; raise `InputError`, with the fix, if shape or classes differ."""
+    image_shape, data_classes = getattr(data, "image_shape", None), getattr(data, "num_classes", None)
+    data_shape = tuple(image_shape) if image_shape is not None else None
+    input_shape = input_shape if input_shape is not None else data_shape
     fixes = []
-    if has[0] is not None and takes[0] is not None and has[0] != takes[0]:
-        fixes.append(_fix_shape(data, has[0], takes[0]))
-    if has[1] is not None and has[1] != takes[1]:
-        fixes.append(_fix_classes(module, network, has[1]))
-    return InputError(
-        f"data and model do not fit: {type(data).__name__} has images of shape {has[0]} in {has[1]} classes, "
-        f"{type(module).__name__} with {type(network).__name__} takes {takes[0]} and {takes[1]} classes; give "
-        f"{' and '.join(fixes)}, or other data (a model from a checkpoint keeps its own numbers)"
-    )
+    if data_shape is not None and input_shape is not None and data_shape != input_shape:
+        fixes.append(_fix_shape(data, data_shape, input_shape))
+    if data_classes is not None and data_classes != num_classes:
+        fixes.append(_fix_classes(module, data_classes))
+    if fixes:
+        raise InputError(
+            f"data and model do not fit: {type(data).__name__} has images of shape {data_shape} in {data_classes} "
+            f"classes, {type(module).__name__} with {type(named_network(module)).__name__} takes {input_shape} and "
+            f"{num_classes} classes; give {' and '.join(fixes)}, or other data (a model from a checkpoint keeps its "
+            "own numbers)"
+        )
+    return input_shape
 
 
-def wrong_outputs(module: nn.Module, network: nn.Module, classes: int, shape: tuple[int, ...]) -> InputError:
-    """Return the error that tells that a network gives no logits of as many classes as its LightningModule has.
-
-    Args:
-        module: The LightningModule.
-        network: Its network.
-        classes: How many classes it has.
-        shape: Shape of the network's outputs; `(B, classes)` is needed.
-    """
+def check_outputs(module: nn.Module, num_classes: int, shape: tuple[int, ...]) -> None:
+    """Raise `InputError`, with the fix, if a network's outputs are not of shape ``(B, num_classes)``."""
+    if len(shape) == 2 and shape[1] == num_classes:
+        return
+    network = named_network(module)
     if len(shape) != 2:
         fix = "a network that gives one number a class"
-    elif count_classes(network) == classes:  # which may be a guess
+    elif count_classes(network) == num_classes:  # the count may be a guess
         fix = f"--model.num_classes {shape[1]}"
     else:
-        fix = f"{_fix_classes(module, network, classes)}, or leave num_classes out"
-    return InputError(
-        f"{type(network).__name__} gives outputs of shape {tuple(shape)}, but num_classes is {classes}: "
-        f"({shape[0]}, {classes}) is needed; give {fix}"
+        fix = f"{_fix_classes(module, num_classes)}, or leave num_classes out"
+    raise InputError(
+        f"{type(network).__name__} gives outputs of shape {tuple(shape)}, but num_classes is {num_classes}: "
+        f"({shape[0]}, {num_classes}) is needed; give {fix}"
     )
 
 
-def _fix_classes(module: nn.Module, network: nn.Module, classes: int) -> str:
-    makes_its_network = "network" not in inspect.signature(type(module)).parameters
-    if makes_its_network or count_classes(network) == classes:
+def _fix_classes(module: nn.Module, classes: int) -> str:
+    network = named_network(module)
+    takes_network = "network" in inspect.signature(type(module)).parameters
+    if not takes_network or count_classes(network) == classes:
         return f"--model.num_classes {classes}"
     if "num_classes" in inspect.signature(type(network)).parameters:
         return f"--model.network.num_classes {classes}"
     return f"a network with {classes} outputs"
 
 
-def _fix_shape(data: object, has: tuple[int, ...], takes: tuple[int, ...]) -> str:
-    channels, height, width = takes
+def _fix_shape(data: object, data_shape: tuple[int, ...], input_shape: tuple[int, ...]) -> str:
     if not hasattr(data, "image_size"):
-        return f"a network for pictures of shape {has}"
-    options = []
-    if has[0] != channels:
-        options.append(f"--data.channels {channels}")
-    if has[1:] != takes[1:]:
+        return f"a network for pictures of shape {data_shape}"
+    channels, height, width = input_shape
+    options = [f"--data.channels {channels}"] if data_shape[0] != channels else []
+    if data_shape[1:] != (height, width):
         options.append(f"--data.image_size {height}" if height == width else f"--data.image_size '[{height}, {width}]'")
     return " ".join(options)

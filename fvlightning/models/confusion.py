@@ -1,97 +1,72 @@
 """A classifier's confusion matrix: scores of each class, and a figure."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_NUMBERED = 30  # classes; with more the numbers could not be read
+_MOST_NUMBERED = 30  # classes; the numbers of more would be too small to read
 
 
-class ClassScores(NamedTuple):
-    """Scores of each class, float64 of shape `(K,)` in [0, 1]. A quotient of 0 by 0 counts as 0."""
+def class_scores(confusion: Tensor) -> dict[str, Tensor]:
+    """Return ``precision``, ``recall`` and ``f1`` of each class, float64 ``(K,)`` in [0, 1]; 0 / 0 counts as 0.
 
-    precision: Tensor
-    recall: Tensor
-    f1: Tensor
-
-
-def class_scores(confusion: Tensor) -> ClassScores:
-    """Return precision, recall and F1 of each class.
-
-    precision = true positives / all predicted as the class; recall = true positives / all of the class;
-    F1 = 2 · precision · recall / (precision + recall).
-
-    Args:
-        confusion: Numbers of images, `(K, K)`, rows by true and columns by predicted class.
+    The confusion matrix has the numbers of images, ``(K, K)``, rows by true and columns by predicted class.
     """
     counts = confusion.double()
     hits, predicted, actual = counts.diagonal(), counts.sum(0), counts.sum(1)
-    # The denominators are whole numbers, so that clamping at 1 changes only those that are 0.
-    return ClassScores(
-        precision=hits / predicted.clamp(min=1),
-        recall=hits / actual.clamp(min=1),
-        f1=2 * hits / (predicted + actual).clamp(min=1),
-    )
+    # The denominators are whole numbers, so clamping at 1 changes only zeros.
+    return {
+        "precision": hits / predicted.clamp(min=1),
+        "recall": hits / actual.clamp(min=1),
+        "f1": 2 * hits / (predicted + actual).clamp(min=1),
+    }
 
 
 def confusion_figure(confusion: Tensor, class_names: Sequence[str], title: str) -> "Figure":
-    """Draw a confusion matrix, with the numbers and each class's precision, recall and F1.
+    """Draw a confusion matrix ``(K, K)``, with the numbers and each class's precision, recall and F1.
 
     Colours show each row's shares, so that rare classes can be compared with frequent ones. With more than 30 classes
-    there are only colours.
-
-    Args:
-        confusion: Numbers of images, integers of shape `(K, K)`, rows by true and columns by predicted class.
-        class_names: K names.
-        title: Title of the figure, put before the accuracy.
-
-    Returns:
-        A matplotlib figure that pyplot does not know, so it needs no closing.
+    there are only colours. Pyplot does not know the figure, so it needs no closing.
     """
     from matplotlib.figure import Figure
 
     confusion = confusion.cpu()
-    scores = class_scores(confusion)
+    scores = torch.stack([*class_scores(confusion).values()], dim=1)
+    shares = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
     classes = len(class_names)
     numbered = classes <= _MOST_NUMBERED
-    cell = 0.52 if numbered else 0.1  # inches
-    side = max(min(cell * classes, 16.0), 2.5)
+    side = max(min((0.52 if numbered else 0.1) * classes, 16.0), 2.5)  # inches
     longest_name = max(map(len, class_names)) if numbered else 0
     figure = Figure(figsize=(side + 3.6 + 0.08 * longest_name, side + 1.6 + 0.08 * longest_name), layout="constrained")
     matrix, table = figure.subplots(1, 2, width_ratios=[classes, 3 * (1 if numbered else classes / 10)])
-    shares = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
-    total = int(confusion.sum())
-    accuracy = float(confusion.diagonal().sum()) / max(total, 1)
-    figure.suptitle(f"{title}: {accuracy:.2%} of {total:,} right")
+    accuracy = float(confusion.diagonal().sum()) / max(int(confusion.sum()), 1)
+    figure.suptitle(f"{title}: {accuracy:.2%} of {int(confusion.sum()):,} right")
 
-    matrix.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    counts = [[str(count or "") for count in row] for row in confusion.tolist()] if numbered else []
+    digits = [[f"{score:.3f}" for score in row] for row in scores.tolist()] if numbered else []
+    _draw_cells(matrix, shares, "Blues", counts)
     matrix.set(xlabel="predicted class", ylabel="true class")
-    table.imshow(torch.stack(list(scores), dim=1).numpy(), cmap="Greens", vmin=0, vmax=1, aspect="auto")
-    table.set_xticks(range(3), ["precision", "recall", "F1"], rotation=45, ha="right", rotation_mode="anchor")
-    table.set_yticks([])
     if numbered:
-        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if longest_name > 3 else {}
-        matrix.set_xticks(range(classes), class_names, **turned)
+        matrix.set_xticks(range(classes), class_names, **(slanted if longest_name > 3 else {}))
         matrix.set_yticks(range(classes), class_names)
-        for row in range(classes):
-            for column in range(classes):
-                if count := int(confusion[row, column]):
-                    color = "white" if shares[row, column] > 0.5 else "black"
-                    matrix.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
-            for column, score in enumerate(scores):
-                value = float(score[row])
-                table.text(
-                    column,
-                    row,
-                    f"{value:.3f}",
-                    ha="center",
-                    va="center",
-                    color="white" if value > 0.5 else "black",
-                    fontsize=8,
-                )
+    _draw_cells(table, scores, "Greens", digits)
+    table.set_xticks(range(3), ["precision", "recall", "F1"], **slanted)
+    table.set_yticks([])
     return figure
+
+
+def _draw_cells(axes: "Axes", values: Tensor, colours: str, texts: list[list[str]]) -> None:
+    """Draw values ``(R, C)`` in [0, 1] as coloured cells, and write the texts, if any, into them."""
+    axes.imshow(values.numpy(), cmap=colours, vmin=0, vmax=1, aspect="auto")
+    for row, row_texts in enumerate(texts):
+        for column, text in enumerate(row_texts):
+            if text:
+                color = "white" if values[row, column] > 0.5 else "black"
+                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)

@@ -1,4 +1,4 @@
-"""The networks of a variational autoencoder, in plain PyTorch: models train them, features draw pictures with them."""
+"""The networks of a variational autoencoder."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,54 +9,38 @@ from torch.nn import functional as F
 
 from fvlightning.errors import InputError
 
-# Keeps the logarithm of a standard deviation finite where softplus underflows.
+# Keeps the logarithm finite where softplus underflows.
 _SMALLEST_STD = 1e-6
 
 
 class Encoder(nn.Module):
-    """From pictures to the normal distributions of their codes.
+    """Map pictures to the normal distributions of their codes: 4x4 convolutions that halve the size, then a linear map.
 
-    For each width a 4x4 convolution that halves the size, batch norm and ReLU; then a linear map to the means and, by
-    softplus, to the standard deviations.
-
-    Args:
-        image_shape: `(C, H, W)` of the pictures; H and W are multiples of 2 to the power of the number of `widths`.
-        latent_size: Numbers in a code.
-        widths: Channels of the convolutions.
+    For the arguments see `Autoencoder`.
     """
 
     def __init__(self, image_shape: Sequence[int], latent_size: int, widths: Sequence[int]) -> None:
         super().__init__()
         channels, height, width = image_shape
         layers: list[nn.Module] = []
-        for inputs, outputs in zip([channels, *widths], widths, strict=False):
-            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs)]
-            layers.append(nn.ReLU())
+        for inputs, outputs in pairwise([channels, *widths]):
+            layers.append(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(outputs), nn.ReLU()]
         self.convolutions = nn.Sequential(*layers)
         n_features = widths[-1] * (height >> len(widths)) * (width >> len(widths))
         self.code = nn.Linear(n_features, 2 * latent_size)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Return means and standard deviations, both `(B, latent_size)`, of pictures `(B, C, H, W)` in [0, 1]."""
-        # In the precision of the weights, whatever the data have.
+        """Return means and standard deviations, both ``(B, latent_size)``, for pictures ``(B, C, H, W)`` in [0, 1]."""
         features = self.convolutions(2 * pictures.to(self.code.weight.dtype) - 1).flatten(1)
         mean, raw_std = self.code(features).chunk(2, dim=1)
         return mean, F.softplus(raw_std) + _SMALLEST_STD
 
 
 class Decoder(nn.Module):
-    """From codes to pictures.
+    """Map codes to pictures: a linear map and the `Encoder`'s convolutions mirrored, then ``(tanh + 1) / 2``.
 
-    A linear map and the mirror image of the `Encoder`'s convolutions, then `(tanh + 1) / 2`.
-
-    Args:
-        image_shape: As of the `Encoder`.
-        latent_size: As of the `Encoder`.
-        widths: As of the `Encoder`, in the same order: the last one comes first here.
-
-    Attributes:
-        image_shape: `(C, H, W)` of the pictures.
-        latent_size: Numbers in a code.
+    For the arguments see `Autoencoder`; `image_shape` and `latent_size` are attributes as well.
     """
 
     def __init__(self, image_shape: Sequence[int], latent_size: int, widths: Sequence[int]) -> None:
@@ -76,37 +60,24 @@ class Decoder(nn.Module):
         self.convolutions = nn.Sequential(*layers)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Return the pictures `(B, C, H, W)` in [0, 1] of codes `(B, latent_size)`."""
+        """Map codes ``(B, latent_size)`` to pictures ``(B, C, H, W)`` in [0, 1]."""
         return to_pictures(self.levels(codes))
 
     def levels(self, codes: Tensor) -> Tensor:
-        """Return the unbounded levels that `to_pictures` makes pictures of, `(B, C, H, W)`."""
+        """Map codes ``(B, latent_size)`` to the unbounded levels ``(B, C, H, W)`` from which `to_pictures` starts."""
         levels: Tensor = self.convolutions(self.code(codes.to(self.code.weight.dtype)))
         return levels
 
 
 def to_pictures(levels: Tensor) -> Tensor:
-    """Return `(tanh(levels) + 1) / 2`, of any shape: pictures in [0, 1].
-
-    It is the logistic function of twice the levels: these are the logits of the pixels.
-    """
+    """Return ``(tanh(levels) + 1) / 2``, in [0, 1]: the pixels whose logits are twice the levels, of any shape."""
     return (torch.tanh(levels) + 1) / 2
 
 
 class Autoencoder(nn.Module):
-    """A convolutional variational autoencoder (Kingma and Welling 2013, https://arxiv.org/abs/1312.6114).
+    """A convolutional variational autoencoder, an `encoder` and a `decoder` (https://arxiv.org/abs/1312.6114).
 
-    Args:
-        image_shape: `(C, H, W)` of the pictures; H and W are multiples of 2 to the power of the number of `widths`.
-        latent_size: Numbers in a code.
-        widths: Channels of the convolutions, each of which halves the size.
-
-    Attributes:
-        encoder: The `Encoder`.
-        decoder: The `Decoder`.
-
-    Raises:
-        InputError: A number is not positive, or the size of the pictures cannot be halved so often.
+    For arguments and errors see `fvlightning.models.VAEModule`.
     """
 
     def __init__(
@@ -114,62 +85,42 @@ class Autoencoder(nn.Module):
     ) -> None:
         super().__init__()
         if len(image_shape) != 3 or min(image_shape) < 1:
-            raise InputError(f"image_shape must be (C, H, W), each at least 1, got {tuple(image_shape)}.")
+            raise InputError(f"Autoencoder(image_shape={tuple(image_shape)}): must be (C, H, W), each at least 1")
         if latent_size < 1:
-            raise InputError(f"latent_size must be at least 1, got {latent_size}.")
+            raise InputError(f"Autoencoder(latent_size={latent_size}): must be at least 1")
         if not widths or min(widths) < 1:
-            raise InputError(f"widths must be numbers of channels, each at least 1, got {list(widths)}.")
+            raise InputError(f"Autoencoder(widths={list(widths)}): must be numbers of channels, each at least 1")
         if any(size % 2 ** len(widths) for size in image_shape[1:]):
             raise InputError(
                 f"pictures of shape {tuple(image_shape)} cannot be halved {len(widths)} times, once for each of the "
-                f"widths {list(widths)}; give fewer widths, or a height and a width that are multiples of "
-                f"{2 ** len(widths)}."
+                f"widths {list(widths)}; give fewer, or a height and a width that are multiples of {2 ** len(widths)}"
             )
         self.encoder = Encoder(image_shape, latent_size, widths)
         self.decoder = Decoder(image_shape, latent_size, widths)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Return the reconstructions of pictures, both `(B, C, H, W)` in [0, 1], from the means of their codes."""
+        """Return the reconstructions of pictures, both ``(B, C, H, W)`` in [0, 1], from the means of their codes."""
         reconstructions: Tensor = self.decoder(self.encoder(pictures)[0])
         return reconstructions
 
 
 def draw_codes(mean: Tensor, std: Tensor) -> Tensor:
-    """Draw a code from each normal distribution, `mean + std * noise`, with its gradient to both (`(B, L)` each)."""
+    """Draw ``mean + std * noise``, one code ``(B, L)`` from each normal distribution, differentiable in both."""
     return mean + std * torch.randn_like(std)
 
 
 def draw_alike(codes: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draw codes from the normal distribution that has the mean and the covariance of given ones.
+    """Draw `count` codes from the normal distribution with the mean and covariance of two or more codes ``(B, L)``.
 
-    A decoder's pictures of them are nearer to what it was trained on than those of codes from the prior, with which the
-    codes of pictures never agree in full (Ghosh et al. 2020, https://arxiv.org/abs/1903.12436, section 4). The
-    covariance is that of the given codes whatever their number: they are mixed with random weights.
-
-    Args:
-        codes: `(B, L)`, at least two.
-        count: How many are drawn.
-        generator: Of the CPU.
-
-    Returns:
-        `(count, L)`.
+    The codes of pictures never match the prior in full, so a decoder's pictures of these codes are nearer to what it
+    was trained on (Ghosh et al. 2020, https://arxiv.org/abs/1903.12436, section 4). The generator is on the CPU.
     """
-    weights = torch.randn(count, len(codes), generator=generator).to(codes) / (len(codes) - 1) ** 0.5
+    # Mixing codes with random weights gives their covariance however few they are.
+    weights: Tensor = torch.randn(count, len(codes), generator=generator).to(codes) / (len(codes) - 1) ** 0.5
     mean = codes.mean(0)
-    drawn: Tensor = mean + weights @ (codes - mean)
-    return drawn
+    return mean + weights @ (codes - mean)
 
 
 def kl_from_prior(mean: Tensor, std: Tensor) -> Tensor:
-    """Return the Kullback-Leibler divergence of each code's distribution from the standard normal one, in nats.
-
-    `(mean² + std² - 1) / 2 - log std`, of each of the numbers of the codes.
-
-    Args:
-        mean: `(B, L)`.
-        std: `(B, L)`, positive.
-
-    Returns:
-        `(B, L)`, not negative; the sum over L is that of a code.
-    """
+    """Return ``(mean² + std² - 1) / 2 - log std``, the KL divergence ``(B, L)`` from the standard normal, in nats."""
     return 0.5 * (mean.square() + std.square() - 1) - std.log()

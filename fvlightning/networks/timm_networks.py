@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from fvlightning.errors import InputError, did_you_mean
-from fvlightning.networks.hub import out_of_reach, read_cached, require_hub
-from fvlightning.networks.weights import differences, read_samples, read_weights
+from fvlightning.errors import InputError, did_you_mean, one_line
+from fvlightning.networks.weights import differences, out_of_reach, read_hub_cache, read_samples, read_weights
 
-_GIVEN_OTHERWISE = {
+# timm's arguments that are settings here.
+_SETTINGS = {
     "pretrained": "weights",
     "checkpoint_path": "weights",
     "num_classes": "num_classes",
@@ -26,27 +25,14 @@ def make_timm_network(
     input_shape: tuple[int, int, int] | None = None,
     model_args: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Make one of timm's networks.
-
-    Args:
-        model_name: Name, with or without the tag of its weights: ``resnet18``, ``resnet18.tv_in1k``.
-        weights: ``"hub"``, ``"samples"``, a file, or None for random ones.
-        num_classes: Number of logits, 0 for none (the network gives its features); by default as many as the weights
-            have. A head of another size than that of the weights starts at random.
-        input_shape: `(C, H, W)` of the pictures; by default what timm's data config says. Weights are adapted to
-            another number of channels or, where it is fixed, another size (position embeddings are interpolated).
-        model_args: Further arguments of timm's constructor, such as ``{"drop_path_rate": 0.1}``.
-
-    Raises:
-        InputError: If there is no such network, it takes no such arguments, or the weights cannot be had or do not fit.
-    """
+    """Make one of timm's networks. For arguments and errors see `fvlightning.models.BackboneModule`."""
     from timm.models import get_pretrained_cfg
 
     _require_model(model_name)
-    for name, instead in _GIVEN_OTHERWISE.items():
-        if name in (model_args or {}):
-            raise InputError(f"model_args must not hold '{name}': give {instead} instead.")
     settings: dict[str, Any] = dict(model_args or {})
+    for name, setting in _SETTINGS.items():
+        if name in settings:
+            raise InputError(f"model_args must not hold '{name}': give {setting} instead")
     if input_shape is not None:
         settings["in_chans"] = input_shape[0]
         source = get_pretrained_cfg(model_name)
@@ -55,30 +41,26 @@ def make_timm_network(
     if weights is None:
         return _create(model_name, num_classes=num_classes, **settings)
     if weights == "hub":
-        tensors = read_cached(model_name)
-        if tensors is None:
-            require_hub(model_name)
-            return _with_head(_create(model_name, pretrained=True, **settings), num_classes)
+        tensors = read_hub_cache(model_name)
     elif weights == "samples":
         name = model_name.partition(".")[0]
         tensors = read_samples(name, _create(name).state_dict())
     else:
         tensors = read_weights(weights)
-    return _with_head(_create_with(tensors, weights, model_name, settings), num_classes)
+    if tensors is None:
+        network = _create(model_name, pretrained=True, **settings)
+    else:
+        network = _create_with(tensors, weights, model_name, settings)
+    if num_classes is not None and num_classes != network.num_classes:
+        network.reset_classifier(num_classes)  # type: ignore[operator]
+    return network
 
 
 def imagenet_names(network: nn.Module) -> tuple[str, ...] | None:
-    """Return short names of the classes of a network with timm's weights for ImageNet, such as "golden retriever".
-
-    Which of ImageNet's sets it is timm tells by nothing but the number of classes.
-
-    Returns:
-        A name a class, the first of its WordNet synset; or None: the classes are others, or the head is not the one of
-        the weights.
-    """
+    """Return the first name of each class, such as "golden retriever"; None unless the head is one of ImageNet's."""
     from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
-    subset = infer_imagenet_subset(network)
+    subset = infer_imagenet_subset(network)  # by the number of classes alone
     if subset is None or network.pretrained_cfg["num_classes"] != network.num_classes:  # type: ignore[index]
         return None
     return tuple(name.partition(",")[0] for name in ImageNetInfo(subset).label_descriptions())
@@ -90,12 +72,12 @@ def _require_model(model_name: str) -> None:
     name, _, tag = model_name.partition(".")
     if not timm.is_model(name):
         raise InputError(
-            f"timm has no model '{model_name}'; timm.list_models('*resnet*') lists those with a word in their names."
+            f"timm has no model '{model_name}'; timm.list_models('*resnet*') lists those with a word in their names"
             f"{did_you_mean(name, timm.list_models())}"
         )
     tags = [pretrained.partition(".")[2] for pretrained in timm.list_pretrained(f"{name}.*")]
     if tag and tag not in tags:
-        raise InputError(f"timm has no weights '{tag}' of '{name}'; there are: {', '.join(tags) or 'none'}.")
+        raise InputError(f"timm has no weights '{tag}' of '{name}'; weights: {', '.join(tags) or 'none'}")
 
 
 def _create(model_name: str, **settings: Any) -> nn.Module:
@@ -106,54 +88,37 @@ def _create(model_name: str, **settings: Any) -> nn.Module:
     except OSError as error:
         raise out_of_reach(model_name, error) from error
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        of_weights = ("pretrained", "pretrained_cfg_overlay")
-        given = {name: value for name, value in settings.items() if value is not None and name not in of_weights}
-        raise InputError(f"timm cannot make '{model_name}' with {given}: {error}") from error
+        internal = ("pretrained", "pretrained_cfg_overlay")
+        shown = {name: value for name, value in settings.items() if value is not None and name not in internal}
+        raise InputError(f"timm cannot make '{model_name}' with {shown}: {one_line(error)}") from error
     return network
 
 
 def _create_with(tensors: dict[str, Tensor], source: str, model_name: str, settings: dict[str, Any]) -> nn.Module:
-    """Make a network with as many classes as `tensors` have, and put them in: every one, or `InputError`.
-
-    Told of another number of classes, timm drops the head, and takes any set of tensors from then on without a word.
-    """
-    classes, label_offset = _classes(tensors, model_name)
+    """Make a network with as many classes as `tensors` have, and load all of them, or raise `InputError`."""
+    # With another number of classes timm drops the head, and then silently loads any set of tensors.
+    classes, label_offset = _count_classes(tensors, model_name)
     overlay = {"state_dict": tensors, "num_classes": classes, "label_offset": label_offset}
     try:
         network = _create(model_name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes, **settings)
-    except Exception as error:  # some networks rename a file's tensors, and stumble over those of others in many ways
-        wrong = differences(tensors, _create(model_name, num_classes=classes, **settings).state_dict())
-        if not wrong:
+    except Exception as error:  # some networks rename a file's tensors, and fail on those of others in many ways
+        problem = differences(tensors, _create(model_name, num_classes=classes, **settings).state_dict())
+        if not problem:
             raise
-        raise InputError(f"the weights '{source}' are not those of '{model_name}': {wrong}.") from error
-    for config in (network.pretrained_cfg, network.default_cfg):
-        config.pop("state_dict", None)  # type: ignore[operator, union-attr] # a second copy of all weights
+        raise InputError(f"the weights '{source}' are not those of '{model_name}': {problem}") from error
+    network.pretrained_cfg.pop("state_dict")  # type: ignore[operator, union-attr] # a second copy of all weights
     return network
 
 
-def _with_head(network: nn.Module, num_classes: int | None) -> nn.Module:
-    """Give a trained network a head for `num_classes`, unless it has that already."""
-    trained_for = network.num_classes
-    if num_classes is not None and num_classes != trained_for:
-        network.reset_classifier(num_classes)  # type: ignore[operator]
-        if num_classes > 0:
-            rank_zero_info(f"The head for {num_classes} classes starts at random: the weights have {trained_for}.")
-    return network
+def _count_classes(tensors: Mapping[str, Tensor], model_name: str) -> tuple[int, int]:
+    """Return the number of classes in `tensors`, and timm's label offset: how many outputs come before them."""
+    from timm.models import PretrainedCfg, get_pretrained_cfg
 
-
-def _classes(tensors: Mapping[str, Tensor], model_name: str) -> tuple[int, int]:
-    """Return the number of classes in `tensors`, and how many more come before them, of which timm wants to know."""
-    from timm.models import get_pretrained_cfg
-
-    config = get_pretrained_cfg(model_name)
-    known = 1000 if config is None else config.num_classes
-    classifier = None if config is None else config.classifier
-    if isinstance(classifier, list | tuple):
-        classifier = classifier[0]
-    head = tensors.get(f"{classifier}.weight")
+    config = get_pretrained_cfg(model_name) or PretrainedCfg()
+    classifier = config.classifier[0] if isinstance(config.classifier, list | tuple) else config.classifier
+    head, classes, offset = tensors.get(f"{classifier}.weight"), config.num_classes, config.label_offset or 0
     if head is None:
-        # Other names, which timm may know, or no head at all.
-        has_head = any(tensor.shape[:1] == (known,) for tensor in tensors.values())
-        return (known if has_head else 0), 0
-    offset = (config.label_offset if config is not None else None) or 0
-    return (known, offset) if len(head) == known + offset else (len(head), 0)
+        # Either there is no head, or the names are others, which timm may know.
+        has_head = any(tensor.shape[:1] == (classes,) for tensor in tensors.values())
+        return (classes if has_head else 0), 0
+    return (classes, offset) if len(head) == classes + offset else (len(head), 0)

@@ -113,11 +113,26 @@ def test_hyperparameters_are_those_of_the_constructor():
     assert len(made_again.net.blocks) == 1
 
 
-def test_grey_pictures():
+def test_grey_pictures_are_normalised_by_the_average_over_the_colours():
     module = BackboneModule("resnet18", weights=None, num_classes=10, input_shape=(1, 28, 28))
 
     assert module(torch.rand(2, 1, 28, 28)).shape == (2, 10)
     torch.testing.assert_close(module.normalize.mean, torch.tensor([(0.485 + 0.456 + 0.406) / 3]))
+
+
+def test_the_name_is_an_attribute():
+    assert BackboneModule("test_vit.r160_in1k", weights=None).model_name == "test_vit.r160_in1k"
+
+
+def test_a_head_that_starts_at_random_is_reported(tmp_path, caplog):
+    caplog.set_level("INFO")
+    torch.save(timm.create_model("test_vit", num_classes=6).state_dict(), tmp_path / "weights.pth")
+    for num_classes in (None, 6, 0):
+        BackboneModule("test_vit", str(tmp_path / "weights.pth"), num_classes)
+    BackboneModule("test_vit", None, 4)
+    assert "starts at random" not in caplog.text
+    BackboneModule("test_vit", str(tmp_path / "weights.pth"), 4)
+    assert "The head for 4 classes starts at random: the weights have 6." in caplog.text
 
 
 def test_network_without_a_head_gives_features():
@@ -133,13 +148,13 @@ def test_classes_of_imagenet_have_names():
     assert [names[index] for index in (0, 207, 281, 852)] == ["tench", "golden retriever", "tabby", "tennis ball"]
 
 
-def test_classes_of_another_head_or_of_weights_from_anywhere_have_no_names(tmp_path):
+def test_classes_of_another_head_or_of_other_weights_have_no_names(tmp_path):
     assert BackboneModule("tf_efficientnet_lite0", "samples", num_classes=10).class_names is None
     assert BackboneModule("test_resnet", weights=None).class_names is None
     torch.save(timm.create_model("test_resnet", num_classes=1000).state_dict(), tmp_path / "weights.pth")
     module = BackboneModule("test_resnet", str(tmp_path / "weights.pth"))
     assert module.class_names is None
-    module.class_names = list(map(str, range(1000)))  # by who knows them
+    module.class_names = list(map(str, range(1000)))  # it can be set
 
 
 def test_very_many_classes_are_tested_without_a_confusion_matrix():
@@ -185,13 +200,13 @@ def test_checkpoint_of_a_module_built_by_the_command_line(tmp_path, monkeypatch)
         ({"model_name": "resnet81"}, r"timm has no model 'resnet81'; .* Did you mean 'resnet"),
         ({"model_name": "qqqq"}, r"timm has no model 'qqqq'; timm.list_models\('\*resnet\*'\) lists"),
         ({"model_name": "hf-hub:timm/resnet18.a1_in1k"}, "timm has no model 'hf-hub:timm/resnet18.a1_in1k'"),
-        ({"model_name": "resnet18.none"}, "no weights 'none' of 'resnet18'; there are: .*tv_in1k"),
+        ({"model_name": "resnet18.none"}, "no weights 'none' of 'resnet18'; weights: .*tv_in1k"),
         ({"model_args": {"img_size": 32}}, "must not hold 'img_size': give input_shape"),
         ({"model_args": {"depht": 1}}, "timm cannot make 'test_vit' with {'depht': 1}: .*depht"),
-        ({"num_classes": 1}, "num_classes must be at least 2, got 1"),
+        ({"num_classes": 1}, r"BackboneModule\(num_classes=1\): must be at least 2"),
     ],
 )
-def test_what_timm_does_not_have(settings, message):
+def test_settings_that_timm_does_not_know_are_refused(settings, message):
     with pytest.raises(InputError, match=message) as caught:
         BackboneModule(**{"model_name": "test_vit", "weights": None, **settings})
 

@@ -1,16 +1,18 @@
 import pytest
 from torch import nn
 
-from fvlightning.models import BackboneModule, CifarCNN, CifarResNet, ClassifierModule, MnistCNN, MnistMLP
-from fvlightning.models.classes import count_classes, misfit
+from fvlightning.errors import InputError
+from fvlightning.models import BackboneModule, ClassifierModule
+from fvlightning.models.classes import check_data, count_classes
+from fvlightning.networks import CifarCNN, CifarResNet, MnistCNN, MnistMLP
 
 
 @pytest.mark.parametrize("network", [CifarCNN, CifarResNet, MnistCNN, MnistMLP])
-def test_classes_of_the_networks_of_this_package(network):
+def test_classes_of_the_small_networks_are_counted(network):
     assert count_classes(network(num_classes=7)) == 7
 
 
-def test_classes_of_other_networks():
+def test_classes_of_other_networks_are_counted():
     convolutional = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     named = nn.Linear(4, 12)
     named.num_classes = 4
@@ -21,8 +23,21 @@ def test_classes_of_other_networks():
     assert count_classes(nn.Flatten()) is None
 
 
-class Photos:
+class Data:
+    def __init__(self, image_shape, num_classes):
+        self.image_shape = image_shape
+        self.num_classes = num_classes
+
+
+class ResizableData(Data):
     image_size = None
+
+
+def misfit(module, input_shape, num_classes, data):
+    """Return the error of data that do not fit."""
+    with pytest.raises(InputError, match=r"^data and model do not fit: ") as caught:
+        check_data(module, input_shape, num_classes, data)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -36,20 +51,25 @@ class Photos:
 )
 def test_the_option_that_makes_classes_fit_is_named(module, options):
     shape = (3, 32, 32)
-    assert options in str(misfit(module, module.net, (shape, module.num_classes), Photos(), (shape, 2)))
+    assert options in misfit(module, shape, module.num_classes, ResizableData(shape, 2))
 
 
 @pytest.mark.parametrize(
-    ("takes", "has", "options"),
+    ("input_shape", "image_shape", "options"),
     [
         ((3, 32, 32), (3, 64, 64), "give --data.image_size 32, or"),
         ((1, 28, 24), (3, 64, 64), "give --data.channels 1 --data.image_size '[28, 24]', or"),
         ((1, 28, 28), (3, 28, 28), "give --data.channels 1, or"),
     ],
 )
-def test_the_option_that_makes_shapes_fit_is_named(takes, has, options):
+def test_the_option_that_makes_shapes_fit_is_named(input_shape, image_shape, options):
     module = ClassifierModule(CifarCNN())
-    assert options in str(misfit(module, module.net, (takes, 10), Photos(), (has, 10)))
-    assert f"give a network for pictures of shape {has}, or" in str(
-        misfit(module, module.net, (takes, 10), object(), (has, 10))
+    assert options in misfit(module, input_shape, 10, ResizableData(image_shape, 10))
+    assert f"give a network for pictures of shape {image_shape}, or" in misfit(
+        module, input_shape, 10, Data(image_shape, 10)
     )
+
+
+def test_both_options_are_named_if_neither_shape_nor_classes_fit():
+    message = misfit(ClassifierModule(CifarCNN()), (3, 32, 32), 10, ResizableData((3, 64, 64), 2))
+    assert "give --data.image_size 32 and --model.network.num_classes 2, or" in message

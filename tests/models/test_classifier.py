@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fvlightning.data import MNISTDataModule
 from fvlightning.errors import InputError
-from fvlightning.models import ClassifierModule, MnistCNN, MnistMLP, class_scores
+from fvlightning.models import ClassifierModule
+from fvlightning.models.confusion import class_scores
+from fvlightning.networks import MnistCNN, MnistMLP
 
 
 def make_data(mnist_dir, **settings):
@@ -83,7 +85,7 @@ def test_scores_of_each_class_in_the_event_file(run):
     for true, guess in zip(images.labels, predicted, strict=True):
         confusion[true, guess] += 1
 
-    for score, values in class_scores(confusion)._asdict().items():
+    for score, values in class_scores(confusion).items():
         assert run["tested"][f"test/{score}"] == pytest.approx(values.mean().item(), rel=1e-5)
         for label, value in enumerate(values.tolist()):
             (event,) = run["events"].Scalars(f"test/{score}/{label}")
@@ -120,7 +122,7 @@ def test_normalisation_is_that_of_the_training_images(run):
 
 
 class InputStatistics(nn.Module):
-    """Keep the statistics of what the network is fed with."""
+    """Record the statistics of the network's inputs."""
 
     input_shape = (1, 28, 28)
 
@@ -166,10 +168,10 @@ def test_resuming_takes_the_statistics_of_the_checkpoint(run, mnist_dir):
 
 def test_checkpoint_of_a_module_built_in_python(run):
     path = run["folder"] / "last.ckpt"
-    kept = torch.load(path, weights_only=True)["hyper_parameters"]
+    hyperparameters = torch.load(path, weights_only=True)["hyper_parameters"]
     loaded = ClassifierModule.load_from_checkpoint(path, weights_only=True, network=MnistCNN())
 
-    assert kept == {
+    assert hyperparameters == {
         "num_classes": 10,
         "scheduler": None,
         "scheduler_interval": "epoch",
@@ -260,7 +262,7 @@ def test_predict_gives_probabilities(mnist_dir):
     torch.testing.assert_close(probabilities.sum(1), torch.ones(128))
 
 
-def test_plain_loaders_serve_as_well():
+def test_plain_loaders_are_enough():
     images = TensorDataset(torch.rand(32, 1, 28, 28), torch.arange(32) % 10)
     module = ClassifierModule(MnistMLP())
     make_trainer().fit(module, DataLoader(images, batch_size=8), DataLoader(images, batch_size=8))
@@ -280,7 +282,7 @@ def test_input_shape_is_the_arguments_then_the_networks_then_the_datas(mnist_dir
 
 
 @pytest.mark.parametrize("settings", [{"num_classes": 5}, {"input_shape": (3, 32, 32)}])
-def test_data_that_do_not_fit(mnist_dir, settings):
+def test_data_that_do_not_fit_are_refused(mnist_dir, settings):
     module = ClassifierModule(MnistMLP(), **settings)
     with pytest.raises(InputError, match="data and model do not fit") as caught:
         make_trainer().fit(module, datamodule=make_data(mnist_dir))
@@ -291,7 +293,7 @@ def test_data_that_do_not_fit(mnist_dir, settings):
 
 
 class OutputsFirst(nn.Module):
-    """The layer that is made last is not the last one."""
+    """The layer that is made last is not the last one that runs."""
 
     def __init__(self):
         super().__init__()
@@ -312,13 +314,13 @@ class OutputsFirst(nn.Module):
         (MnistMLP(7), r"\(64, 7\), .*give --model.network.num_classes 10, or leave num_classes out"),
     ],
 )
-def test_network_whose_outputs_are_not_the_classes(mnist_dir, network, message):
+def test_a_network_whose_outputs_are_not_the_classes_is_refused(mnist_dir, network, message):
     module = ClassifierModule(network, num_classes=10)
     with pytest.raises(InputError, match=rf"{type(network).__name__} gives outputs of shape {message}"):
         make_trainer().fit(module, datamodule=make_data(mnist_dir))
 
 
-def test_number_of_classes_that_was_guessed_wrong():
+def test_a_number_of_classes_that_was_guessed_wrong_is_refused():
     images = DataLoader(TensorDataset(torch.rand(8, 1, 28, 28), torch.arange(8)), batch_size=8)
     with pytest.raises(InputError, match=r"\(8, 10\), but num_classes is 7: .*give --model.num_classes 10"):
         make_trainer().test(ClassifierModule(OutputsFirst()), images)
@@ -328,12 +330,12 @@ def test_number_of_classes_that_was_guessed_wrong():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_classes": 1}, "num_classes must be at least 2, got 1"),
-        ({"label_smoothing": 1.5}, r"label_smoothing must be in \[0, 1\], got 1.5"),
-        ({"scheduler_interval": "batch"}, "scheduler_interval must be 'epoch' or 'step', got 'batch'"),
+        ({"num_classes": 1}, r"ClassifierModule\(num_classes=1\): must be at least 2"),
+        ({"label_smoothing": 1.5}, r"ClassifierModule\(label_smoothing=1.5\): must be between 0 and 1"),
+        ({"scheduler_interval": "batch"}, r"ClassifierModule\(scheduler_interval='batch'\): must be 'epoch' or 'step'"),
     ],
 )
-def test_settings_out_of_range(settings, message):
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         ClassifierModule(MnistMLP(), **settings)
 
@@ -347,7 +349,7 @@ def test_the_number_of_classes_is_that_of_the_network():
     assert module.confusion.num_classes == module.test_accuracy.num_classes == 3
 
 
-def test_a_network_whose_number_of_classes_cannot_be_seen():
-    with pytest.raises(InputError, match=r"how many classes Flatten tells apart .*--model.num_classes N"):
+def test_a_number_of_classes_that_is_not_evident_has_to_be_given():
+    with pytest.raises(InputError, match=r"the number of classes of Flatten is not evident; .*--model.num_classes N"):
         ClassifierModule(nn.Flatten())
     assert ClassifierModule(nn.Flatten(), num_classes=784).num_classes == 784

@@ -7,7 +7,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from fvlightning.models import class_scores, confusion_figure
+from fvlightning.models.confusion import class_scores, confusion_figure
 
 
 def test_scores_are_those_of_torchmetrics():
@@ -15,20 +15,21 @@ def test_scores_are_those_of_torchmetrics():
     labels = torch.randint(0, 5, (200,), generator=generator)
     predicted = torch.where(torch.rand(200, generator=generator) < 0.6, labels, (labels + 1) % 4)
     scores = class_scores(multiclass_confusion_matrix(predicted, labels, num_classes=5))
-    references = (multiclass_precision, multiclass_recall, multiclass_f1_score)
+    references = {"precision": multiclass_precision, "recall": multiclass_recall, "f1": multiclass_f1_score}
 
-    for values, reference in zip(scores, references, strict=True):
+    assert scores.keys() == references.keys()
+    for name, reference in references.items():
         expected = reference(predicted, labels, num_classes=5, average="none")
-        torch.testing.assert_close(values, expected.double(), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(scores[name], expected.double(), rtol=1e-6, atol=1e-6)
 
 
 def test_a_class_that_never_comes_and_is_never_predicted_scores_zero():
     scores = class_scores(torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))
 
-    assert [values[2].item() for values in scores] == [0, 0, 0]
-    assert scores.precision[0] == 1
-    assert scores.recall[0] == 0.75
-    assert scores.f1[0].item() == pytest.approx(6 / 7)
+    assert [values[2].item() for values in scores.values()] == [0, 0, 0]
+    assert scores["precision"][0] == 1
+    assert scores["recall"][0] == 0.75
+    assert scores["f1"][0].item() == pytest.approx(6 / 7)
 
 
 def test_figure_shows_the_numbers_and_the_scores():

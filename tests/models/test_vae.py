@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 from fvlightning.callbacks import VAEPicturesCallback
 from fvlightning.data import MNISTDataModule
 from fvlightning.errors import InputError
-from fvlightning.io.loading import load_plain
+from fvlightning.io import load_plain
 from fvlightning.models import VAEModule
-from fvlightning.networks.autoencoder import Autoencoder, draw_alike, draw_codes, kl_from_prior, to_pictures
+from fvlightning.networks import to_pictures
 
 SMALL = {"input_shape": (1, 28, 28), "latent_size": 4, "widths": (4, 8)}
 
@@ -26,47 +26,6 @@ def make_trainer(max_epochs=1, **options):
 
 def make_data(mnist_dir) -> MNISTDataModule:
     return MNISTDataModule(mnist_dir, batch_size=64, val_size=64)
-
-
-@pytest.mark.parametrize(
-    ("shape", "widths"), [((3, 32, 32), (64, 128)), ((1, 28, 28), (8, 16)), ((2, 16, 40), (4, 4, 4)), ((1, 2, 2), (3,))]
-)
-def test_codes_and_pictures_have_the_sizes_that_are_asked_for(shape, widths):
-    network = Autoencoder(shape, 5, widths)
-    pictures = torch.rand(3, *shape)
-    mean, std = network.encoder(pictures)
-    assert mean.shape == std.shape == (3, 5)
-    assert (std > 0).all()
-    drawn = network.decoder(10 * torch.randn(3, 5))
-    assert drawn.shape == pictures.shape
-    assert drawn.min() >= 0
-    assert drawn.max() <= 1
-    torch.testing.assert_close(network.eval()(pictures), network.decoder(network.encoder(pictures)[0]))
-
-
-def test_default_network_is_that_of_the_experiment():
-    network = Autoencoder()
-    assert [layer.out_channels for layer in network.encoder.convolutions[::3]] == [64, 128]
-    assert network.encoder.code.out_features == 2 * 512
-    assert network.decoder.latent_size == 512
-
-
-def test_pictures_are_the_logistic_function_of_twice_the_levels():
-    levels = torch.linspace(-4, 4, 9)
-    torch.testing.assert_close(to_pictures(levels), (2 * levels).sigmoid())
-
-
-def test_kl_is_that_of_torch():
-    mean, std = torch.randn(6, 5), torch.rand(6, 5) + 0.1
-    expected = kl_divergence(Normal(mean, std), Normal(0.0, 1.0))
-    torch.testing.assert_close(kl_from_prior(mean, std), expected)
-
-
-def test_codes_are_drawn_from_the_normal_distribution():
-    mean, std = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 2.0]])
-    codes = draw_codes(mean.expand(20_000, 2), std.expand(20_000, 2))
-    torch.testing.assert_close(codes.mean(0), mean[0], atol=0.06, rtol=0)
-    torch.testing.assert_close(codes.std(0), std[0], atol=0.05, rtol=0)
 
 
 def test_cross_entropy_is_the_formula_and_its_least_value_the_entropy_of_the_pixels():
@@ -115,7 +74,7 @@ def losses(module: VAEModule, mnist_dir) -> dict[str, float]:
 
 def test_test_losses_are_those_of_the_means_of_the_codes(mnist_dir):
     module = VAEModule(**SMALL, kl_weight=0.01)
-    found = losses(module, mnist_dir)
+    tested = losses(module, mnist_dir)
     data = make_data(mnist_dir)
     data.setup()
     pictures = data.splits.test.images / 255
@@ -124,17 +83,17 @@ def test_test_losses_are_those_of_the_means_of_the_codes(mnist_dir):
         mean, std = module.net.encoder(pictures)
         reconstruction = F.binary_cross_entropy(module(pictures), pictures)
     kl = kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).sum(1).mean()
-    assert found["test/reconstruction"] == pytest.approx(reconstruction.item(), rel=1e-4)
-    assert found["test/kl"] == pytest.approx(kl.item(), rel=1e-4)
-    assert found["test/loss"] == pytest.approx((reconstruction + 0.01 * kl).item(), rel=1e-4)
+    assert tested["test/reconstruction"] == pytest.approx(reconstruction.item(), rel=1e-4)
+    assert tested["test/kl"] == pytest.approx(kl.item(), rel=1e-4)
+    assert tested["test/loss"] == pytest.approx((reconstruction + 0.01 * kl).item(), rel=1e-4)
 
 
 def test_free_bits_cost_what_they_are_at_least(mnist_dir):
     module = VAEModule(**SMALL, kl_weight=0.5, free_bits=100.0)
-    found = losses(module, mnist_dir)
-    assert found["test/kl"] < 100
-    # All four numbers of the code are below: each costs its 100 nats, whatever it says.
-    assert found["test/loss"] == pytest.approx(found["test/reconstruction"] + 0.5 * 4 * 100, rel=1e-5)
+    tested = losses(module, mnist_dir)
+    assert tested["test/kl"] < 100
+    # The KL of all four numbers of the code is below 100 nats, so each costs 100.
+    assert tested["test/loss"] == pytest.approx(tested["test/reconstruction"] + 0.5 * 4 * 100, rel=1e-5)
 
 
 def test_training_learns_and_logs(mnist_dir):
@@ -150,7 +109,7 @@ def test_training_learns_and_logs(mnist_dir):
     assert codes.shape == (128, 4)
 
 
-def test_pictures_without_labels_do(recwarn):
+def test_pictures_without_labels_are_enough():
     class Pictures(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return 8
@@ -176,7 +135,7 @@ def test_checkpoint_holds_plain_values_only(mnist_dir, tmp_path):
     assert torch.equal(loaded.eval()(pictures), module.eval()(pictures))
 
 
-def test_data_of_another_shape(mnist_dir):
+def test_data_of_another_shape_are_refused(mnist_dir):
     with pytest.raises(
         InputError, match=r"MNISTDataModule has images of shape \(1, 28, 28\), VAEModule takes \(3, 32, 32\)"
     ):
@@ -186,34 +145,17 @@ def test_data_of_another_shape(mnist_dir):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"likelihood": "poisson"}, "likelihood must be 'bce' or 'gaussian', got 'poisson'"),
-        ({"kl_weight": -1.0}, "kl_weight must be at least 0 and finite, got -1.0"),
-        ({"kl_warmup": math.inf}, "kl_warmup must be at least 0 and finite, got inf"),
-        ({"free_bits": math.nan}, "free_bits must be at least 0 and finite, got nan"),
-        ({"latent_size": 0}, "latent_size must be at least 1, got 0"),
-        ({"widths": []}, r"widths must be numbers of channels, each at least 1, got \[\]"),
-        ({"widths": (4, 4, 4)}, r"pictures of shape \(1, 28, 28\) cannot be halved 3 times, .* multiples of 8"),
-        ({"input_shape": (1, 0, 28)}, r"image_shape must be \(C, H, W\), each at least 1"),
-        ({"scheduler_interval": "batch"}, "scheduler_interval must be 'epoch' or 'step', got 'batch'"),
+        ({"likelihood": "poisson"}, r"VAEModule\(likelihood='poisson'\): must be 'bce' or 'gaussian'"),
+        ({"kl_weight": -1.0}, r"VAEModule\(kl_weight=-1.0\): must be at least 0 and finite"),
+        ({"kl_warmup": math.inf}, r"VAEModule\(kl_warmup=inf\): must be at least 0 and finite"),
+        ({"free_bits": math.nan}, r"VAEModule\(free_bits=nan\): must be at least 0 and finite"),
+        ({"latent_size": 0}, r"Autoencoder\(latent_size=0\): must be at least 1"),
+        ({"scheduler_interval": "batch"}, r"VAEModule\(scheduler_interval='batch'\): must be 'epoch' or 'step'"),
     ],
 )
-def test_settings_out_of_range(settings, message):
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         VAEModule(**{**SMALL, **settings})
-
-
-def test_codes_drawn_alike_have_the_mean_and_the_covariance_of_the_given_ones():
-    generator = torch.Generator().manual_seed(0)
-    codes = (
-        torch.randn(50, 3, generator=generator) @ torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 0.3]]) + 4
-    )
-    drawn = draw_alike(codes, 100_000, generator)
-    torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.03, rtol=0)
-    torch.testing.assert_close(torch.cov(drawn.T), torch.cov(codes.T), atol=0.05, rtol=0.02)
-    # Of two, all lie on the line through both.
-    ends = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
-    line = draw_alike(ends, 5, generator)
-    torch.testing.assert_close(line[:, 1], 2 * line[:, 0])
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])

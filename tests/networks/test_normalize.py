@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fvlightning.errors import InputError
-from fvlightning.models import Normalize
+from fvlightning.networks import Normalize
 
 
 def test_it_is_the_identity_until_it_is_given_values():
@@ -53,13 +53,13 @@ def test_gradients_reach_the_pictures():
 @pytest.mark.parametrize(
     ("mean", "std", "message"),
     [
-        ((0.1,), None, "both mean and std"),
+        ((0.1,), None, r"Normalize\(mean=\(0.1,\), std=None\): must be both given, or neither"),
         ((0.1, 0.2), (0.5,), "one value for each channel; got 2 and 1"),
         ((), (), "one value for each channel; got 0 and 0"),
-        ((0.1,), (-0.5,), "must not be negative"),
+        ((0.1,), (-0.5,), r"Normalize\(std=\[-0.5\]\): must not be negative"),
     ],
 )
-def test_values_that_do_not_fit(mean, std, message):
+def test_values_that_do_not_fit_are_refused(mean, std, message):
     with pytest.raises(InputError, match=message):
         Normalize(mean, std)
 

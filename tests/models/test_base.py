@@ -1,18 +1,22 @@
-"""Schedules that know where the training ends."""
+"""The optimiser, its schedule, and the help of the command line, which all LightningModules share."""
+
+import inspect
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, TensorDataset
 
 from fvlightning.errors import InputError
-from fvlightning.features import CosineWithWarmup
-from fvlightning.models import ClassifierModule, MnistMLP
+from fvlightning.models import BackboneModule, ClassifierModule, VAEModule
+from fvlightning.networks import MnistMLP
+from fvlightning.schedules import CosineWithWarmup
 
 
 class Rates(Callback):
-    """Keeps the learning rate of each step."""
+    """Record the learning rate of each step."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
@@ -54,10 +58,29 @@ def test_an_epochs_schedule_ends_with_the_last_epoch():
     assert rates("epoch", max_epochs=2) == pytest.approx([1] * 4 + [0.5] * 4)
 
 
-def test_a_number_of_steps_that_is_given_stays():
+def test_a_given_number_of_steps_is_kept():
     assert rates("step", steps=2, max_epochs=1) == pytest.approx([1, 0.5, 0, 0], abs=1e-6)
 
 
-def test_a_training_without_an_end():
+def test_a_cosine_without_steps_is_refused_in_a_training_without_an_end():
     with pytest.raises(InputError, match="falls to 0 at the end of the training: give max_epochs"):
         rates("epoch", max_epochs=-1, max_steps=3)
+
+
+@pytest.mark.parametrize("module", [BackboneModule, ClassifierModule, VAEModule])
+def test_the_command_line_explains_every_argument(module):
+    parser = ArgumentParser()
+    parser.add_class_arguments(module, "model")
+    explanations = {action.dest: action.help for action in parser._actions}
+
+    assert all(explanations[f"model.{name}"] for name in inspect.signature(module).parameters)
+    assert explanations["model.scheduler_interval"].startswith("Whether the schedule advances")
+
+
+def test_the_command_line_explains_arguments_and_not_attributes_of_the_same_name():
+    parser = ArgumentParser()
+    parser.add_class_arguments(ClassifierModule, "model")
+    explanations = {action.dest: action.help for action in parser._actions}
+
+    assert explanations["model.normalize"].startswith("Whether training starts by setting the normalisation layer")
+    assert "Default: the network's" in explanations["model.num_classes"]
