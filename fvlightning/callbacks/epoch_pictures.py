@@ -1,42 +1,47 @@
-"""What the callbacks that show pictures at the end of an epoch have in common."""
+"""Base class of the callbacks that show pictures at the end of an epoch."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from PIL import Image as PILImage
 from typing_extensions import override
 
 from fvlightning.errors import InputError
-from fvlightning.output import check_writable, layer_name, log_image, save_animation, save_png, takes_images
+from fvlightning.io import check_writable
+from fvlightning.output import layer_name, log_image, save_animation, save_png, takes_images
 
 
 class EpochPictures(pl.Callback):
     """Shows pictures before training and at the end of epochs, and joins them into animations when training ends.
 
     Epoch 0 is the untrained network, epoch n the network after n epochs. The pictures go to every logger that takes
-    images and, as PNG files, to ``FOLDER/epoch_NNNN/``; each animation is ``FOLDER/NAME.webp``.
+    images and, as PNG files, to ``FOLDER/epoch_NNNN/``. Each animation is ``FOLDER/NAME.webp``.
 
     Args:
-        every_n_epochs: Pictures are made after every so many epochs.
-        before_training: Whether there are pictures of the untrained network.
-        animate: Whether an animation is made of each sheet.
-        dirpath: The folder. Default: `subfolder` in the run's folder (that of the first logger, or the trainer's
-            ``default_root_dir`` without loggers).
+        every_n_epochs: Number of epochs from one set of pictures to the next.
+        before_training: Whether there are pictures of the untrained network, as epoch 0.
+        animate: Whether each sheet becomes an animation at the end.
+        dirpath: Folder of the files. Default: ``features``, ``weights`` or ``vae`` in the run's folder: that of the
+            first logger, or the trainer's ``default_root_dir`` without loggers.
 
     Raises:
-        InputError: `every_n_epochs` is less than 1.
+        InputError: `every_n_epochs` is less than 1; when training starts: the folder cannot be written.
     """
 
     subfolder: str
 
-    def __init__(self, every_n_epochs: int, before_training: bool, animate: bool, dirpath: str | None) -> None:
-        if every_n_epochs < 1:
-            raise InputError(f"{type(self).__name__}(every_n_epochs={every_n_epochs}): must be at least 1")
+    def __init__(
+        self,
+        *,
+        every_n_epochs: int = 1,
+        before_training: bool = True,
+        animate: bool = True,
+        dirpath: str | None = None,
+    ) -> None:
+        self._require(every_n_epochs >= 1, "must be at least 1", every_n_epochs=every_n_epochs)
         self.every_n_epochs = every_n_epochs
         self.before_training = before_training
         self.animate = animate
@@ -45,7 +50,7 @@ class EpochPictures(pl.Callback):
 
     @abstractmethod
     def show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
-        """Make the pictures of an epoch; called on every rank."""
+        """Make the pictures of an epoch. Called on every rank."""
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -80,22 +85,19 @@ class EpochPictures(pl.Callback):
         self._animate(trainer)
 
     def epoch_folder(self, epoch: int) -> Path | None:
-        """The folder of an epoch's files, or None in a trial run."""
+        """Return the folder of an epoch's files, or None in a trial run."""
         return self._folder / f"epoch_{epoch:04d}" if self._folder else None
 
     def publish(self, trainer: pl.Trainer, name: str, sheet: PILImage.Image, epoch: int) -> None:
-        """Write a sheet as a file and give it to the loggers. For rank zero.
-
-        Args:
-            trainer: The trainer.
-            name: Name of the layer that the sheet shows.
-            sheet: The sheet.
-            epoch: The epoch.
-        """
+        """Write a sheet of an epoch as a file, ``NAME.png``, and pass it to the loggers. For rank zero."""
         if (folder := self.epoch_folder(epoch)) is not None:
             save_png(sheet, folder / f"{layer_name(name)}.png")
-        for logger in _image_loggers(trainer):
-            log_image(logger, f"{self.subfolder}/{name}", sheet, trainer.global_step)
+        log_image(trainer.loggers, f"{self.subfolder}/{name}", sheet, trainer.global_step)
+
+    def _require(self, is_valid: bool, requirement: str, **setting: object) -> None:
+        if not is_valid:
+            ((name, value),) = setting.items()
+            raise InputError(f"{type(self).__name__}({name}={value!r}): {requirement}")
 
     def _animate(self, trainer: pl.Trainer) -> None:
         if not self.animate or self._folder is None or not trainer.is_global_zero:
@@ -108,17 +110,10 @@ class EpochPictures(pl.Callback):
                 save_animation(sheets, self._folder / f"{name}.webp")
 
 
-def _image_loggers(trainer: pl.Trainer) -> Iterable[pl.loggers.Logger]:
-    return (logger for logger in trainer.loggers if not isinstance(logger, DummyLogger) and takes_images(logger))
-
-
 def _run_folder(trainer: pl.Trainer) -> Path:
-    """Return the run's own folder. Every rank has to call it: it is broadcast from rank zero."""
-    folder: str | None
-    if not trainer.loggers or isinstance(trainer.loggers[0], TensorBoardLogger | CSVLogger):
-        folder = trainer.log_dir
-    else:
-        logger = trainer.loggers[0]
-        folder = str(Path(logger.save_dir or trainer.default_root_dir, str(logger.name), str(logger.version)))
-        folder = trainer.strategy.broadcast(folder)
-    return Path(folder or trainer.default_root_dir)
+    """Return the run's own folder, which rank zero broadcasts: every rank has to call this."""
+    logger = trainer.loggers[0] if trainer.loggers else None
+    if logger is None or isinstance(logger, TensorBoardLogger | CSVLogger):
+        return Path(trainer.log_dir or trainer.default_root_dir)
+    folder = Path(logger.save_dir or trainer.default_root_dir, str(logger.name), str(logger.version))
+    return trainer.strategy.broadcast(folder)

@@ -12,47 +12,48 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.callbacks.epoch_pictures import EpochPictures
-from fvlightning.data.reading import BATCH, names_of, read_batches, some_of_each_class, some_pictures
+from fvlightning.data import pictures_by_class, read_pictures
 from fvlightning.errors import InputError
-from fvlightning.features.capture.isolation import frozen, isolated_rng
-from fvlightning.features.images.codes import codes_file, load_autoencoder, measure_codes
-from fvlightning.io.digests import digest_of_file
-from fvlightning.networks.autoencoder import Autoencoder, draw_alike
-from fvlightning.output import contact_sheet, to_pixels
+from fvlightning.features import isolated_rng
+from fvlightning.features.capture import frozen
+from fvlightning.features.images import codes_file, load_autoencoder, measure_codes
+from fvlightning.io import digest_of_file
+from fvlightning.networks import Autoencoder, draw_alike
+from fvlightning.output import contact_sheet, epoch_label, to_pixels
+from fvlightning.protocols import read_class_names
 
 _COLUMNS = 8
-_MOST_CLASSES = 16  # what fits a sheet
+_MOST_CLASSES = 16  # as many as fit on a sheet
+_BATCH_SIZE = 256
 
 
 class VAEPicturesCallback(EpochPictures):
     """Shows, at the end of each epoch, what a `VAEModule` has learnt.
 
-    Four sheets, to every logger that takes images and as files in ``vae/epoch_NNNN`` of the run's folder:
-    ``reconstructions`` of held-out pictures, below the originals; ``samples``, pictures of codes drawn from the prior,
-    the same codes at each epoch; ``class_samples``, a row for each of the first 16 classes that have more than one
-    picture, of codes drawn from the normal distribution with the mean and the covariance of its pictures' codes
-    (`draw_alike`); ``interpolations`` between the codes of two held-out pictures, one pair a row. Held out are the data
-    module's validation images; without any, its training images are shown.
+    Four sheets go to every logger that takes images and, as files, to ``vae/epoch_NNNN`` in the run's folder:
+
+    - ``reconstructions``: held-out pictures, and below each its reconstruction.
+    - ``samples``: pictures of codes drawn from the prior, the same codes at each epoch.
+    - ``class_samples``: a row for each of the first 16 classes that have more than one picture. The codes are drawn
+      from the normal distribution with the mean and covariance of the codes of the class (`draw_alike`).
+    - ``interpolations``: pictures between the codes of two held-out pictures, one pair a row.
+
+    Held-out pictures are the validation images, or the training images if there are no others.
 
     When training ends, the codes of held-out pictures go to TensorBoard's projector (PCA, t-SNE, UMAP) with their
-    pictures and classes, and the mean and covariance of the codes of the training set are saved beside the last
-    checkpoint, as ``CHECKPOINT.codes.pt`` (if that is a link, with the name of the file that it leads to), for
-    `DecorrelatedLatentImage`.
-
-    Training does not notice any of it.
+    pictures and classes. The mean and covariance of the codes of the training set are saved for
+    `DecorrelatedLatentImage`, beside the last checkpoint (the file itself, if that is a link) as
+    ``CHECKPOINT.codes.pt``. The callback does not affect training.
 
     Args:
-        pictures: How many held-out pictures are reconstructed. The first of them are the interpolations' ends.
-        samples: How many codes are drawn from the prior.
-        class_codes: How many training pictures of each class are encoded for its samples, at least 2; 0 for no such
-            sheet, as there is none for data without labels.
-        interpolations: How many pairs are interpolated between.
-        embeddings: How many codes go to the projector; 0 for none.
+        pictures: Number of held-out pictures that are reconstructed. The first of them are the ends of interpolations.
+        samples: Number of codes drawn from the prior.
+        class_codes: Number of training pictures of each class that are encoded for its samples, at least 2; 0 for no
+            such sheet. Data without labels have none either.
+        interpolations: Number of pairs of pictures to interpolate between.
+        embeddings: Number of codes for the projector; 0 for none.
         save_codes: Whether the statistics of the training set's codes are saved.
-        every_n_epochs: Pictures are made after every so many epochs.
-        before_training: Whether there are pictures of the untrained network, as epoch 0.
-        animate: Whether an animation of each sheet is made at the end, ``vae/SHEET.webp``.
-        dirpath: Folder of the files. Default: ``vae`` in the run's folder.
+        **settings: See `EpochPictures`.
 
     Raises:
         InputError: A setting is out of its range; when training starts: the module has no `Autoencoder` as its ``net``.
@@ -62,38 +63,31 @@ class VAEPicturesCallback(EpochPictures):
 
     def __init__(
         self,
+        *,
         pictures: int = 16,
         samples: int = 32,
         class_codes: int = 100,
         interpolations: int = 4,
         embeddings: int = 1000,
         save_codes: bool = True,
-        every_n_epochs: int = 1,
-        before_training: bool = True,
-        animate: bool = True,
-        dirpath: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(every_n_epochs, before_training, animate, dirpath)
-        for name, value in {"pictures": pictures, "samples": samples}.items():
-            if value < 1:
-                raise InputError(f"VAEPicturesCallback({name}={value}): must be at least 1")
-        if class_codes < 0 or class_codes == 1:
-            raise InputError(f"VAEPicturesCallback(class_codes={class_codes}): must be at least 2, or 0 for none")
-        if not 0 <= interpolations <= pictures // 2:
-            raise InputError(
-                f"VAEPicturesCallback(interpolations={interpolations}): must be 0 to {pictures // 2}, each between two "
-                f"of the {pictures} pictures"
-            )
-        if embeddings < 0:
-            raise InputError(f"VAEPicturesCallback(embeddings={embeddings}): must be at least 0")
+        super().__init__(**settings)
+        self._require(pictures >= 1, "must be at least 1", pictures=pictures)
+        self._require(samples >= 1, "must be at least 1", samples=samples)
+        self._require(embeddings >= 0, "must be at least 0", embeddings=embeddings)
+        at_least_2 = "must be at least 2, or 0 for none"
+        self._require(class_codes == 0 or class_codes >= 2, at_least_2, class_codes=class_codes)
+        pairs = f"must be 0 to {pictures // 2}, each between two of the {pictures} pictures"
+        self._require(0 <= interpolations <= pictures // 2, pairs, interpolations=interpolations)
         self.pictures = pictures
         self.samples = samples
         self.class_codes = class_codes
         self.interpolations = interpolations
         self.embeddings = embeddings
         self.save_codes = save_codes
-        self._held_out: tuple[Tensor, Tensor | None] | None = None
-        self._of_classes: dict[int, Tensor] = {}
+        self._held_out: tuple[Tensor, list[str]] | None = None
+        self._pictures_by_class: dict[int, Tensor] = {}
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -105,38 +99,35 @@ class VAEPicturesCallback(EpochPictures):
         if not trainer.is_global_zero:
             return
         network = _autoencoder(pl_module)
+        sheets: dict[str, tuple[Tensor, list[str]]] = {}
         with isolated_rng(), frozen(pl_module), torch.no_grad():
             if self._held_out is None:
-                self._held_out = some_pictures(trainer, self.pictures)
+                self._held_out = _read_held_out(trainer, self.pictures)
                 if self.class_codes:
-                    found = some_of_each_class(trainer, self.class_codes, _MOST_CLASSES)
-                    self._of_classes = {label: pictures for label, pictures in found.items() if len(pictures) > 1}
-            originals, labels = self._held_out
+                    by_class = pictures_by_class(_source(trainer, "train"), self.class_codes, _MOST_CLASSES)
+                    self._pictures_by_class = {label: some for label, some in by_class.items() if len(some) > 1}
+            originals, names = self._held_out
             codes = network.encoder(originals.to(pl_module.device))[0]
-            generator = torch.Generator().manual_seed(0)
-            noise = torch.randn(self.samples, codes.shape[1], generator=generator).to(codes)
-            pairs = min(self.interpolations, len(codes) // 2)
-            mixed = _between(codes[:pairs], codes[pairs : 2 * pairs])
-            reconstructions, drawn = network.decoder(codes), network.decoder(noise)
-            between = network.decoder(mixed.flatten(0, 1)) if pairs else None
-            of_classes = [_samples(network, pictures.to(codes)) for pictures in self._of_classes.values()]
-        names = _captions(trainer, labels, len(originals))
-        self._publish(trainer, epoch, "reconstructions", *_below_each_other(originals, reconstructions.cpu(), names))
-        self._publish(trainer, epoch, "samples", drawn, [""] * self.samples)
-        if of_classes:
-            rows = names_of(trainer, torch.tensor(list(self._of_classes)))
-            captions = [name for name in rows for _ in range(_COLUMNS)]
-            self._publish(trainer, epoch, "class_samples", torch.cat(of_classes), captions)
-        if between is not None:
-            shares = [f"{step / (_COLUMNS - 1):.2f}" for step in range(_COLUMNS)] * pairs
-            self._publish(trainer, epoch, "interpolations", between, shares)
-
-    def _publish(
-        self, trainer: pl.Trainer, epoch: int, name: str, pictures: Iterable[Tensor], captions: Sequence[str]
-    ) -> None:
-        title = f"{name.replace('_', ' ')}, {f'epoch {epoch}' if epoch else 'untrained'}"
-        sheet = contact_sheet([to_pixels(picture.float()) for picture in pictures], captions, title, _COLUMNS)
-        self.publish(trainer, name, sheet, epoch)
+            sheets["reconstructions"] = _one_above_the_other(originals, network.decoder(codes).cpu(), names)
+            noise = torch.randn(self.samples, codes.shape[1], generator=torch.Generator().manual_seed(0))
+            sheets["samples"] = network.decoder(noise.to(codes)), [""] * self.samples
+            if self._pictures_by_class:
+                rows = []
+                for pictures in self._pictures_by_class.values():
+                    codes_of_class = network.encoder(pictures.to(codes))[0]
+                    drawn = draw_alike(codes_of_class, _COLUMNS, torch.Generator().manual_seed(0))
+                    rows.append(network.decoder(drawn))
+                captions = [name for name in _class_captions(trainer, self._pictures_by_class) for _ in range(_COLUMNS)]
+                sheets["class_samples"] = torch.cat(rows), captions
+            if n_pairs := min(self.interpolations, len(codes) // 2):
+                shares = torch.linspace(0, 1, _COLUMNS).to(codes)[:, None]
+                mixed = torch.lerp(codes[:n_pairs, None], codes[n_pairs : 2 * n_pairs, None], shares).flatten(0, 1)
+                captions = [f"{step / (_COLUMNS - 1):.2f}" for step in range(_COLUMNS)] * n_pairs
+                sheets["interpolations"] = network.decoder(mixed), captions
+        for name, (pictures, captions) in sheets.items():
+            title = f"{name.replace('_', ' ')}, {epoch_label(epoch)}"
+            pixels = [to_pixels(picture.float()) for picture in pictures]
+            self.publish(trainer, name, contact_sheet(pixels, captions, title, columns=_COLUMNS), epoch)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -154,12 +145,11 @@ class VAEPicturesCallback(EpochPictures):
         writers = [experiment for experiment in experiments if hasattr(experiment, "add_embedding")]
         if not writers:
             return
-        pictures, labels = some_pictures(trainer, self.embeddings)
+        pictures, names = _read_held_out(trainer, self.embeddings)
         encoder = _autoencoder(pl_module).encoder
-        parts = torch.tensor_split(pictures, -(-len(pictures) // BATCH))
-        codes = torch.cat([encoder(part.to(pl_module.device))[0].float().cpu() for part in parts])
-        names = _captions(trainer, labels, len(pictures))
-        # The projector's sprites are of three channels.
+        batches = torch.split(pictures, _BATCH_SIZE)
+        codes = torch.cat([encoder(batch.to(pl_module.device))[0].float().cpu() for batch in batches])
+        # The projector's sprites have three channels.
         sprites = pictures if pictures.shape[1] == 3 else pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         for writer in writers:
             writer.add_embedding(codes, names, sprites, global_step=trainer.global_step, tag="codes")
@@ -175,45 +165,48 @@ def _autoencoder(pl_module: pl.LightningModule) -> Autoencoder:
     return network
 
 
+def _source(trainer: pl.Trainer, part: str) -> Any:
+    """Return the trainer's data module, or without one its loaders of a part; those for training if it has none."""
+    if (datamodule := getattr(trainer, "datamodule", None)) is not None:
+        return datamodule
+    loaders = trainer.val_dataloaders if part == "val" else None
+    return trainer.train_dataloader if loaders in (None, []) else loaders
+
+
+def _read_held_out(trainer: pl.Trainer, count: int) -> tuple[Tensor, list[str]]:
+    """Return pictures ``(B, C, H, W)`` in a random order, and their captions: their classes, or else their numbers."""
+    batches = list(read_pictures(_source(trainer, "val"), "val", limit=count, seed=0))
+    pictures = torch.cat([batch.pictures for batch in batches])
+    labels = [label for batch in batches if batch.labels is not None for label in batch.labels.tolist()]
+    return pictures, _class_captions(trainer, labels) if labels else [str(place) for place in range(len(pictures))]
+
+
+def _class_captions(trainer: pl.Trainer, labels: Iterable[int]) -> list[str]:
+    """Return the names of classes, or their numbers if the data module has no names."""
+    names = read_class_names(getattr(trainer, "datamodule", None))
+    return [names[label] if 0 <= label < len(names) else str(label) for label in labels]
+
+
 def _save_codes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     """Write the statistics of the training set's codes beside the last checkpoint."""
     callback: Any = trainer.checkpoint_callback
     path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
     if not path or not Path(path).is_file():
-        rank_zero_info("No checkpoint was kept, so no statistics of the codes beside it either.")
+        rank_zero_info("No checkpoint was kept, so the statistics of the codes are not saved either.")
         return
     network = load_autoencoder(path).to(pl_module.device)
-    batches = (pictures for pictures, _ in read_batches(trainer, "train"))
-    statistics = replace(measure_codes(network, batches), digest=digest_of_file(path))
-    # Under the name that is no link: it stays with these weights when the link goes on to others.
+    batches = read_pictures(_source(trainer, "train"), "train", device=pl_module.device)
+    statistics = replace(measure_codes(network, (batch.pictures for batch in batches)), digest=digest_of_file(path))
+    # The file that a link leads to has these weights also when the link moves on.
     statistics.save(codes_file(Path(path).resolve()))
 
 
-def _samples(network: Autoencoder, pictures: Tensor) -> Tensor:
-    """Return pictures of codes like those of given ones, both `(B, C, H, W)`; the same random numbers at each call."""
-    codes = network.encoder(pictures)[0]
-    samples: Tensor = network.decoder(draw_alike(codes, _COLUMNS, torch.Generator().manual_seed(0)))
-    return samples
-
-
-def _captions(trainer: pl.Trainer, labels: Tensor | None, count: int) -> list[str]:
-    """Return the names of the pictures' classes, or the pictures' numbers."""
-    return [str(place) for place in range(count)] if labels is None else names_of(trainer, labels)
-
-
-def _below_each_other(above: Tensor, below: Tensor, names: Sequence[str]) -> tuple[list[Tensor], list[str]]:
-    """Return what fills a sheet of `_COLUMNS`: a row of `above`, the same of `below`, and so on; and the captions."""
-    tiles: list[Tensor] = []
+def _one_above_the_other(above: Tensor, below: Tensor, names: Sequence[str]) -> tuple[Tensor, list[str]]:
+    """Return the tiles of a sheet, a row of `above` before the same row of `below`, and the captions."""
+    blank = above.new_ones(-len(above) % _COLUMNS, *above.shape[1:])
+    rows = [torch.cat([pictures, blank]).view(-1, _COLUMNS, *above.shape[1:]) for pictures in (above, below)]
     captions: list[str] = []
-    for first in range(0, len(above), _COLUMNS):
-        part = slice(first, first + _COLUMNS)
-        paper = [torch.ones_like(above[0])] * (_COLUMNS - len(above[part]))
-        tiles += [*above[part], *paper, *below[part], *paper]
-        captions += [*names[part], *[""] * (_COLUMNS + len(paper))]
-    return tiles, captions
-
-
-def _between(start: Tensor, end: Tensor) -> Tensor:
-    """Return the codes on the way from `start` to `end`, both `(B, L)`, as `(B, steps, L)`."""
-    shares = torch.linspace(0, 1, _COLUMNS).to(start)[None, :, None]
-    return torch.lerp(start[:, None], end[:, None], shares)
+    for first in range(0, len(names), _COLUMNS):
+        captions += names[first : first + _COLUMNS]
+        captions += [""] * (-len(captions) % _COLUMNS + _COLUMNS)
+    return torch.stack(rows, 1).flatten(0, 2), captions

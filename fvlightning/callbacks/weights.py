@@ -1,4 +1,6 @@
-"""Weights of a first layer as images."""
+"""The weights of a first layer as pictures."""
+
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -8,28 +10,23 @@ from typing_extensions import override
 
 from fvlightning.callbacks.epoch_pictures import EpochPictures
 from fvlightning.errors import InputError
-from fvlightning.features.capture.capture import find_layer
-from fvlightning.output import contact_sheet, to_signed_pixels
-from fvlightning.output.colors import Pixels
+from fvlightning.features.capture import find_layer
+from fvlightning.output import Pixels, contact_sheet, epoch_label, to_pixels
 
-_PIXELS = 4
+_SIDE = 4  # of a weight, in pixels
 
 
 class WeightImagesCallback(EpochPictures):
-    """Shows the weights of a first linear or convolutional layer as images, at the end of each epoch.
+    """Shows the weights of a first linear or convolutional layer as pictures, at the end of each epoch.
 
-    Each unit's weights are one image: those of a linear layer in the shape of the network's input, those of a
-    convolution as its kernel, several input channels side by side with a gap between them, three in the order red,
-    green, blue. Blue is negative, white is zero, red is positive; all images of a sheet share one scale, whose ends the
-    legend below gives.
+    Each unit has one picture: the weights of a linear layer in the shape of the network's input, or the kernel of a
+    convolution. Several input channels stand side by side with gaps between them, three in the order red, green, blue.
+    Blue is negative, white is zero, red is positive; the legend gives the scale, which all pictures of a sheet share.
 
     Args:
         layer: Path of the layer in the network. Default: the first linear or two-dimensional convolutional layer.
-        max_units: How many units are shown at most, the first ones.
-        every_n_epochs: Images are made after every so many epochs.
-        before_training: Whether there are images of the untrained network, as epoch 0.
-        animate: Whether an animation is made at the end, ``weights/LAYER.webp``.
-        dirpath: Folder of the files. Default: ``weights`` in the run's folder.
+        max_units: The largest number of units shown; the first ones are.
+        **settings: See `EpochPictures`.
 
     Raises:
         InputError: A setting is out of its range; when training starts: there is no such layer, it is neither linear
@@ -38,18 +35,9 @@ class WeightImagesCallback(EpochPictures):
 
     subfolder = "weights"
 
-    def __init__(
-        self,
-        layer: str | None = None,
-        max_units: int = 64,
-        every_n_epochs: int = 1,
-        before_training: bool = True,
-        animate: bool = True,
-        dirpath: str | None = None,
-    ) -> None:
-        super().__init__(every_n_epochs, before_training, animate, dirpath)
-        if max_units < 1:
-            raise InputError(f"WeightImagesCallback(max_units={max_units}): must be at least 1")
+    def __init__(self, layer: str | None = None, max_units: int = 64, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._require(max_units >= 1, "must be at least 1", max_units=max_units)
         self.layer = layer
         self.max_units = max_units
 
@@ -63,17 +51,19 @@ class WeightImagesCallback(EpochPictures):
         if not trainer.is_global_zero:
             return
         name, weights = self._weights(pl_module)
-        # All units set the scale, also those that are not shown.
-        limit = float(weights.abs().max()) or 1.0
-        images = [_side_by_side(image, limit) for image in weights[: self.max_units]]
+        limit = float(weights.abs().max()) or 1.0  # units that are not shown count as well
+        pictures = [_side_by_side(image, limit) for image in weights[: self.max_units]]
         channels = ", each unit's red, green, blue" if weights.shape[1] == 3 else ""
-        title = f"{name} weights{channels}, " + (f"epoch {epoch}" if epoch else "untrained")
-        sheet = contact_sheet(images, [str(unit) for unit in range(len(images))], title, limit=limit)
+        title = f"{name} weights{channels}, {epoch_label(epoch)}"
+        sheet = contact_sheet(pictures, [str(unit) for unit in range(len(pictures))], title, limit=limit)
         self.publish(trainer, name, sheet, epoch)
 
     def _weights(self, pl_module: pl.LightningModule) -> tuple[str, Tensor]:
         """Return the layer's name and its weights ``(units, C, H, W)``."""
-        name = self.layer or _first_layer(pl_module)
+        paths = (path for path, module in pl_module.named_modules() if isinstance(module, nn.Linear | nn.Conv2d))
+        name = self.layer or str(next(paths, "")).removeprefix("net.")
+        if not name:
+            raise InputError(f"{type(pl_module).__name__} has no Linear or Conv2d layer whose weights could be shown")
         layer = find_layer(pl_module, name)
         if not isinstance(layer, nn.Linear | nn.Conv2d):
             raise InputError(
@@ -92,18 +82,11 @@ class WeightImagesCallback(EpochPictures):
 
 
 def _side_by_side(weights: Tensor, limit: float) -> Pixels:
-    """Return the channels of a unit's weights, ``(C, H, W)``, as pixels, one beside the other on white paper."""
+    """Return the channels of a unit's weights, ``(C, H, W)``, as pixels, side by side on white paper."""
     if len(weights) == 1:
-        return to_signed_pixels(weights, limit)
-    # Each weight is a few pixels, so that a gap is narrower. One at either end keeps units further apart than channels.
-    parts = [to_signed_pixels(channel[None], limit).repeat(_PIXELS, 0).repeat(_PIXELS, 1) for channel in weights]
-    height = parts[0].shape[0]
+        return to_pixels(weights, limit)
+    # A gap is narrower than a weight, so a weight is several pixels. The gaps at the ends keep units further apart.
+    channels = [to_pixels(channel[None], limit).repeat(_SIDE, 0).repeat(_SIDE, 1) for channel in weights]
+    height = channels[0].shape[0]
     gap = np.full((height, max(1, height // 12), 3), 255, np.uint8)
-    return np.hstack([gap, *(piece for part in parts for piece in (part, gap))])
-
-
-def _first_layer(pl_module: pl.LightningModule) -> str:
-    for name, module in pl_module.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            return str(name).removeprefix("net.")
-    raise InputError(f"{type(pl_module).__name__} has no Linear or Conv2d layer whose weights could be shown")
+    return np.hstack([gap, *(part for channel in channels for part in (channel, gap))])

@@ -1,37 +1,33 @@
-"""Where results go: picture files, contact sheets, animations, loggers."""
+"""Where results go: picture files with records, contact sheets, animations, loggers, progress."""
 
-from fvlightning.io.files import check_writable, remove_unfinished, write_atomically
-from fvlightning.output.colors import on_grey, to_pixels, to_signed_pixels, with_alpha
-from fvlightning.output.features import Tile, feature_pixels, feature_sheet, snapshot_strip, value_limit
 from fvlightning.output.loggers import log_image, log_scalars, takes_images
-from fvlightning.output.manifest import feature_record, write_manifest
-from fvlightning.output.names import group_name, layer_name, strip_file, unit_file, unit_label
-from fvlightning.output.sheets import contact_sheet, save_animation, save_png
+from fvlightning.output.names import class_names, epoch_label, layer_name, unit_file, with_class
+from fvlightning.output.pixels import Pixels, on_grey, read_pixels, resized, save_animation, save_png, to_pixels
+from fvlightning.output.progress import picture_progress
+from fvlightning.output.records import Record, read_manifest, read_record
+from fvlightning.output.sheets import contact_sheet
+from fvlightning.output.writer import FeatureWriter
 
 __all__ = [
-    "Tile",
-    "check_writable",
+    "FeatureWriter",
+    "Pixels",
+    "Record",
+    "class_names",
     "contact_sheet",
-    "feature_pixels",
-    "feature_record",
-    "feature_sheet",
-    "group_name",
+    "epoch_label",
     "layer_name",
     "log_image",
     "log_scalars",
     "on_grey",
-    "remove_unfinished",
+    "picture_progress",
+    "read_manifest",
+    "read_pixels",
+    "read_record",
+    "resized",
     "save_animation",
     "save_png",
-    "snapshot_strip",
-    "strip_file",
     "takes_images",
     "to_pixels",
-    "to_signed_pixels",
     "unit_file",
-    "unit_label",
-    "value_limit",
-    "with_alpha",
-    "write_atomically",
-    "write_manifest",
+    "with_class",
 ]

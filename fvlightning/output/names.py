@@ -1,30 +1,34 @@
-"""What the files of features are called, and what stands under their pictures."""
+"""Names of units: their files, their sheets, their classes."""
 
 import os
 import re
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
+from torch import nn
+
 from fvlightning.features import Objective, Unit
+from fvlightning.features.capture import class_layers
+from fvlightning.protocols import read_class_names
 
 SUMS = "sums"
 _LONGEST = 80
-# The signs of sums for which a file name has others, on any file system.
+# Replacements of signs of sums that some file systems do not allow in names.
 _SIGNS = str.maketrans({":": "=", "*": "x", "·": "x", " ": None})
 
 
 def layer_name(layer: str) -> str:
-    """Return the name of a layer as a file's or a folder's."""
+    """Return the name of a layer as the name of a file or a folder."""
     return layer.replace("/", "_").replace(os.sep, "_")
 
 
 def unit_file(unit: Unit | Objective, repeat: int = 0) -> Path:
-    """Return ``LAYER/INDEX.png`` of a unit, relative to the folder of the results.
+    """Return the file of a unit's picture, relative to the folder of the results.
 
-    A unit that is minimised has a ``-`` before the index, a position stands after an ``@``, a whole layer is
-    ``LAYER/layer.png``, and repeats after the first have ``_1``, ``_2``, ... behind. Sums of units, and other
-    objectives, are ``sums/TEXT.png``: their text without spaces, ``=`` for a colon and ``x`` for a star. Of a long
-    text, and of one with other signs, there is the beginning and a digest.
+    Examples are ``conv/3.png``, ``conv/-3@4,5_1.png`` (minimised at a position, the second picture), ``conv/layer.png``
+    (the whole layer), and ``sums/fc=7-0.5xfc=3.png``. The text of a sum that is long or has other signs is cut or
+    changed, and ends in a digest.
     """
     suffix = f"_{repeat}" if repeat else ""
     if isinstance(unit, Objective):
@@ -35,22 +39,46 @@ def unit_file(unit: Unit | Objective, repeat: int = 0) -> Path:
 
 
 def strip_file(unit: Unit | Objective, repeat: int = 0) -> Path:
-    """Return ``LAYER/INDEX_steps.png``, where the pictures on the way to that of a unit are."""
+    """Return the file of a unit's snapshots, ``LAYER/INDEX_steps.png``."""
     file = unit_file(unit, repeat)
     return file.with_name(f"{file.stem}_steps.png")
 
 
 def group_name(unit: Unit | Objective) -> str:
-    """Return what the sheet that shows a unit is named after: its layer, or ``sums``."""
+    """Return the name of the sheet that shows a unit: its layer, or ``sums``."""
     return SUMS if isinstance(unit, Objective) else str(unit.layer_call)
 
 
-def unit_label(unit: Unit | Objective, repeat: int = 0, status: str = "ok") -> str:
-    """Return what stands under a picture: the index or the sum, which repeat it is, and what is wrong with it."""
-    label = str(unit) if isinstance(unit, Objective) else unit_file(unit).stem
-    if repeat:
-        label += f" #{repeat}"
-    return label if status == "ok" else f"{label} ({status})"
+def epoch_label(epoch: int) -> str:
+    """Return ``epoch 3``, or ``untrained`` for epoch 0."""
+    return f"epoch {epoch}" if epoch else "untrained"
+
+
+def with_class(unit: str, class_name: str | None) -> str:
+    """Return a unit's index or text form, followed by the name of its class unless that only repeats the index."""
+    index = unit.rpartition(":")[2].removeprefix("-")
+    return unit if class_name is None or class_name == index else f"{unit} {class_name}"
+
+
+def class_names(
+    module: nn.Module, datamodule: object, units: Sequence[Unit | Objective], image_shape: Sequence[int]
+) -> dict[str, str]:
+    """Return the names of the classes that units stand for, by the text forms of these units.
+
+    The units of a layer that gives the network's output, ``(B, K)``, are classes if the data, or else the module, have
+    K ``class_names``. Other units, and sums, have no names. The pictures are ``(C, H, W)``.
+    """
+    known = [names for source in (module, datamodule) if (names := read_class_names(source))]
+    if not known:
+        return {}
+    indexed = {unit: unit.index for unit in units if isinstance(unit, Unit) and unit.index is not None}
+    n_classes = class_layers(module, {unit.layer_call for unit in indexed}, image_shape)
+    return {
+        str(unit): names[index]
+        for names in known  # those of the data come last and count
+        for unit, index in indexed.items()
+        if len(names) == n_classes.get(unit.layer_call)
+    }
 
 
 def _text_name(text: str) -> str:

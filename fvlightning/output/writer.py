@@ -1,60 +1,39 @@
-"""Writes each picture when it is done, and the sheets and the manifest at the end."""
+"""Writes each picture when it is finished, and the sheets and the manifest at the end."""
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-import numpy as np
+import lightning
 import torch
 from PIL import Image as PILImage
-from PIL.PngImagePlugin import PngInfo
+from torch import Tensor, nn
 
-import fvlightning
 from fvlightning.features import Feature, Maximizer, Objective, Unit
-from fvlightning.output import (
-    Tile,
-    feature_pixels,
-    feature_record,
-    feature_sheet,
-    group_name,
-    layer_name,
-    log_image,
-    remove_unfinished,
-    save_png,
-    snapshot_strip,
-    strip_file,
-    takes_images,
-    unit_file,
-    value_limit,
-    write_manifest,
-)
-from fvlightning.output.colors import Pixels
-from fvlightning.output.features import class_entry
-
-_RECORD = "fvlightning"
-# What may differ between two runs that make the same picture.
-_NO_PART_OF_THE_PICTURE = ("score", "steps", "best_step", "status", "versions", "class")
+from fvlightning.io import digest_of_weights, remove_unfinished
+from fvlightning.output.names import epoch_label, group_name, layer_name, strip_file, unit_file
+from fvlightning.output.pixels import read_pixels, save_png, to_pixels, value_limit, with_alpha
+from fvlightning.output.records import Record, plain, read_record, write_manifest
+from fvlightning.output.sheets import feature_sheet, snapshot_strip
+from fvlightning.protocols import model_name
+from fvlightning.version import __version__
 
 
 class FeatureWriter:
-    """Writes features as they are made: ``FOLDER/LAYER/INDEX.png``, each with its record inside the file.
+    """Writes features into a folder: ``LAYER/INDEX.png``, each with its record inside the file.
 
-    A picture and its record are one file, written whole or not at all: whatever ends a run, what is there is good, and
-    the next run goes on behind it. If the maximizer keeps snapshots, they are beside it as one strip,
-    ``FOLDER/LAYER/INDEX_steps.png``, which is written before the picture. At the end the rank zero reads all files back
-    and writes a contact sheet a layer, ``FOLDER/LAYER.png``, of the units of this run, and the records of all pictures
-    in the folder, also those of earlier runs, as ``FOLDER/features.json``. Sums of units are in ``FOLDER/sums`` and
-    ``FOLDER/sums.png``.
+    A picture and its record are one file, written whole or not at all. So whatever ends a run, the pictures in the
+    folder are good, and the next run makes only the missing ones. Sums of units are in ``sums`` and ``sums.png``.
 
     Args:
-        folder: Where the files go.
-        units: All units of the run, in order, also those that are there already.
+        folder: The folder of the results.
+        units: All units of the run, in order, including those that are finished already.
         maximizer: How the pictures are made.
-        common: Entries that all records share: the model, its weights, the shape of the pictures.
-        tag: Under which name loggers get the sheets, ``TAG/LAYER``.
-        names: Names of the classes that units stand for, by the units' text forms.
+        model: The model with the units.
+        image_shape: ``(C, H, W)`` of the pictures.
+        class_names: Names of the classes that units stand for, by the units' text forms.
+        epoch: Number of epochs that the model was trained for, if it is being trained.
     """
 
     def __init__(
@@ -62,122 +41,92 @@ class FeatureWriter:
         folder: Path,
         units: Sequence[Unit | Objective],
         maximizer: Maximizer,
-        common: dict[str, Any],
-        tag: str = "features",
-        names: Mapping[str, str] | None = None,
+        model: nn.Module,
+        image_shape: Sequence[int],
+        *,
+        class_names: Mapping[str, str] | None = None,
+        epoch: int | None = None,
     ) -> None:
         self.folder = folder
-        self.units = list(units)
-        self.maximizer = maximizer
-        self.common = common
-        self.tag = tag
-        self.names = names or {}
-        self._snapshots = [step for step in maximizer.snapshots if step <= maximizer.steps]
+        self._units = list(units)
+        self._settings = maximizer.settings
+        self._class_names = class_names or {}
+        digest, shape = digest_of_weights(model), tuple(image_shape)
+        self._common: dict[str, Any] = {"model": model_name(model), "weights": digest, "image_shape": shape}
+        self._epoch = epoch
 
     def missing(self) -> list[Unit | Objective]:
-        """Return the units of which a file is not there, or was made with other settings or another model."""
-        settings = self.maximizer.settings
-        return [
-            unit
-            for unit in self.units
-            if not all(self._is_there(unit, repeat, settings) for repeat in range(self.maximizer.repeats))
-        ]
+        """Return the units that lack a picture of these settings, this model and this shape."""
+        expected = self._common | {"settings": plain(self._settings.describe())}
+        if snapshots := sorted({step for step in self._settings.snapshots if step <= self._settings.steps}):
+            expected["snapshots"] = tuple(snapshots)
 
-    def _is_there(self, unit: Unit | Objective, repeat: int, settings: dict[str, Any]) -> bool:
-        if self._snapshots and not (self.folder / strip_file(unit, repeat)).is_file():
-            return False
-        record = read_record(self.folder / unit_file(unit, repeat))
-        wanted = {"unit": str(unit), "repeat": repeat, "settings": settings, **self._strip(unit, repeat), **self.common}
-        wanted = {key: value for key, value in wanted.items() if key not in _NO_PART_OF_THE_PICTURE}
-        # By way of JSON, in which tuples are lists.
-        return record is not None and json.loads(json.dumps(wanted, default=str)).items() <= record.items()
+        def matches(record: Record) -> bool:
+            same = all(getattr(record, name) == value for name, value in expected.items())
+            return same and (not snapshots or (self.folder / str(record.snapshots_file)).is_file())
 
-    def _strip(self, unit: Unit | Objective, repeat: int) -> dict[str, Any]:
-        """Return what a record says of the strip: nothing if there is none."""
-        strip = strip_file(unit, repeat).as_posix()
-        return {"snapshots": self._snapshots, "snapshots_file": strip} if self._snapshots else {}
+        repeats = self._settings.repeats
+        return [unit for unit in self._units if sum(map(matches, self._read(unit))) < repeats]
 
-    def write(self, feature: Feature) -> None:
-        """Write a feature's picture, and before it the strip of its snapshots.
+    def write(self, *features: Feature) -> None:
+        """Write the pictures of features, each after the strip of its snapshots, ``LAYER/INDEX_steps.png``.
+
+        Signed values of features that are written together and stand on one sheet share one scale.
 
         Raises:
             InputError: There is no space left.
         """
-        file = unit_file(feature.unit, feature.repeat)
-        record = feature_record(feature, file) | class_entry(self.names, feature.name)
-        record |= self._strip(feature.unit, feature.repeat) | self.common
-        limit = None
-        if not self.maximizer.image.bounded:
-            limit = record["limit"] = value_limit([feature.image])
-        strip = self.folder / strip_file(feature.unit, feature.repeat)
-        if self._snapshots:
-            save_png(snapshot_strip(feature, self.maximizer.image.bounded, record.get("class")), strip)
-        else:
-            strip.unlink(missing_ok=True)  # one of an earlier run would be of another picture
-        info = PngInfo()
-        info.add_text(_RECORD, json.dumps(record, default=str))
-        save_png(feature_pixels(feature, limit), self.folder / file, info)
+        bounded = self._settings.image.bounded
+        images_by_sheet: dict[str, list[Tensor]] = {}
+        for feature in features:
+            images_by_sheet.setdefault(group_name(feature.unit), []).append(feature.image)
+        limits = {sheet: None if bounded else value_limit(images) for sheet, images in images_by_sheet.items()}
+        versions = {"fvlightning": __version__, "torch": torch.__version__, "lightning": lightning.__version__}
+        common = self._common | {"epoch": self._epoch, "versions": versions}
+        for feature in features:
+            limit = limits[group_name(feature.unit)]
+            record = Record.of(feature, class_name=self._class_names.get(feature.name), limit=limit, **common)
+            strip = self.folder / strip_file(feature.unit, feature.repeat)
+            if feature.snapshots:
+                save_png(snapshot_strip(feature, bounded, record.class_name), strip)
+            else:
+                strip.unlink(missing_ok=True)  # the strip of an earlier run shows another picture
+            pixels = to_pixels(feature.image, limit)
+            if feature.importance is not None:
+                pixels = with_alpha(pixels, feature.importance)
+            save_png(pixels, self.folder / record.file, record.png_info())
 
-    def finish(self, trainer: pl.Trainer) -> list[dict[str, Any]]:
-        """Write the sheets and the manifest, give the sheets to the loggers, and return the records. For rank zero."""
-        records = []
+    def finish(self) -> tuple[list[Record], dict[str, PILImage.Image]]:
+        """Read the pictures back, and write the sheets, ``LAYER.png``, and the manifest, ``features.json``.
+
+        The manifest lists all pictures in the folder. Return the records of the pictures of these units, and the sheets
+        by layer. For rank zero, when all ranks have finished.
+        """
         remove_unfinished(self.folder)
-        for name, units in _by_sheet(self.units).items():
-            tiles = []
-            for unit in units:
-                for repeat in range(self.maximizer.repeats):
-                    path = self.folder / unit_file(unit, repeat)
-                    if (record := read_record(path)) is not None:
-                        # The run that has made the picture may not have known the name.
-                        record |= class_entry(self.names, str(unit))
-                        records.append(record)
-                        limit, class_name = record.get("limit"), record.get("class")
-                        tiles.append(Tile(unit, repeat, record["status"], read_pixels(path), limit, class_name))
-            if not tiles:
-                continue
+        records_by_sheet: dict[str, list[Record]] = {}
+        for unit in self._units:
+            records_by_sheet.setdefault(group_name(unit), []).extend(self._read(unit))
+        sheets: dict[str, PILImage.Image] = {}
+        for name, records in records_by_sheet.items():
             remove_unfinished(self.folder / layer_name(name))
-            sheet = feature_sheet(tiles, f"{self.common['model']}, {name}")
-            save_png(sheet, self.folder / f"{layer_name(name)}.png")
-            for logger in trainer.loggers:
-                if takes_images(logger):
-                    log_image(logger, f"{self.tag}/{name}", sheet, 0)
-        write_manifest([*records, *self._earlier(records)], self.folder / "features.json")
-        return records
+            if records:
+                model = self._common["model"]
+                title = f"{model}, {name}" if self._epoch is None else f"{name}, {epoch_label(self._epoch)}"
+                pixels = [read_pixels(self.folder / record.file) for record in records]
+                sheets[name] = feature_sheet(records, pixels, title)
+                save_png(sheets[name], self.folder / f"{layer_name(name)}.png")
+        all_records = [record for records in records_by_sheet.values() for record in records]
+        files = {record.file for record in all_records}
+        paths = {path.relative_to(self.folder).as_posix(): path for path in sorted(self.folder.glob("*/*.png"))}
+        others = [(file, read_record(path)) for file, path in paths.items() if file not in files]
+        # The record of a copied file names the original.
+        earlier = [record for file, record in others if record is not None and record.file == file]
+        write_manifest([*all_records, *earlier], self.folder / "features.json")
+        return all_records, sheets
 
-    def _earlier(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the records of the pictures in the folder that are not among these."""
-        files = {record["file"] for record in records}
-        others = [path for path in sorted(self.folder.glob("*/*.png")) if self._name(path) not in files]
-        return [record for path in others if (record := read_record(path)) and record["file"] == self._name(path)]
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
-
-
-def read_pixels(path: Path) -> Pixels:
-    """Return the pixels of a picture's file, ``(H, W, 3)``, or ``(H, W, 4)`` with an alpha channel."""
-    with PILImage.open(path) as picture:
-        return np.asarray(picture.convert("RGBA" if "A" in picture.getbands() else "RGB"))
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return the record inside a picture's file, or None if there is no such file or no record in it."""
-    try:
-        with PILImage.open(path) as picture:
-            text = picture.info.get(_RECORD)
-    except (OSError, SyntaxError):  # Pillow's word for a broken PNG
-        return None
-    record: dict[str, Any] | None = json.loads(text) if text else None
-    return record
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what makes the pictures."""
-    return {"fvlightning": fvlightning.__version__, "torch": torch.__version__, "lightning": pl.__version__}
-
-
-def _by_sheet(units: Sequence[Unit | Objective]) -> dict[str, list[Unit | Objective]]:
-    sheets: dict[str, list[Unit | Objective]] = {}
-    for unit in units:
-        sheets.setdefault(group_name(unit), []).append(unit)
-    return sheets
+    def _read(self, unit: Unit | Objective) -> list[Record]:
+        """Return the records of a unit's pictures in the folder, repeat by repeat."""
+        files = (unit_file(unit, repeat) for repeat in range(self._settings.repeats))
+        records = [record for file in files if (record := read_record(self.folder / file)) and record.unit == str(unit)]
+        # The run that made a picture may not have known the name of its class.
+        return [replace(record, class_name=self._class_names.get(record.unit, record.class_name)) for record in records]

@@ -18,7 +18,7 @@ from fvlightning.data import MNISTDataModule
 from fvlightning.errors import InputError
 from fvlightning.features.images import DecorrelatedLatentImage, load_codes
 from fvlightning.models import VAEModule
-from fvlightning.networks.autoencoder import draw_alike
+from fvlightning.networks import draw_alike
 
 SHEETS = {"reconstructions.png", "samples.png", "class_samples.png", "interpolations.png"}
 TILE, GAP, TOP = 112, 8, 42

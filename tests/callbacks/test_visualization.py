@@ -9,7 +9,9 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+import yaml
 from digits import Classifier, Digits
+from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from PIL import Image as PILImage
@@ -18,7 +20,9 @@ from torch import nn
 
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.errors import InputError
-from fvlightning.features import L2, Alignment, Feature, FourierImage, Maximizer, RawInput
+from fvlightning.features import L2, Alignment, Direction, Feature, FourierImage, Maximizer, RawInput
+from fvlightning.io import digest_of_weights
+from fvlightning.output import contact_sheet, read_manifest, read_pixels, read_record
 
 UNITS = ["conv:*", "fc:0-2", "-fc:3"]
 
@@ -121,7 +125,97 @@ def test_animation_shows_every_epoch(tmp_path: Path) -> None:
             assert animation.size == sheet.size
 
 
-def test_reported_score_is_had_again_from_the_file(tmp_path: Path) -> None:
+class NamedDigits(Digits):
+    class_names = ("first", "second", "third", "3", "fifth", "sixth", "seventh", "eighth", "none", "no row")
+
+
+def test_pictures_of_an_epoch_have_the_names_of_classes(tmp_path: Path) -> None:
+    callback = VisualizationCallback(["fc:2-4", "-fc:2", "conv:0"], Maximizer(steps=2, repeats=2), animate=False)
+    make_trainer(tmp_path, callback, max_epochs=1).fit(Classifier(), NamedDigits())
+    folder = tmp_path / "features" / "epoch_0001"
+    assert [record.get("class_name") for record in records(folder)[::2]] == ["third", "3", "fifth", "third", None]
+    pictures = [read_pixels(folder / record["file"]) for record in records(folder)[:8]]
+    labels = ["2 third", "2 third #1", "3", "3 #1", "4 fifth", "4 fifth #1", "-2 third", "-2 third #1"]
+    expected = np.asarray(contact_sheet(pictures, labels, "fc, epoch 1"))
+    np.testing.assert_array_equal(read_pixels(folder / "fc.png"), expected)
+
+
+def test_pictures_have_their_records_inside_with_the_history_and_the_weights(tmp_path: Path) -> None:
+    module, _ = fit(tmp_path, VisualizationCallback(["conv:0", "fc:1"], Maximizer(steps=8)), max_epochs=1)
+    before, after = (read_manifest(tmp_path / f"features/epoch_000{epoch}") for epoch in (0, 1))
+    for epoch, listed in enumerate((before, after)):
+        for record in listed:
+            assert read_record(tmp_path / f"features/epoch_000{epoch}" / record.file) == record
+            assert len(record.history) == record.steps == (8 if epoch == 0 else 2)
+            assert record.epoch == epoch
+            assert record.image_shape == (1, 8, 8)
+    assert {record.weights for record in after} == {digest_of_weights(module)}
+    assert before[0].weights != after[0].weights
+
+
+def test_snapshots_and_importance_are_written_as_visualize_writes_them(tmp_path: Path) -> None:
+    maximizer = Maximizer(steps=8, snapshots=[2, 5], importance=True)
+    fit(tmp_path, VisualizationCallback(["conv:0"], maximizer), max_epochs=1)
+    first, second = (read_manifest(tmp_path / f"features/epoch_000{epoch}")[0] for epoch in (0, 1))
+    assert (first.snapshots, first.snapshots_file) == ((2, 5), "conv/0_steps.png")
+    assert second.snapshots == (2,), "a warm start makes fewer steps"
+    with PILImage.open(tmp_path / "features/epoch_0000/conv/0_steps.png") as strip:
+        assert strip.width == 3 * (112 + 8) + 8
+    assert read_pixels(tmp_path / "features/epoch_0001/conv/0.png").shape == (8, 8, 4)
+
+
+def test_sums_and_objectives_have_files_sheets_scalars_and_warm_starts(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="run", version=0)
+    direction = Direction("fc", [1.0] * 5 + [0.0] * 5, 1.0)
+    units = ["fc:1", "fc:1 - 0.5*fc:2", direction]
+    module, _ = fit(tmp_path, VisualizationCallback(units, Maximizer(steps=8)), logger=logger)
+    run = tmp_path / "run/version_0"
+    listed = read_manifest(run / "features/epoch_0002")
+    assert [record.unit for record in listed] == ["fc:1", "fc:1 - 0.5*fc:2", str(direction)]
+    assert [record.steps for record in listed] == [2, 2, 2]
+    assert (run / "features/epoch_0002/sums.png").is_file()
+    assert (run / "features/sums.webp").is_file()
+    events = EventAccumulator(str(run), size_guidance={"images": 0, "scalars": 0}).Reload()
+    assert set(events.Tags()["images"]) == {"features/fc", "features/sums"}
+    for record in listed:
+        (point,) = [p for p in events.Scalars(f"visualization/{record.file.removesuffix('.png')}") if p.step == 12]
+        assert point.value == pytest.approx(record.score)
+    pixels = read_pixels(run / "features/epoch_0002" / listed[1].file)[..., 0]
+    logits = module.eval()(torch.tensor(pixels)[None, None] / 255)[0]
+    assert listed[1].score == pytest.approx((logits[1] - 0.5 * logits[2]).item(), abs=1e-5)
+
+
+def test_units_in_yaml_are_texts_or_objectives() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(VisualizationCallback, "callback")
+    direction = {"class_path": "fvlightning.features.Direction", "init_args": {"layer": "fc", "vector": [1, 0]}}
+    for units, expected in (
+        ("conv:*", ["conv:*"]),
+        (["conv:*", "fc:1 - fc:2", direction], ["conv:*", "fc:1 - fc:2", Direction("fc", [1, 0])]),
+    ):
+        config = parser.parse_string(yaml.safe_dump({"callback": {"units": units}}))
+        assert parser.instantiate(config).callback.units == expected
+
+
+def test_a_maximizer_is_taken_only_if_none_was_given() -> None:
+    offered = Maximizer(steps=3)
+    without, with_one = VisualizationCallback(["fc:0"]), VisualizationCallback(["fc:0"], Maximizer(steps=4))
+    assert without.offer_maximizer(offered)
+    assert without.maximizer is offered
+    assert not with_one.offer_maximizer(offered)
+    assert with_one.maximizer.settings.steps == 4
+    with pytest.raises(InputError, match="cannot optimise them together"):
+        without.offer_maximizer(Maximizer(joint_objectives=[Alignment()]))
+
+
+def test_signed_values_of_a_layer_share_a_scale(tmp_path: Path) -> None:
+    maximizer = Maximizer(steps=4, image=RawInput(), transforms=[], penalties=[L2(squared=True)])
+    fit(tmp_path, VisualizationCallback(["conv:0-2", "fc:0"], maximizer), max_epochs=1)
+    limits = {record.unit: record.limit for record in read_manifest(tmp_path / "features/epoch_0001")}
+    assert limits["conv:0"] == limits["conv:1"] == limits["conv:2"] != limits["fc:0"]
+
+
+def test_reported_score_is_reproduced_from_the_file(tmp_path: Path) -> None:
     module, _ = fit(tmp_path, VisualizationCallback(UNITS, Maximizer(steps=16)), max_epochs=1)
     folder = tmp_path / "features" / "epoch_0001"
     module.eval()
@@ -179,7 +273,7 @@ def test_cold_start_makes_pictures_anew(tmp_path: Path) -> None:
     assert [record["steps"] for record in records(tmp_path / "features/epoch_0002")] == [4]
 
 
-# It goes on without the ModelCheckpoint that wrote the checkpoint, on purpose.
+# It resumes without the ModelCheckpoint that wrote the checkpoint, on purpose.
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_warm_starts_are_kept_in_checkpoints(tmp_path: Path) -> None:
     def callback(name: str) -> VisualizationCallback:
@@ -249,11 +343,12 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_settings_out_of_range() -> None:
     with pytest.raises(InputError, match="no units are given"):
         VisualizationCallback([])
-    with pytest.raises(InputError, match="malformed unit ''"):
-        VisualizationCallback(["fc:0", ""])
+    for units in (["fc:0", ""], ["fc:0 - ", "fc:1"]):
+        with pytest.raises(InputError, match="malformed"):
+            VisualizationCallback(units)
     with pytest.raises(InputError, match=r"every_n_epochs=0\): must be at least 1"):
         VisualizationCallback(["fc:0"], every_n_epochs=0)
-    with pytest.raises(InputError, match="cannot couple them as Alignment does"):
+    with pytest.raises(InputError, match=r"cannot optimise them together, as .* \(Alignment\)"):
         VisualizationCallback(UNITS, Maximizer(joint_objectives=[Alignment()]))
     with pytest.raises(InputError, match=r"warm_steps=0\): must be at least 1"):
         VisualizationCallback(["fc:0"], warm_steps=0)
@@ -298,7 +393,7 @@ def test_two_processes_make_the_pictures_of_one(tmp_path: Path) -> None:
             assert np.abs(sheets[0] - sheets[1]).max() <= 1.01 / 255
 
 
-def test_failure_of_one_rank_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_ends_training_with_its_own_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*args: object, **kwargs: object) -> list[Feature]:
         raise RuntimeError("the device is gone")
 

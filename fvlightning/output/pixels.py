@@ -1,0 +1,95 @@
+"""Pixels, 8-bit colours as arrays ``(H, W, 3)``, or ``(H, W, 4)`` with an alpha channel, and their files."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PILImage
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from fvlightning.io import write_atomically
+
+Pixels = npt.NDArray[np.uint8]
+_FRAME_MS = 500
+
+
+def to_pixels(picture: Tensor, limit: float | None = None) -> Pixels:
+    """Turn a picture, or signed values with a `limit`, into 8-bit colours.
+
+    Args:
+        picture: ``(C, H, W)`` in [0, 1]. One channel becomes grey and three become colours; any other number of
+            channels is shown in grey, side by side, ``(H, C * W, 3)``, as channels of signed values always are.
+        limit: For signed values, the value of the strongest red; its negative is the strongest blue, and zero is white.
+            Greater than 0.
+    """
+    side_by_side = picture.movedim(0, 1).flatten(1)
+    pixels: Pixels
+    if limit is not None:
+        from matplotlib import colormaps
+
+        values = side_by_side.detach().float().cpu().numpy()
+        pixels = colormaps["RdBu_r"](0.5 + 0.5 * values / limit, bytes=True)[..., :3]
+    else:
+        colors = picture.movedim(0, 2) if len(picture) == 3 else side_by_side[..., None].expand(-1, -1, 3)
+        pixels = (colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return pixels
+
+
+def value_limit(pictures: Iterable[Tensor]) -> float:
+    """Return the largest absolute value in pictures of signed values, or 1 if all values are 0."""
+    return max(float(picture.abs().max()) for picture in pictures) or 1.0
+
+
+def with_alpha(pixels: Pixels, importance: Tensor) -> Pixels:
+    """Add importance ``(H, W)`` in [0, 1] as an alpha channel, 0 for transparent; channels side by side all get it."""
+    alpha = (importance.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return np.dstack([pixels, np.tile(alpha, (1, pixels.shape[1] // alpha.shape[1]))])
+
+
+def on_grey(pixels: Pixels) -> Pixels:
+    """Blend pixels that have an alpha channel with medium grey; return others as they are.
+
+    White would hide the bright strokes of a digit, and black dark ones.
+    """
+    if pixels.shape[2] == 3:
+        return pixels
+    alpha = pixels[..., 3:].astype(np.float32) / 255
+    blended: Pixels = (pixels[..., :3] * alpha + 128 * (1 - alpha)).round().astype(np.uint8)
+    return blended
+
+
+def resized(pixels: Pixels, width: int, height: int, *, enlarge_smoothly: bool = True) -> Pixels:
+    """Resize pixels with Lanczos resampling, or enlarge them by repeating each if `enlarge_smoothly` is False."""
+    image = PILImage.fromarray(pixels)
+    smooth = enlarge_smoothly or width < image.width
+    method = PILImage.Resampling.LANCZOS if smooth else PILImage.Resampling.NEAREST
+    return np.asarray(image.resize((width, height), method))
+
+
+def save_png(image: PILImage.Image | Pixels, path: Path, info: PngInfo | None = None) -> None:
+    """Write an image or pixels as PNG, with the texts `info`, whole or not at all; missing folders are made."""
+    picture = image if isinstance(image, PILImage.Image) else PILImage.fromarray(image)
+    write_atomically(path, lambda file: picture.save(file, format="PNG", pnginfo=info))
+
+
+def read_pixels(path: Path) -> Pixels:
+    """Return the pixels of an image file."""
+    with PILImage.open(path) as picture:
+        return np.asarray(picture.convert("RGBA" if "A" in picture.getbands() else "RGB"))
+
+
+def save_animation(frames: Sequence[Path], path: Path) -> None:
+    """Join image files, in order, into an animated WebP that loops for ever and rests on its last frame.
+
+    Smaller images get a white margin at the right and below.
+    """
+    pictures = [PILImage.fromarray(read_pixels(frame)) for frame in frames]
+    size = max(picture.width for picture in pictures), max(picture.height for picture in pictures)
+    images = [PILImage.new("RGB", size, "white") for _ in pictures]
+    for image, picture in zip(images, pictures, strict=True):
+        image.paste(picture, (0, 0))
+    durations = [_FRAME_MS] * (len(images) - 1) + [3 * _FRAME_MS]
+    options = {"save_all": True, "append_images": images[1:], "duration": durations, "loop": 0, "quality": 80}
+    write_atomically(path, lambda file: images[0].save(file, format="WEBP", **options))
