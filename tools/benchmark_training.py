@@ -22,7 +22,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.nn import functional as F
 
 from fvlightning.data import MNISTDataModule
-from fvlightning.models import ClassifierModule, MnistCNN, Normalize
+from fvlightning.models import ClassifierModule
+from fvlightning.networks import MnistCNN, Normalize
 
 
 def by_hand(data: MNISTDataModule, device: torch.device) -> float:

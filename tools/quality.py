@@ -3,7 +3,7 @@
 The pictures are made for tf_efficientnet_lite0 with the settings of a maximizer, and judged by
 
 - the share of clean pictures that Lite0 classifies as their class,
-- the share of random views (resized crop of .5-1 of the area, flip) that Lite1 and Lite2 classify as it,
+- the share of random crops (resized, of .5-1 of the area, flip) that Lite1 and Lite2 classify as it,
 - the slope of the logarithmic power spectrum over the logarithmic frequency, and the mean total variation, beside those
   of natural images.
 
@@ -33,12 +33,13 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from fvlightning import BackboneModule, Maximizer
-from fvlightning.analysis import spectral_slope, total_variation
-from fvlightning.networks.timm_networks import make_timm_network
+from fvlightning.analysis import spectral_slope
+from fvlightning.features import total_variation
+from fvlightning.networks import make_timm_network
 from fvlightning.output import contact_sheet
 
 CLASSES = [207, 294, 398, 409, 455, 531, 681, 724, 851, 852]
-VIEWS = 16
+N_CROPS = 16
 CONFIG = Path(__file__).parents[1] / "configs" / "imagenet_lite0.yaml"
 
 
@@ -68,10 +69,10 @@ def lite0() -> BackboneModule:
 
 
 def random_crops(picture: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Return views ``(16, 3, side, side)`` of a picture ``(3, H, W)``: crops of .5-1 of its area, half flipped."""
+    """Return crops ``(16, 3, side, side)`` of a picture ``(3, H, W)``: crops of .5-1 of its area, half flipped."""
     height, width = picture.shape[1:]
     crops = []
-    for _ in range(VIEWS):
+    for _ in range(N_CROPS):
         area, across, down, flip = torch.rand(4, generator=generator).tolist()
         share = (0.5 + 0.5 * area) ** 0.5
         rows, columns = round(share * height), round(share * width)
@@ -85,7 +86,8 @@ def random_crops(picture: Tensor, side: int, generator: torch.Generator) -> Tens
 def naturalness(pictures: Sequence[Tensor]) -> tuple[float, float]:
     """Return the median slope and the median total variation of pictures ``(3, H, W)`` of one size."""
     batch = torch.stack(list(pictures))
-    return statistics.median(spectral_slope(batch).tolist()), statistics.median(total_variation(batch).tolist())
+    variation = total_variation(batch, mean=True)
+    return statistics.median(spectral_slope(batch).tolist()), statistics.median(variation.tolist())
 
 
 def read_images(folder: Path, side: int) -> list[Tensor]:
@@ -130,7 +132,7 @@ def own_pictures(arguments: argparse.Namespace) -> tuple[int, list[int], list[Te
     maximizers = [read_maximizer(arguments.maximizer, {**overrides, "seed": seed}) for seed in arguments.seeds]
     network, shape = lite0(), (3, arguments.side, arguments.side)
     features = [feature for maximizer in maximizers for feature in maximizer.maximize(network, units, shape)]
-    return maximizers[0].steps, arguments.classes * len(maximizers), [feature.image for feature in features]
+    return maximizers[0].settings.steps, arguments.classes * len(maximizers), [feature.image for feature in features]
 
 
 def main() -> None:
@@ -165,8 +167,8 @@ def main() -> None:
         logits = judges[0](torch.stack(pictures))
         for index, picture in zip(classes, pictures, strict=True):
             for share, judge in zip(shares, judges[1:], strict=True):
-                views = random_crops(picture, judge.side, torch.Generator().manual_seed(index))
-                share.append(float((judge(views).argmax(1) == index).float().mean()))
+                crops = random_crops(picture, judge.side, torch.Generator().manual_seed(index))
+                share.append(float((judge(crops).argmax(1) == index).float().mean()))
     clean = logits.argmax(1).tolist()
     right = [index == found for index, found in zip(classes, clean, strict=True)]
     logit = statistics.mean(logits[row, index].item() for row, index in enumerate(classes))

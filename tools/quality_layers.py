@@ -4,7 +4,7 @@ The pictures are made for tf_efficientnet_lite0. Of each layer the median over i
 
 - the activation of the clean picture, less the mean over natural images, over the largest of a natural image less the
   same mean: more than 1 excites the channel more than any image does,
-- the same of random views of the picture (resized crop of .5-1 of the area, flip),
+- the same of random crops of the picture (resized, .5-1 of the area, flip),
 - the slope of the logarithmic power spectrum, and the mean total variation, beside those of natural images.
 
     python tools/quality_layers.py --images DATA/imagenet-sample --sheet sheet.png
@@ -57,7 +57,7 @@ def main() -> None:
     natural = mean_activations(network, torch.stack(images))
     shape = (3, arguments.side, arguments.side)
     shown: list[Feature] = []
-    print("| layer | clean / natural maximum | views / natural maximum | slope | TV |\n| --- | --- | --- | --- | --- |")
+    print("| layer | clean / natural maximum | crops / natural maximum | slope | TV |\n| --- | --- | --- | --- | --- |")
     for layer in LAYERS:
         units = [f"network.{layer}:{channel}" for channel in arguments.channels]
         features = maximizer.maximize(network, units, shape)
@@ -66,9 +66,9 @@ def main() -> None:
             of_channel = natural[layer][:, channel]
             mean = float(of_channel.mean())
             largest = float(of_channel.max()) - mean
-            views = random_crops(feature.image, arguments.side, torch.Generator().manual_seed(channel))
+            crops = random_crops(feature.image, arguments.side, torch.Generator().manual_seed(channel))
             clean.append((feature.score - mean) / largest)
-            seen.append((float(mean_activations(network, views)[layer][:, channel].mean()) - mean) / largest)
+            seen.append((float(mean_activations(network, crops)[layer][:, channel].mean()) - mean) / largest)
         slope, variation = naturalness([feature.image for feature in features])
         print(
             f"| {layer} | {statistics.median(clean):.2f} | {statistics.median(seen):.2f} | {slope:.2f} | "

@@ -28,7 +28,7 @@ _EVERY = 8  # how many steps lie between the pictures whose score is looked at
 def time_to_score(options: Options) -> Report:
     """Ten ImageNet classes of tf_efficientnet_lite0: time until torch-lucent's final clean score is reached.
 
-    With `configs/maximizer_lucid.yaml`, whose views change as little as lucent's. The default settings bound the
+    With `configs/maximizer_lucid.yaml`, whose transforms change as little as lucent's. The default settings bound the
     contrast, and look for what survives large changes: their scores stay below, and other networks see more in them.
     """
     work = class_work(options.steps or 512, options.device)

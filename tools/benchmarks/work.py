@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning import BackboneModule, FourierImage, MnistCNN, Normalize
-from fvlightning.features.capture.capture import Capture
+from fvlightning.features.capture import Capture
 from fvlightning.features.units import LayerCall
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
