@@ -1,42 +1,33 @@
-"""LightningDataModules, and the sets of images that they share."""
+"""LightningDataModules, the sets of images that they share, and the reader of any data."""
 
-from fvlightning.data.augment import CropAndFlip
-from fvlightning.data.base import ImageDataModule, Splits
+from fvlightning.data.base import ImageDataModule, InMemoryDataModule, Splits
 from fvlightning.data.cifar10 import CIFAR10DataModule
-from fvlightning.data.file_images import FileImages
 from fvlightning.data.image_folder import ImageFolderDataModule
-from fvlightning.data.in_memory import InMemoryDataModule
 from fvlightning.data.mnist import MNISTDataModule
+from fvlightning.data.reading import PictureBatch, list_image_files, pictures_by_class, read_pictures
 from fvlightning.data.shape_features import ShapeFeatures, measure_shapes, shows_class
-from fvlightning.data.shapes_data import ShapesDataModule
+from fvlightning.data.shapes import ShapesDataModule
 from fvlightning.data.splits import stratified_split
-from fvlightning.data.tensors import (
-    ImageSet,
-    OrderedBatchSampler,
-    ShuffledBatchSampler,
-    TensorImages,
-    channel_statistics,
-    to_unit_range,
-)
+from fvlightning.data.tensors import ImageSet, ShuffledBatchSampler, TensorImages, batch_loader
 
 __all__ = [
     "CIFAR10DataModule",
-    "CropAndFlip",
-    "FileImages",
     "ImageDataModule",
     "ImageFolderDataModule",
     "ImageSet",
     "InMemoryDataModule",
     "MNISTDataModule",
-    "OrderedBatchSampler",
+    "PictureBatch",
     "ShapeFeatures",
     "ShapesDataModule",
     "ShuffledBatchSampler",
     "Splits",
     "TensorImages",
-    "channel_statistics",
+    "batch_loader",
+    "list_image_files",
     "measure_shapes",
+    "pictures_by_class",
+    "read_pictures",
     "shows_class",
     "stratified_split",
-    "to_unit_range",
 ]

@@ -1,182 +1,164 @@
 """Sets of images that are read from files."""
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.data.decoding import UnreadableImageError, fit, image_size, random_window, read_image
-from fvlightning.data.folders import LabelledFiles
+from fvlightning.data.augment import DRAW_LIMIT
 from fvlightning.data.tensors import ImageSet, TensorImages
 from fvlightning.errors import InputError
+from fvlightning.io import UnreadableImageError, Window, central_window, read_image, to_tensor
 
 OnError = Literal["skip", "raise"]
-Problem = tuple[Path, str]
-"""A file that cannot be read, and why."""
+_T = TypeVar("_T")
 
-_NAMED = 10  # files in one message
+_MOST_NAMED = 10  # files in one message
 _LARGE_FILE = 2**14  # bytes
+
+
+class LabelledFile(NamedTuple):
+    """A file, which may or may not be an image, and the index of its class."""
+
+    path: Path
+    label: int
 
 
 class FileImages(ImageSet):
     """Images that are read from their files when they are asked for.
 
-    A file that turns out to be damaged is left out of its batch with a warning, or ends the run.
+    Args:
+        files: The files and their classes.
+        shape: ``(C, H, W)`` of the images after scaling and cropping; C is 1 or 3.
+        crop_area: See `ImageFolderDataModule`.
+        on_error: Whether damaged files are left out of their batch with a warning (``skip``) or end the run.
     """
 
     def __init__(
         self,
-        files: LabelledFiles,
+        files: Sequence[LabelledFile],
         shape: tuple[int, int, int],
         crop_area: tuple[float, float] | None = None,
         on_error: OnError = "skip",
     ) -> None:
-        """Keep the names of the files.
-
-        Args:
-            files: The files and their classes.
-            shape: `(C, H, W)` of the pictures that are made of them; C is 1 or 3.
-            crop_area: Least and greatest area of the random window that a training picture shows, as shares of the
-                image's; by default it is the largest window in the middle, as for evaluation.
-            on_error: Whether a file that cannot be read is left out or ends the run.
-        """
         self.files = files
-        self.labels = torch.tensor(files.labels, dtype=torch.int64)
+        self.labels = torch.tensor([file.label for file in files], dtype=torch.int64)
         self.shape = shape
         self.crop_area = crop_area
         self.on_error = on_error
 
     @override
-    def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Read the images at `index`, int64 of shape `(B,)`: uint8 of shape `(B, C, H, W)`, and labels."""
-        images, kept = self._read(index)
-        return images, self.labels[index[kept]]
-
-    @override
-    def training_batch(self, indices: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Read images for training: where there is a `crop_area`, the window that the last four draws say."""
-        images, kept = self._read(indices, draws if self.crop_area is not None else None)
-        return images, self.labels[indices[kept]], draws[kept]
-
-    @override
-    def subset(self, indices: Tensor) -> "FileImages":
-        """Return the images at `indices`, int64 of shape `(M,)`, in that order; nothing is read."""
-        return FileImages(self.files.subset(indices.tolist()), self.shape, self.crop_area, self.on_error)
-
-    def load(self) -> tuple[TensorImages, list[Problem]]:
-        """Read all images into memory; return those that can be read, and the files that cannot."""
-        images = torch.empty(len(self), *self.shape, dtype=torch.uint8)
-
-        def read(index: int) -> None:
-            images[index] = fit(read_image(self.files.paths[index], self.shape[0]), self.shape[1:])
-
-        errors = _each(read, self.files)
-        if not any(errors):
-            return TensorImages(images, self.labels), []
-        kept = torch.tensor([error is None for error in errors])
-        return TensorImages(images[kept], self.labels[kept]), _problems(self.files, errors)
-
-    def _read(self, indices: Tensor, draws: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the images that can be read, and which of the indices they are, bool of shape `(B,)`."""
-        images, problems = [], []
-        kept = torch.ones(len(indices), dtype=torch.bool)
+    def read(self, indices: Tensor, draws: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        images, errors = [], []
+        is_read = torch.ones(len(indices), dtype=torch.bool)
         for row, index in enumerate(indices.tolist()):
-            path = self.files.paths[index]
             try:
-                image = read_image(path, self.shape[0])
+                image = read_image(self.files[index].path, self.shape[0])
             except UnreadableImageError as error:
-                problems.append((path, str(error)))
-                kept[row] = False
+                errors.append(error)
+                is_read[row] = False
                 continue
             window = None
             if draws is not None and self.crop_area is not None:
                 window = random_window((image.height, image.width), self.crop_area, draws[row, 3:].tolist())
             images.append(fit(image, self.shape[1:], window))
-        report(problems, len(indices), self.on_error, warnings.warn)  # each process has other images
+        report(errors, len(indices), self.on_error, warnings.warn)  # each process has other images
         if not images:
-            raise InputError(f"none of the {len(indices)} images of a batch can be read: {problems[0][0]} and others.")
-        return torch.stack(images), kept
+            raise InputError(f"none of the {len(indices)} images of a batch can be read: {errors[0].path} and others")
+        return torch.stack(images), is_read
 
+    @override
+    def subset(self, indices: Tensor) -> "FileImages":
+        files = [self.files[index] for index in indices.tolist()]
+        return FileImages(files, self.shape, self.crop_area, self.on_error)
 
-def measure(files: LabelledFiles) -> tuple[LabelledFiles, dict[tuple[int, int], Path], list[Problem]]:
-    """Find out which files are images, and of what size, by their headers.
+    def load(self) -> tuple[TensorImages, list[UnreadableImageError]]:
+        """Read all images into memory; return those that can be read, and the errors of the others."""
+        images = torch.empty(len(self), *self.shape, dtype=torch.uint8)
 
-    Returns:
-        The images; each size `(H, W)` that there is, with the first image of it; and the files that are no images.
-    """
-    sizes: list[tuple[int, int] | None] = [None] * len(files.paths)
+        def load_one(index: int) -> None:
+            images[index] = fit(read_image(self.files[index].path, self.shape[0]), self.shape[1:])
 
-    def measure_one(index: int) -> None:
-        sizes[index] = image_size(files.paths[index])
-
-    errors = _each(measure_one, files)
-    images = files.subset([index for index, error in enumerate(errors) if error is None])
-    examples: dict[tuple[int, int], Path] = {}
-    for path, size in zip(files.paths, sizes, strict=True):
-        if size is not None:
-            examples.setdefault(size, path)
-    return images, examples, _problems(files, errors)
+        results = for_each_file(load_one, self.files)
+        errors = [result for result in results if result is not None]
+        if not errors:
+            return TensorImages(images, self.labels), []
+        is_read = torch.tensor([result is None for result in results])
+        return TensorImages(images[is_read], self.labels[is_read]), errors
 
 
 def report(
-    problems: Sequence[Problem], total: int, on_error: OnError, warn: Callable[..., None] = rank_zero_warn
+    errors: Sequence[UnreadableImageError],
+    total: int,
+    on_error: OnError = "skip",
+    warn: Callable[..., None] = rank_zero_warn,
 ) -> None:
-    """Name the files that cannot be read, in one warning, if there are any.
+    """Name the files that cannot be read, among `total` files, in one warning, or in an `InputError` (``raise``)."""
+    if not errors:
+        return
+    names = "; ".join(f"{error.path} ({error.reason})" for error in errors[:_MOST_NAMED])
+    more = f"; and {len(errors) - _MOST_NAMED} more" if len(errors) > _MOST_NAMED else ""
+    message = f"{len(errors)} of {total} files cannot be read as images"
+    if on_error == "raise":
+        raise InputError(f"{message}: {names}{more}; remove them, or set on_error: skip to leave them out")
+    warn(f"{message} and are left out: {names}{more}", stacklevel=2)
+
+
+def fit(image: Image.Image, size: tuple[int, int], window: Window | None = None) -> Tensor:
+    """Crop an image of mode ``RGB`` or ``L`` to a window and scale it, with antialiasing.
 
     Args:
-        problems: The files.
-        total: How many files there are, with those that can be read.
-        on_error: Whether it is an error instead.
-        warn: Gives the warning; by default only one of the processes of a run does.
-
-    Raises:
-        InputError: With the same message, if `on_error` is `raise`.
-    """
-    if not problems:
-        return
-    named = "; ".join(f"{path} ({reason})" for path, reason in problems[:_NAMED])
-    more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-    message = f"{len(problems)} of {total} files cannot be read as images: {named}{more}"
-    if on_error == "raise":
-        raise InputError(f"{message}. Remove them, or set on_error: skip to do without them.")
-    warn(f"{message}. They are skipped.", stacklevel=2)
-
-
-def _problems(files: LabelledFiles, errors: Sequence[UnreadableImageError | None]) -> list[Problem]:
-    return [(path, str(error)) for path, error in zip(files.paths, errors, strict=True) if error is not None]
-
-
-def _each(function: Callable[[int], None], files: LabelledFiles) -> list[UnreadableImageError | None]:
-    """Call a function with the index of each file, in threads if the files are large.
+        image: The image.
+        size: Height and width of the result.
+        window: The part that is shown. Default: the largest window in the middle with the proportions of `size`.
 
     Returns:
-        What each call has raised, if anything.
+        uint8 ``(C, H, W)``.
     """
+    window = window or central_window((image.height, image.width), size)
+    if window != (0, 0, *size) or (image.height, image.width) != size:
+        from torchvision.transforms.v2 import functional
 
-    def attempt(index: int) -> UnreadableImageError | None:
+        image = functional.resized_crop(image, *window, size=list(size), antialias=True)
+    return to_tensor(image)
+
+
+def random_window(source: tuple[int, int], area: tuple[float, float], draws: Sequence[int]) -> Window:
+    """Return a random window of a source ``(H, W)``, cut at the image's border.
+
+    Its area is uniform between two fractions of the image's, its width over height log-uniform between 3/4 and 4/3
+    (Szegedy et al., https://arxiv.org/abs/1409.4842). `draws` are four integers in ``[0, DRAW_LIMIT)``.
+    """
+    area_draw, shape_draw, down, right = (draw / DRAW_LIMIT for draw in draws)
+    pixels = source[0] * source[1] * (area[0] + (area[1] - area[0]) * area_draw)
+    aspect = math.exp(math.log(4 / 3) * (2 * shape_draw - 1))
+    height = min(source[0], max(1, round(math.sqrt(pixels / aspect))))
+    width = min(source[1], max(1, round(math.sqrt(pixels * aspect))))
+    return int(down * (source[0] - height + 1)), int(right * (source[1] - width + 1)), height, width
+
+
+def for_each_file(function: Callable[[int], _T], files: Sequence[LabelledFile]) -> list[_T | UnreadableImageError]:
+    """Call a function with the index of each file, in threads if the files are large; return results or errors."""
+
+    def attempt(index: int) -> _T | UnreadableImageError:
         try:
-            function(index)
+            return function(index)
         except UnreadableImageError as error:
-            return error
-        return None
+            return UnreadableImageError(error.path, error.reason)  # without the frames of the traceback
 
-    indices = range(len(files.paths))
-    # Decoding runs in parallel, the rest does not: with small images threads only wait for each other.
-    if not files.paths or not _is_large(files.paths[len(indices) // 2]):
+    indices = range(len(files))
+    middle = files[len(files) // 2].path if files else ""
+    # Only decoding runs in parallel: with small images threads just wait for each other. A link may lead nowhere.
+    if not os.path.isfile(middle) or os.path.getsize(middle) < _LARGE_FILE:
         return [attempt(index) for index in indices]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         return list(threads.map(attempt, indices))
-
-
-def _is_large(path: Path) -> bool:
-    try:
-        return path.stat().st_size >= _LARGE_FILE
-    except OSError:  # a link that leads nowhere
-        return False

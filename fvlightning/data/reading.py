@@ -1,132 +1,270 @@
-"""Pictures of the data that a run trains on, and of those that it holds out."""
+"""Read the pictures of any data module, loader or folder."""
 
 import copy
+import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice, repeat
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import move_data_to_device
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
-from fvlightning.protocols import read_class_names
+from fvlightning.data.augment import DrawnImages
+from fvlightning.data.file_images import report
+from fvlightning.data.tensors import ImageSet
+from fvlightning.errors import InputError
+from fvlightning.io import UnreadableImageError, fit_picture, read_image, to_tensor
 
-BATCH = 256
-# Of data of which nobody knows which image is of which class, not all are read.
-_MOST_READ = 5000
+# The parts that are tried in turn for the part that is asked for, and the stages that set a part up.
+_TRIED = {None: ("test", "val", "train"), "test": ("test",), "val": ("val", "train"), "train": ("train",)}
+_STAGES = {"test": ("test",), "val": ("validate", "fit"), "train": ("fit",)}
+_BATCH_SIZE = 64  # for batch samplers that do not tell theirs
+_FILES_AT_ONCE = 16
 
 
-def read_batches(trainer: pl.Trainer, part: str) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield pictures ``(B, C, H, W)`` in [0, 1], not varied where the data module knows its parts, and their classes.
+class PictureBatch(NamedTuple):
+    """Pictures of a set.
 
-    Training does not notice: loaders of data modules of other kinds give the same batches afterwards.
+    Attributes:
+        pictures: float32 ``(B, C, H, W)`` in [0, 1].
+        labels: Class indices, int64 ``(B,)``; None if there are no labels, or labels of another kind.
+        indices: Places in the loader's dataset or in the sorted folder, int64 ``(B,)``; -1 where they are not known:
+            with iterable datasets, datasets of batches, and collate functions that leave images out.
+    """
+
+    pictures: Tensor
+    labels: Tensor | None
+    indices: Tensor
+
+
+def read_pictures(
+    source: Any,
+    part: str | None = None,
+    *,
+    image_shape: Sequence[int] | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+) -> Iterator[PictureBatch]:
+    """Yield the pictures of a set, each once, in order; this project's data modules do not augment them.
+
+    Training does not notice: copies of loaders are read. A data module is prepared and set up unless its trainer has
+    done so, and its hooks around the transfer to the device are applied.
 
     Args:
-        trainer: Of the run.
-        part: ``train``, or ``val``, instead of which the training images are read if there are no others.
+        source: A data module, a `DataLoader`, a list of loaders, or a folder of image files with its subfolders.
+        part: ``train``, ``test`` or ``val`` of a data module; without ``val``, ``train`` is read. Default: the first of
+            ``test``, ``val`` and ``train`` that has images.
+        image_shape: ``(C, H, W)``. The pictures of data must have it; those of a folder are brought to it.
+        limit: Most pictures, at least 1.
+        seed: Seed of a random order. Default: the order of the dataset, which iterable datasets and datasets of batches
+            always keep.
+        device: Where the pictures go. Default: the CPU.
 
-    Yields:
-        The pictures, and int ``(B,)``, or None if they have no labels or labels of another kind.
+    Raises:
+        InputError: There are no pictures that can be read, or they have another shape or values outside [0, 1]. Single
+            files that cannot be read are left out, with one warning that names them.
     """
-    data: Any = getattr(trainer, "datamodule", None)
-    if (splits := getattr(data, "splits", None)) is not None:
-        images = splits.val if part == "val" and len(splits.val) else splits.train
-        # In an order of their own, as sets are often sorted by classes; of the training images all are taken anyway.
-        yield from _prepared(data, _in_batches(images, _order(len(images))))
-        return
-    loaders = trainer.val_dataloaders if part == "val" else None
-    loader = (loaders[0] if isinstance(loaders, list) and loaders else loaders) or trainer.train_dataloader
-    with _borrowed(loader) as borrowed:
-        yield from _prepared(data, borrowed)
+    if limit is not None and limit < 1:
+        raise InputError(f"read_pictures(limit={limit}): must be at least 1")
+    device = torch.device(device or "cpu")
+    if not isinstance(source, str | Path):
+        return _read_parts(source, _loaders_by_part(source, part), device, image_shape, limit=limit, seed=seed)
+    if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
+        shape = image_shape and list(image_shape)
+        raise InputError(f"image_shape={shape}: give [C, H, W] with 1 or 3 channels, as [3, 224, 224]")
+    return _read_files(list_image_files(source), device, image_shape, limit=limit, seed=seed)
 
 
-def some_pictures(trainer: pl.Trainer, count: int) -> tuple[Tensor, Tensor | None]:
-    """Return the first held-out pictures, or as many as there are, and their classes, if they have any."""
-    pictures: list[Tensor] = []
-    labels: list[Tensor] = []
-    for part, classes in read_batches(trainer, "val"):
-        pictures.append(part.cpu())
-        labels += [] if classes is None else [classes.cpu()]
-        if sum(map(len, pictures)) >= count:
-            break
-    return torch.cat(pictures)[:count], torch.cat(labels)[:count] if labels else None
+def list_image_files(folder: str | Path) -> list[Path]:
+    """Return the files in a folder and its subfolders whose names end like those of images, sorted.
 
-
-def some_of_each_class(trainer: pl.Trainer, count: int, n_classes: int) -> dict[int, Tensor]:
-    """Return training pictures of the first classes, ``(B, C, H, W)`` by labels, in the order of these.
-
-    Args:
-        trainer: Of the run.
-        count: How many pictures of a class are taken at most. If the data module does not know its parts, they are
-            those among the first 5,000 of all.
-        n_classes: How many classes there are at most.
+    Raises:
+        InputError: There is no such folder, or no image file in it.
     """
-    data: Any = getattr(trainer, "datamodule", None)
-    batches: Iterable[tuple[Tensor, Tensor | None]]
-    if (splits := getattr(data, "splits", None)) is not None:
-        order = _order(len(splits.train))
-        labels = splits.train.labels[order]
-        classes = labels.unique().tolist()[:n_classes]
-        places = torch.cat([order[labels == label][:count] for label in classes])
-        batches = _prepared(data, _in_batches(splits.train, places))
+    if not Path(folder).is_dir():
+        raise InputError(f"no folder '{folder}'; give one with images")
+    endings = Image.registered_extensions()
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in endings and path.is_file())
+    if not files:
+        raise InputError(f"no image files in '{folder}' or its subfolders; give a folder with PNG or JPEG files")
+    return files
+
+
+def pictures_by_class(source: Any, count: int, n_classes: int) -> dict[int, Tensor]:
+    """Return training pictures of the first classes by their labels, ``(B, C, H, W)`` on the CPU.
+
+    There are at most `n_classes` classes, none if there are no labels, and at most `count` pictures of a class, drawn
+    at random, the same at each call. Where labels are not known before the images are read, 5,000 images are drawn.
+    """
+    loader = next(_loaders_by_part(source, "train"))
+    images = _image_set(loader)
+    if images is None:
+        batches = read_pictures(source, "train", limit=5000, seed=0)
     else:
-        batches = read_batches(trainer, "train")
-    found: dict[int, list[Tensor]] = defaultdict(list)
-    n_read = 0
-    for pictures, classes_of in batches:
-        if classes_of is None:
-            return {}
-        for picture, label in zip(pictures, classes_of.tolist(), strict=True):
-            if len(found[label]) < count:
-                # Not a view, by which the whole batch would stay.
-                found[label].append(picture.cpu().clone())
-        n_read += len(pictures)
-        if splits is None and n_read >= _MOST_READ:
-            break
-    return {label: torch.stack(found[label]) for label in sorted(found)[:n_classes]}
-
-
-def names_of(trainer: pl.Trainer, labels: Tensor) -> list[str]:
-    """Return the names of classes ``(B,)``, or their numbers where the data module has no names."""
-    names = read_class_names(getattr(trainer, "datamodule", None))
-    return [names[label] if 0 <= label < len(names) else str(label) for label in labels.tolist()]
-
-
-def _order(count: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
-
-
-def _in_batches(images: Any, places: Tensor) -> Iterator[Any]:
-    return (images[part] for part in torch.split(places, BATCH))
-
-
-def _prepared(data: Any, batches: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        order = _order(len(images), seed=0)
+        labels = images.labels[order]
+        places = torch.cat([order[labels == label][:count] for label in torch.unique(labels)[:n_classes]])
+        batches = _read_parts(source, [_copy(loader, dataset=images.subset(places))], torch.device("cpu"))
+    pictures: dict[int, list[Tensor]] = defaultdict(list)
     for batch in batches:
-        if data is not None:
-            batch = data.on_after_batch_transfer(batch, 0)
-        pictures, labels = (
-            (batch, None) if isinstance(batch, Tensor) else (batch[0], batch[1] if len(batch) > 1 else None)
-        )
-        is_class = isinstance(labels, Tensor) and labels.ndim == 1 and not labels.is_floating_point()
-        yield pictures, labels if is_class else None
+        if batch.labels is None:
+            return {}
+        for picture, label in zip(batch.pictures, batch.labels.tolist(), strict=True):
+            if len(pictures[label]) < count:
+                pictures[label].append(picture.clone())  # a view would keep the whole batch in memory
+    return {label: torch.stack(pictures[label]) for label in sorted(pictures)[:n_classes]}
 
 
-@contextmanager
-def _borrowed(loader: Any) -> Iterator[Any]:
-    """Lend a loader: one with workers of its own, whose generators are afterwards as they were before."""
+def _read_files(
+    files: Sequence[Path], device: torch.device, image_shape: Sequence[int], *, limit: int | None, seed: int | None
+) -> Iterator[PictureBatch]:
+    errors: list[UnreadableImageError] = []
+
+    def read_each() -> Iterator[tuple[Tensor, int]]:
+        for index in _order(len(files), seed).tolist():
+            try:
+                # Pillow warns of odd metadata, which does not change the picture.
+                with warnings.catch_warnings(action="ignore"):
+                    image = read_image(files[index])
+            except UnreadableImageError as error:
+                errors.append(error)
+            else:
+                yield fit_picture(to_tensor(image) / 255, image_shape), index
+
+    readable = islice(read_each(), limit)
+    while chunk := list(islice(readable, _FILES_AT_ONCE)):
+        pictures, indices = zip(*chunk, strict=True)
+        yield PictureBatch(torch.stack(pictures).to(device), None, torch.tensor(indices))
+    if len(errors) == len(files):
+        raise InputError(f"not one of {len(files)} images can be read; the last: {errors[-1]}") from errors[-1]
+    report(errors, len(files))
+
+
+def _loaders_by_part(source: Any, part: str | None) -> Iterator[Any]:
+    """Yield the loader or loaders of each part that may have the pictures, in turn; then raise `InputError`."""
+    if not isinstance(source, pl.LightningDataModule):
+        yield source
+        raise InputError(f"{_name(source)} has no images")
+    stage = source.trainer.state.fn if source.trainer is not None else None
+    if stage is None:
+        source.prepare_data()
+    for tried in _TRIED[part]:
+        if is_overridden(f"{tried}_dataloader", source, pl.LightningDataModule):
+            if stage not in _STAGES[tried]:
+                source.setup(_STAGES[tried][0])
+            yield getattr(source, f"{tried}_dataloader")()
+    raise InputError(f"{_name(source)} has no images for {' or '.join(_TRIED[part])}")
+
+
+def _read_parts(
+    source: Any,
+    parts: Iterable[Any],
+    device: torch.device,
+    image_shape: Sequence[int] | None = None,
+    *,
+    limit: int | None = None,
+    seed: int | None = None,
+) -> Iterator[PictureBatch]:
+    """Yield the pictures of the first part, a loader or a list of loaders, that has any."""
+    for loaders in parts:
+        n_read = 0
+        for number, loader in enumerate(loaders if isinstance(loaders, list | tuple) else [loaders]):
+            for batch, indices in _in_order(loader, limit, seed):
+                batch = _transfer(batch, source, device, number)
+                pictures, labels = _pictures_and_labels(batch, image_shape, _name(source))
+                if indices is None or len(indices) != len(pictures):
+                    indices = torch.full((len(pictures),), -1)
+                left = None if limit is None else limit - n_read
+                yield PictureBatch(pictures[:left], None if labels is None else labels[:left], indices[:left])
+                n_read += len(pictures)
+                if limit is not None and n_read >= limit:
+                    return
+        if n_read:
+            return
+
+
+def _transfer(batch: Any, source: Any, device: torch.device, number: int) -> Any:
+    """Move a batch of the loader with this number to the device, with the hooks of `source` if it has any."""
+    if not isinstance(source, pl.LightningDataModule):
+        return move_data_to_device(batch, device)
+    batch = source.on_before_batch_transfer(batch, number)
+    batch = source.transfer_batch_to_device(batch, device, number)
+    return source.on_after_batch_transfer(batch, number)
+
+
+def _pictures_and_labels(batch: Any, image_shape: Sequence[int] | None, name: str) -> tuple[Tensor, Tensor | None]:
+    pictures, *others = batch if isinstance(batch, list | tuple) and batch else [batch]
+    is_batch = isinstance(pictures, Tensor) and pictures.ndim == 4
+    if not is_batch or (image_shape is not None and tuple(pictures.shape[1:]) != tuple(image_shape)):
+        shape = tuple(pictures.shape[1:]) if isinstance(pictures, Tensor) else type(pictures).__name__
+        valid = "(C, H, W)" if image_shape is None else tuple(image_shape)
+        raise InputError(f"{name} has images of shape {shape}, not {valid}; give other data")
+    # Not `min() < 0 or max() > 1`, which lets NaN pass.
+    if not bool(((pictures >= 0) & (pictures <= 1)).all()):
+        raise InputError(f"{name} has images with values outside [0, 1]; leave normalisation to the model")
+    labels = others[0] if others else None
+    if not isinstance(labels, Tensor) or labels.shape != pictures.shape[:1] or labels.is_floating_point():
+        return pictures.float(), None
+    return pictures.float(), labels.long()
+
+
+def _in_order(loader: Any, limit: int | None, seed: int | None) -> Iterable[tuple[Any, Tensor | None]]:
+    """Return the batches of a copy of a loader, of at most `limit` images, with their places if these are known."""
     if not isinstance(loader, DataLoader):
-        yield loader
-        return
-    # With persistent workers a loader has a single iterator, which training may be in the midst of.
-    borrowed = copy.copy(loader)
-    borrowed._iterator = None
-    samplers = [loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)]
-    generators = {getattr(each, "generator", None) for each in (loader, *samplers)}
-    states = {each: each.get_state() for each in generators if isinstance(each, torch.Generator)}
-    try:
-        yield borrowed
-    finally:
-        for generator, state in states.items():
-            generator.set_state(state)
+        return zip(loader, repeat(None))
+    dataset: Any = loader.dataset
+    if isinstance(dataset, IterableDataset):
+        return zip(_copy(loader, drop_last=False), repeat(None))
+    kind = "sampler" if loader.batch_sampler is None else "batch_sampler"
+    sampler = getattr(loader, kind)
+    batch_size = getattr(sampler, "batch_size", None if kind == "sampler" else _BATCH_SIZE)
+    if batch_size is None:
+        return zip(_copy(loader, sampler=range(len(dataset))), repeat(None))
+    places = getattr(getattr(sampler, "sampler", loader.sampler), "indices", torch.arange(len(dataset)))
+    order = torch.as_tensor(places).sort().values  # of a `SubsetRandomSampler`, or all
+    if not len(order):
+        return []
+    parts = torch.split(order[_order(len(order), seed)], batch_size if limit is None else min(batch_size, limit))
+    images = _image_set(loader)
+    if images is None:
+        return zip(_copy(loader, **{kind: [part.tolist() for part in parts]}), parts, strict=True)
+    loader = _copy(loader, dataset=parts, sampler=range(len(parts)), collate_fn=partial(_read_placed, images))
+    return _copy(loader, num_workers=min(loader.num_workers, len(parts) - 1))  # one batch is not worth a process
+
+
+def _read_placed(images: ImageSet, places: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Return images ``(B, C, H, W)``, labels ``(B,)``, and the places ``(B,)`` of the images that can be read."""
+    pictures, is_read = images.read(places)
+    return [pictures, images.labels[places[is_read]]], places[is_read]
+
+
+def _copy(loader: DataLoader[Any], **changes: object) -> DataLoader[Any]:
+    """Return a changed copy of a loader with its own iterator, workers and generator."""
+    copied = copy.copy(loader)
+    # Not by assignment, which a loader refuses.
+    vars(copied).update({"persistent_workers": False, "pin_memory": False, "generator": torch.Generator()} | changes)
+    return copied
+
+
+def _image_set(loader: Any) -> ImageSet | None:
+    """Return the set that a loader of this project reads in whole batches; None for other loaders."""
+    dataset = getattr(loader, "dataset", None)
+    images = dataset.images if isinstance(dataset, DrawnImages) else dataset
+    return images if isinstance(images, ImageSet) and loader.batch_sampler is None else None
+
+
+def _order(count: int, seed: int | None) -> Tensor:
+    return torch.arange(count) if seed is None else torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+def _name(source: object) -> str:
+    return type(source.dataset if isinstance(source, DataLoader) else source).__name__

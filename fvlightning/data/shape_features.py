@@ -1,8 +1,4 @@
-"""What a picture shows of the features that define the classes of `fvlightning.data.shapes`, by measurement.
-
-No network is asked, so that a picture which was made for a trained classifier can be checked against what the class
-really is.
-"""
+"""Measure the features that define the classes of `fvlightning.data.shapes`, without a network."""
 
 import math
 from typing import NamedTuple
@@ -15,31 +11,30 @@ from fvlightning.data.shapes import CLASS_NAMES, HUES, STRIPE_DIRECTIONS
 
 
 class ShapeFeatures(NamedTuple):
-    """Measured values, each of shape `(N,)`.
+    """Measured values, ``(N,)`` each.
 
-    The first four are means over the spectrum of the brightness (the mean of the channels). Each entry counts by the
-    square of its power times its frequency: what stands out counts, the noise below it does not, and a slow change of
-    brightness does not hide a fine pattern on it.
+    The first four are means over the spectrum of the brightness (the mean of the channels), weighted by the square of
+    power times frequency: noise hardly counts, and a slow change of brightness does not hide a fine pattern.
     """
 
     direction: Tensor
-    """In which the brightness changes, in degrees in [0, 180): 0 for vertical stripes, 90 for horizontal ones."""
+    """Direction in which the brightness changes, degrees in [0, 180): 0 for vertical stripes, 90 for horizontal."""
     directedness: Tensor
-    """How much one direction dominates: 0 for none, 1 for perfect stripes; the length of the mean of e^(2i angle)."""
+    """Dominance of one direction, 0 for none, 1 for perfect stripes: the length of the mean of e^(2i angle)."""
     crossing: Tensor
-    """1 for horizontal, vertical or both together, -1 for the diagonals, 0 for none; the mean of cos(4 angle)."""
+    """1 for horizontal, vertical or both, -1 for the diagonals, 0 for none: the mean of cos(4 angle)."""
     frequency: Tensor
     """Mean frequency, in cycles across the picture."""
     hue: Tensor
-    """Mean hue, of which strong colours count more, in degrees in [0, 360): red 0, green 120, blue 240."""
+    """Mean hue, weighted by the strength of colours, degrees in [0, 360): red 0, green 120, blue 240."""
     purity: Tensor
-    """How much that hue dominates: 0 for all hues alike, 1 for a single one."""
+    """Dominance of that hue: 0 for all hues alike, 1 for a single one."""
     chroma: Tensor
-    """How strong the colours are, root mean square; 0 for grey, at most 1."""
+    """Strength of the colours, root mean square: 0 for grey, at most 1."""
 
 
 def measure_shapes(pictures: Tensor) -> ShapeFeatures:
-    """Measure the features of pictures of at least 16x16 pixels in [0, 1], float of shape `(N, 3, H, W)`, H = W."""
+    """Measure pictures in [0, 1], float ``(N, 3, H, W)``, H = W, at least 16."""
     pictures = pictures.detach().double().cpu()
     side = pictures.shape[-1]
     brightness = pictures.mean(1)
@@ -51,7 +46,7 @@ def measure_shapes(pictures: Tensor) -> ShapeFeatures:
     weight = weight / weight.sum((1, 2), keepdim=True).clamp(min=1e-30)
     doubled = (weight * torch.exp(2j * angle)).sum((1, 2))
 
-    # Averaged over a few pixels: the noise of single ones has strong colours, of all hues.
+    # Averaged over a few pixels, since the noise of single ones has strong colours of all hues.
     red, green, blue = F.avg_pool2d(pictures, max(1, side // 8)).unbind(1)
     colour = torch.complex(red - (green + blue) / 2, (green - blue) * math.sqrt(3) / 2)
     squared = colour.abs().square()
@@ -68,16 +63,9 @@ def measure_shapes(pictures: Tensor) -> ShapeFeatures:
 
 
 def shows_class(pictures: Tensor, class_name: str) -> Tensor:
-    """Return whether pictures have the feature that defines a class.
+    """Return whether pictures have the feature that defines a class, bool ``(N,)``, whatever else they show.
 
-    Each class is asked for its own feature only: a picture may be red and have vertical stripes.
-
-    Args:
-        pictures: In [0, 1], float of shape `(N, 3, H, W)`, H = W.
-        class_name: One of `CLASS_NAMES`.
-
-    Returns:
-        Bool of shape `(N,)`.
+    See `measure_shapes` for the pictures; `class_name` is one of `CLASS_NAMES`.
     """
     assert class_name in CLASS_NAMES, f"no class {class_name!r}"
     measured = measure_shapes(pictures)

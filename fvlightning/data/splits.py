@@ -7,26 +7,25 @@ from fvlightning.errors import InputError
 
 
 def stratified_split(labels: Tensor, held_out: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Split a set into two parts that have, as far as whole images allow, the same mix of classes.
+    """Split a set at random into two parts whose mix of classes is the same, as far as whole images allow.
 
-    Each class gives its share of `held_out`, rounded down; what is missing comes from the classes with the largest
-    remainders (the smaller class index first where remainders are equal). The images of a class are drawn at random.
+    Each class gives its share of `held_out`, rounded down; the classes with the largest remainders give the missing
+    images (the smaller class index first if remainders are equal).
 
     Args:
-        labels: Class indices of shape `(N,)`, integers, none of them negative.
-        held_out: Number of images in the second part, in `[0, N]`.
+        labels: Class indices, integers ``(N,)`` of at least 0.
+        held_out: Number of images in the second part.
         seed: The same seed and labels give the same split.
 
     Returns:
-        The indices of the first part, `(N - held_out,)`, and those of the second, `(held_out,)`; both ascending and
-        int64. Together they are each of `0 ... N - 1` once.
+        The indices of the first part, ``(N - held_out,)``, and of the second, ``(held_out,)``: ascending int64.
 
     Raises:
-        InputError: If `held_out` is not in `[0, N]`.
+        InputError: `held_out` is not in ``[0, N]``.
     """
     total = len(labels)
     if not 0 <= held_out <= total:
-        raise InputError(f"cannot hold out {held_out} of {total} images; give a number from 0 to {total}.")
+        raise InputError(f"cannot hold out {held_out} of {total} images; give a number from 0 to {total}")
     generator = torch.Generator().manual_seed(seed)
     counts = torch.bincount(labels).tolist()
     # Integers throughout: a rounding error of a float share could cost or add an image.

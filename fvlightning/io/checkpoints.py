@@ -1,4 +1,4 @@
-"""Reads checkpoints for the command line: without running code, and with one clear line for whatever is wrong."""
+"""Find and read checkpoints without running code, with one clear line for each problem."""
 
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
@@ -8,69 +8,40 @@ from typing import Any
 from fvlightning.errors import InputError
 from fvlightning.io.loading import load_plain
 
-# Lightning's words for a checkpoint that it finds by itself. 'best' and 'last' are of the same process's fit.
+# Words for checkpoints that Lightning finds by itself. 'best' and 'last' work only after a fit in the same process.
 _FOUND_BY_LIGHTNING = ("hpc", "registry")
 _MOST_NAMED = 5
-_LAST = "last.ckpt"
-# Likeness of names, in [0, 1], from which one may be a slip of the other.
-_CLOSE = 0.65
+_SIMILAR = 0.65  # two names that are at least this similar, in [0, 1], may differ by a typing error
 
 
 def require_checkpoint(ckpt_path: str, subcommand: str, runs: str) -> None:
-    """Raise `InputError` if there is no checkpoint at `ckpt_path`.
+    """Check that there is a checkpoint.
 
     Args:
         ckpt_path: A file, a folder (sharded checkpoints), a URL, or a word that Lightning understands.
-        subcommand: ``fit`` may be given ``last``: Lightning then goes on from the last checkpoint in
-            ``--checkpoint.dirpath``.
-        runs: The folder in which the message looks for checkpoints to name, if there is none beside `ckpt_path`.
+        subcommand: ``fit`` also takes ``last``, the last checkpoint in ``--checkpoint.dirpath``.
+        runs: The folder whose checkpoints the message names if there are none beside `ckpt_path`.
+
+    Raises:
+        InputError: There is no such checkpoint.
     """
     path = Path(ckpt_path)
-    if path.exists() or "://" in ckpt_path or ckpt_path.split(":")[0] in _FOUND_BY_LIGHTNING:
-        return
-    if ckpt_path == "last" and subcommand == "fit":
-        return
-    there = name_checkpoints(ckpt_path, runs) or f"none in '{path.parent}', none under '{runs}'"
-    raise InputError(f"no checkpoint '{ckpt_path}'; checkpoints: {there}")
-
-
-def name_checkpoints(missing: str | Path, runs: str) -> str:
-    """Return the names of checkpoints for a message, the one with the closest name first, then the newest.
-
-    Of a folder that has a ``last.ckpt`` only that is named, unless another is the closest.
-
-    Args:
-        missing: What was asked for. Its folder is looked into, or else the working directory, or else `runs`.
-        runs: A folder, with all that are below it.
-
-    Returns:
-        A few names, and how many more there are; empty if there are none.
-    """
-    folder = Path(missing).parent
-    nearby = _newest(folder.glob("*.ckpt")) if folder != Path() else []
-    files = nearby or _newest(Path().glob("*.ckpt")) or _newest(Path(runs).glob("**/*.ckpt"))
-    lasts = {file.parent for file in files if file.name == _LAST}
-    listed = [file for file in files if file.name == _LAST or file.parent not in lasts]
-    likeness = {file: SequenceMatcher(None, str(missing), str(file)).ratio() for file in files}
-    # Of equally close names the newest of those that are listed anyway.
-    closest = max([*listed, *files], key=likeness.__getitem__, default=None)
-    if closest is not None and likeness[closest] > _CLOSE:
-        # A link to the closest has the same weights.
-        listed = [closest, *(file for file in listed if file.resolve() != closest.resolve())]
-    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
-    return ", ".join(map(str, listed[:_MOST_NAMED])) + more
+    is_word = ckpt_path.split(":")[0] in _FOUND_BY_LIGHTNING or (ckpt_path == "last" and subcommand == "fit")
+    if not (is_word or "://" in ckpt_path or path.exists()):
+        names = _name_checkpoints(ckpt_path, runs) or f"none in '{path.parent}', none under '{runs}'"
+        raise InputError(f"no checkpoint '{ckpt_path}'; checkpoints: {names}")
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Return the content of a Lightning checkpoint file, on the CPU.
 
     Raises:
-        InputError: If the file is no Lightning checkpoint, or holds code: that is refused, not run.
+        InputError: The file is not a Lightning checkpoint, or holds code, which is not run.
     """
     checkpoint = load_plain(
         path,
         refused=f"checkpoint '{path}' holds more than tensors and plain values, and is refused: loading it could run "
-        "code. Save it again with plain hyperparameters",
+        "code; save it again with plain hyperparameters",
         damaged=f"'{path}' is not a checkpoint, or it is damaged",
     )
     content: dict[str, Any] = checkpoint if isinstance(checkpoint, dict) else {}
@@ -89,6 +60,27 @@ def flatten(settings: object, prefix: str) -> Iterator[tuple[str, object]]:
         yield prefix, settings
 
 
+def _name_checkpoints(missing: str, runs: str) -> str:
+    """Return the names of a few checkpoints, the most similar name first, then the newest, for a message.
+
+    They come from the folder of the missing one, else from the working directory, else from the tree `runs`. A folder's
+    ``last.ckpt`` stands for all its checkpoints, unless another one has the most similar name.
+    """
+    folder = Path(missing).parent
+    nearby = _newest(folder.glob("*.ckpt")) if folder != Path() else []
+    files = nearby or _newest(Path().glob("*.ckpt")) or _newest(Path(runs).glob("**/*.ckpt"))
+    folders_with_last = {file.parent for file in files if file.name == "last.ckpt"}
+    listed = [file for file in files if file.name == "last.ckpt" or file.parent not in folders_with_last]
+    similarity = {file: SequenceMatcher(None, missing, str(file)).ratio() for file in files}
+    # Among equally similar names, the newest of the listed ones comes first.
+    closest = max([*listed, *files], key=similarity.__getitem__, default=None)
+    if closest is not None and similarity[closest] > _SIMILAR:
+        # A link to the closest has the same weights.
+        listed = [closest, *(file for file in listed if file.resolve() != closest.resolve())]
+    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
+    return ", ".join(map(str, listed[:_MOST_NAMED])) + more
+
+
 def _newest(files: Iterable[Path]) -> list[Path]:
-    there = [file for file in files if file.exists()]  # a link may lead nowhere
-    return sorted(there, key=lambda file: file.stat().st_mtime, reverse=True)
+    existing = [file for file in files if file.exists()]  # a link may lead nowhere
+    return sorted(existing, key=lambda file: file.stat().st_mtime, reverse=True)

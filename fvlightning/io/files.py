@@ -1,6 +1,7 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 import errno
+import json
 import os
 import time
 from collections.abc import Callable
@@ -10,21 +11,16 @@ from typing import BinaryIO
 
 from fvlightning.errors import InputError
 
-# The disk, the user's share of it, and the largest size of a file that the process is allowed.
+# The disk is full, the user's quota is, or the file exceeds the size that the process may write.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_SECONDS_OF_A_WRITE = 60
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under a temporary name beside `path`, then rename it.
-
-    Args:
-        path: Where the file goes; missing folders are made.
-        write: Writes the contents to a binary file that it is given.
+    """Call `write` with an open file under a temporary name beside `path`, then rename it. Missing folders are made.
 
     Raises:
-        InputError: There is no space left. No half-written file stays behind.
-        OSError: The folder cannot be written. No half-written file stays behind.
+        InputError: There is no space left.
+        OSError: The folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -43,21 +39,28 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files that `write_atomically` left in `folder` when its process was killed.
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8. See `write_atomically`."""
+    write_atomically(path, lambda file: file.write(text.encode()))
 
-    Those of the last minute stay, since another process may be at work.
-    """
+
+def write_json(path: Path, value: object) -> None:
+    """Write plain values as JSON; values of other types become their `str`. See `write_atomically`."""
+    write_text(path, json.dumps(value, indent=1, default=str))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files that killed processes left; another one may still write those of the last minute."""
     for file in folder.glob(".*.tmp"):
-        if time.time() - file.stat().st_mtime > _SECONDS_OF_A_WRITE:
+        if time.time() - file.stat().st_mtime > 60:
             file.unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:
-    """Make `folder` and write a file in it, so that a long run does not end at its first result.
+    """Make `folder` and write a file in it, so that a long run does not fail at its first result.
 
     Raises:
-        InputError: It cannot be made or written, or there is no space left.
+        InputError: The folder cannot be made or written, or there is no space left.
     """
     try:
         write_atomically(folder / ".writable", lambda file: file.write(b"1"))

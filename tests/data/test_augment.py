@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms.functional import to_tensor
 
-from fvlightning.data import CropAndFlip, InMemoryDataModule, TensorImages
-from fvlightning.data.augment import DRAW_LIMIT, N_DRAWS, DrawingBatchSampler, DrawnImages
+from fvlightning.data import InMemoryDataModule, TensorImages
+from fvlightning.data.augment import DRAW_LIMIT, N_DRAWS, CropAndFlip, DrawingBatchSampler, DrawnImages
 from fvlightning.errors import InputError
 
 
@@ -40,7 +41,7 @@ def test_crop_and_flip_is_that_of_a_loop_over_padded_images(channels, flip, mode
 
 def test_all_shifts_and_both_sides_come_equally_often():
     marked = torch.zeros(9000, 1, 5, 5, dtype=torch.uint8)
-    marked[:, :, 2, 2], marked[:, :, 2, 3] = 1, 2  # the middle, and its neighbour, which says where right is
+    marked[:, :, 2, 2], marked[:, :, 2, 3] = 1, 2  # the middle, and its right neighbour
     varied = CropAndFlip(1, "zeros", flip=True)(marked, random_draws(9000))[:, 0]
     position = (varied == 1).flatten(1).int().argmax(1)
     neighbour = (varied == 2).flatten(1).int().argmax(1)
@@ -109,7 +110,7 @@ def trainer(**settings):
     return pl.Trainer(accelerator="cpu", **quiet | {"num_sanity_val_steps": 0} | settings)
 
 
-def test_only_training_images_are_varied_and_torchs_random_state_is_left_alone():
+def test_only_training_images_are_varied_and_torchs_random_state_stays():
     data, module, plain = Tiny(crop_padding=2, flip=True), Recorder(), Recorder()
     state = torch.get_rng_state()
     trainer(max_epochs=2).fit(plain, datamodule=Tiny())
@@ -156,14 +157,36 @@ def test_half_precision_leaves_the_random_numbers_whole():
     assert torch.equal(full.epoch(0), half.epoch(0))
 
 
+def test_black_borders_may_be_wider_than_the_images():
+    Tiny(crop_padding=20, padding_mode="zeros").setup()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"crop_padding": -1}, "crop_padding must be at least 0 pixels, got -1"),
-        ({"padding_mode": "white"}, "padding_mode must be 'reflect' or 'zeros', got 'white'"),
-        ({"crop_padding": 6}, "crop_padding must be less than the 6 pixels of the images' shorter side, got 6"),
+        ({"crop_padding": -1}, r"Tiny\(crop_padding=-1\): must be at least 0 pixels"),
+        ({"padding_mode": "white"}, r"Tiny\(padding_mode='white'\): must be 'reflect' or 'zeros'"),
+        ({"crop_padding": 6}, r"Tiny\(crop_padding=6\): must be less than the 6 pixels of the images' shorter side"),
     ],
 )
 def test_settings_out_of_range(settings, message):
     with pytest.raises(InputError, match=message):
         Tiny(**settings).setup()
+
+
+def test_bytes_become_the_values_that_torchvision_gives_them():
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    pictures, _ = Tiny().on_after_batch_transfer((images, torch.zeros(1)), 0)
+
+    assert pictures.dtype == torch.float32
+    assert torch.equal(pictures[0], to_tensor(images[0, 0].numpy()))
+
+
+def test_statistics_are_those_of_the_float_pictures():
+    data = Tiny()
+    data.setup()
+    data.splits.train.images[:, 2] = 255  # a channel of one value
+    pictures = data.splits.train.images.double() / 255
+
+    assert data.mean == pytest.approx(pictures.mean((0, 2, 3)).tolist())
+    assert data.std == pytest.approx(pictures.std((0, 2, 3), correction=0).tolist(), abs=1e-12)

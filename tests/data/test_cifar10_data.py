@@ -16,7 +16,7 @@ NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 
 @pytest.fixture
 def cifar_dir(tmp_path, monkeypatch):
-    """A folder with 200 training and 40 test images in CIFAR-10's files, whose checksums are made the right ones."""
+    """A folder with 200 training and 40 test images in CIFAR-10's files; torchvision is made to expect them."""
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def test_images_are_those_that_torchvision_reads(cifar_dir):
         assert torch.equal(pictures, torch.stack([to_tensor(picture) for picture, _ in reference]))
 
 
-def test_what_is_known_of_the_set(cifar_dir):
+def test_shape_names_splits_and_statistics(cifar_dir):
     data = CIFAR10DataModule(cifar_dir, val_size=50, crop_padding=4, flip=True)
     data.setup()
 
@@ -80,7 +80,7 @@ def test_no_data_and_no_network(tmp_path, no_network):
 
     assert str(tmp_path / "nothing" / "cifar-10-batches-py") in str(caught.value)
     assert "no network" in str(caught.value)
-    # It holds where nothing is trained, too.
+    # The advice must hold for commands that do not train, too.
     assert "train " not in str(caught.value)
     assert str(caught.value).index("--data ImageFolderDataModule --data.data_dir FOLDER") < str(caught.value).index(
         "--data ShapesDataModule"

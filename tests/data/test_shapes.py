@@ -14,7 +14,7 @@ from fvlightning.errors import InputError
 
 @pytest.fixture(scope="module")
 def pictures():
-    """200 pictures of each class, `(10, 200, 3, 32, 32)` in [0, 1]."""
+    """200 pictures of each class, ``(10, 200, 3, 32, 32)`` in [0, 1]."""
     return (draw_shapes(torch.arange(2000) % 10, seed=0) / 255).reshape(200, 10, 3, 32, 32).transpose(0, 1)
 
 
@@ -27,7 +27,7 @@ def test_pictures_show_the_feature_of_their_class_and_few_others_do(pictures, na
     assert sum(shares.values()) / 9 < 0.03
 
 
-def test_pictures_have_no_feature_that_a_constant_or_noisy_one_has():
+def test_constant_and_noisy_pictures_show_no_class():
     noise = torch.rand(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     grey = torch.full((1, 3, 32, 32), 0.5)
 
@@ -55,7 +55,7 @@ def test_direction_and_frequency_of_a_sine_wave(direction, size):
     assert measured.chroma.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_stripes_are_named_as_they_are_seen():
+def test_names_of_stripes_are_those_that_a_viewer_gives_them():
     diagonal = torch.eye(32).roll(2, 1)[None, None].expand(1, 3, 32, 32)  # from top left to bottom right
     stripes = sum(diagonal.roll(shift, 3) for shift in (0, 1, 8, 9, 16, 17, 24, 25))
 
@@ -118,9 +118,12 @@ def test_a_small_network_learns_it_and_the_logs_name_it(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"train_size": 9}, "train_size must be at least 10, one for each class, got 9"),
-        ({"test_size": 0}, "test_size must be at least 10"),
-        ({"train_size": 20, "test_size": 10, "val_size": 20}, "val_size must be less than the 20 training images"),
+        ({"train_size": 9}, r"ShapesDataModule\(train_size=9\): must be at least 10, one for each class"),
+        ({"test_size": 0}, r"test_size=0\): must be at least 10"),
+        (
+            {"train_size": 20, "test_size": 10, "val_size": 20},
+            r"val_size=20\): must be less than the 20 training",
+        ),
     ],
 )
 def test_settings_out_of_range(settings, message):

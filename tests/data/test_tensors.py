@@ -4,17 +4,11 @@ import pytest
 import torch
 from torch.utils.data.distributed import DistributedSampler
 
-from fvlightning.data import (
-    OrderedBatchSampler,
-    ShuffledBatchSampler,
-    TensorImages,
-    channel_statistics,
-    to_unit_range,
-)
+from fvlightning.data.tensors import OrderedBatchSampler, ShuffledBatchSampler, TensorImages
 
 
 def numbered_images(count, channels=1):
-    """Images whose pixels are their index, so that it can be seen which one came."""
+    """Images whose pixels are their index."""
     images = torch.arange(count).to(torch.uint8)[:, None, None, None].expand(count, channels, 2, 3).contiguous()
     return TensorImages(images, torch.arange(count) % 10)
 
@@ -68,23 +62,3 @@ def test_ordered_batches_repeat_an_image_where_a_rank_would_have_an_empty_batch(
 
     assert by_rank == [[[0], [3]], [[1], [0]], [[2], [1]]]
     assert set(Counter(index for batches in by_rank for (index,) in batches)) == {0, 1, 2, 3}
-
-
-def test_bytes_become_the_values_that_torchvision_gives_them():
-    from torchvision.transforms.functional import to_tensor
-
-    images = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
-    pictures = to_unit_range(images)
-
-    assert pictures.dtype == torch.float32
-    assert torch.equal(pictures, to_tensor(images[0].numpy()))
-
-
-def test_statistics_are_those_of_the_float_pictures():
-    images = torch.randint(0, 256, (50, 3, 4, 5), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    images[:, 2] = 255
-    means, deviations = channel_statistics(images)
-    pictures = images.double() / 255
-
-    assert means == pytest.approx(pictures.mean((0, 2, 3)).tolist())
-    assert deviations == pytest.approx(pictures.std((0, 2, 3), correction=0).tolist(), abs=1e-12)
