@@ -1,7 +1,8 @@
-"""What the tests share."""
+"""Fixtures and data that the tests share."""
 
 import os
 import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Each worker has a core, and so have the processes that its tests start. Before torch is imported.
+    # One core for each worker and for the processes that its tests start. Before torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The seven strokes of a digital clock, as rows and columns of a 28 x 28 picture, and those that each digit has.
+# The seven strokes of a digital clock, as rows and columns of a 28 x 28 picture, and the strokes of each digit.
 _STROKES = {
     "top": (slice(5, 7), slice(9, 19)),
     "middle": (slice(13, 15), slice(9, 19)),
@@ -37,7 +38,7 @@ _DIGITS = [
 
 
 def draw_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw digits of a digital clock, shifted and noisy: pictures `(count, 28, 28)` and labels `(count,)`."""
+    """Draw digits of a digital clock, shifted and noisy: pictures ``(count, 28, 28)`` and labels ``(count,)``."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.uint8) % 10
     pictures = rng.integers(0, 30, (count, 28, 28), dtype=np.uint8)
@@ -51,13 +52,26 @@ def draw_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.ui
 
 @pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder: what a command writes goes there."""
+    """Work in an empty folder, which gets the files of commands."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[[Sequence[str], int], str]:
+    """Return a function that runs a command, checks its exit status and returns its error, which must be one line."""
+    from fvlightning.cli import main
+
+    def run(args: Sequence[str], status: int) -> str:
+        assert main(args) == status, args
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        return line
+
+    return run
 
 
 @pytest.fixture(scope="session")
 def mnist_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with 640 training and 128 test digits in MNIST's files, laid out as torchvision does."""
+    """Return a folder with 640 training and 128 test digits in MNIST's files, laid out as torchvision does."""
     folder = tmp_path_factory.mktemp("mnist")
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)

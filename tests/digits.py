@@ -1,4 +1,4 @@
-"""A small classifier with dropout and batch norm, and data for it: what the tests of the callbacks train."""
+"""A small classifier with dropout and batch norm, and data for it."""
 
 import lightning.pytorch as pl
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from fvlightning.data.tensors import ShuffledBatchSampler, TensorImages, batch_loader
+from fvlightning.data import ShuffledBatchSampler, TensorImages, batch_loader
 
 
 class Net(nn.Module):
@@ -46,7 +46,7 @@ class Classifier(pl.LightningModule):
 
 
 class Digits(pl.LightningDataModule):
-    """Pictures of 8 x 8 pixels whose brightest row is the class."""
+    """Pictures of 8 x 8 pixels. The brightest row is the class."""
 
     def __init__(self, size: int = 48, batch_size: int = 8) -> None:
         super().__init__()

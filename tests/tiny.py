@@ -1,14 +1,34 @@
-"""The smallest model and data that train: importable by name, as a user's own are."""
+"""The smallest model and data that train, which are imported by name like a user's own, and the command for it."""
 
 import os
 import signal
+from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fvlightning.errors import InputError
+
+TRAINER = ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
+TINY = ["--model", "tiny.TestableModel", "--data", "tiny.TinyData", *TRAINER]
+CHECKPOINT = "runs/default/version_0/checkpoints/last.ckpt"
+
+
+def write_config(path: str, **settings: Any) -> str:
+    """Write a config that trains the tiny model, with some keys replaced, and return its path."""
+    trainer = {"accelerator": "cpu", "max_epochs": 1, "enable_progress_bar": False, **settings.pop("trainer", {})}
+    config = {
+        "model": {"class_path": "tiny.TestableModel"},
+        "data": {"class_path": "tiny.TinyData"},
+        "trainer": trainer,
+        **settings,
+    }
+    Path(path).write_text(yaml.safe_dump(config))
+    return path
 
 
 class TinyModel(pl.LightningModule):
@@ -32,7 +52,7 @@ class TinyModel(pl.LightningModule):
 
 
 class TestableModel(TinyModel):
-    __test__ = False  # no test class
+    __test__ = False  # pytest would take it for a test
 
     def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
         self.log("test/accuracy", 0.75)

@@ -1,4 +1,4 @@
-"""What the tests of `visualize` share: a command that makes pictures in a second, in this process or in a real one."""
+"""Helpers of the tests of `visualize`: a command that takes a second, in this process or in one of its own."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def start(*arguments: str, program: tuple[str, ...] = ("-m", "fvlightning"), **o
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 
     def answer_to_interrupts() -> None:
-        # A shell without job control has its background commands, the tests perhaps, ignore Ctrl+C.
+        # In a shell without job control, background commands, perhaps the tests, ignore Ctrl+C.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     return subprocess.Popen(

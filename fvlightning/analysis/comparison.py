@@ -1,58 +1,76 @@
-"""Pictures of the same units in several spaces, measured side by side with natural images."""
+"""Pictures of units, measured side by side with natural images."""
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fvlightning.analysis.activations import own_activations, robust_activations
-from fvlightning.analysis.natural_images import NaturalImages
-from fvlightning.analysis.naturalness import spectral_slope, total_variation
-from fvlightning.analysis.nearest import FeatureSpace, nearest_distances
-from fvlightning.features.objectives import Objective
+from fvlightning.analysis.measures import FeatureSpace, nearest_distances, robust_activations, spectral_slope
+from fvlightning.features import Objective, score, total_variation
 
-# How many pictures a network takes at once where only its forward pass is run.
-MEASURED_AT_ONCE = 64
+_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class NaturalImages:
+    """Measures of N natural images and U objectives: the yardstick for pictures that are made for a network."""
+
+    activations: Tensor  # (N, U)
+    strongest: Tensor  # (U, C, H, W) in [0, 1], the image with the highest score of each objective
+    places: Tensor  # (U,), the index of that image among the N
+    features: Tensor  # (N, D)
+    total_variation: Tensor  # (N,)
+    spectral_slope: Tensor  # (N,)
+    nearest: Tensor  # (N,), the distance of each to the nearest other image in the feature space
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What is measured of a picture, or the medians of many. None is what cannot be said.
+    """Measures of a picture, or the medians of many pictures. None: not finite, or a ratio to a score of 0 or less."""
 
-    Attributes:
-        activation_ratio: The objective on the clean picture, over the largest that a natural image reaches. None where
-            that is not positive.
-        robust_activation: The mean over random views (`robust_activations`), over that on the clean picture. None where
-            the latter is not positive.
-        total_variation: As of `total_variation`.
-        spectral_slope: As of `spectral_slope`.
-        nearest_natural: Distance to the nearest natural image in the feature space.
-    """
-
-    activation_ratio: float | None
-    robust_activation: float | None
-    total_variation: float | None
-    spectral_slope: float | None
-    nearest_natural: float | None
+    activation_ratio: float | None  # the score of the clean picture over the largest of a natural image
+    robust_activation: float | None  # the mean score of random crops over that of the clean picture
+    total_variation: float | None  # see `fvlightning.features.total_variation`
+    spectral_slope: float | None  # see `spectral_slope`
+    nearest_natural: float | None  # the distance to the nearest natural image in the feature space
 
 
 @dataclass(frozen=True)
 class PictureMeasures(Measures):
-    """The measures of one picture of one unit.
+    """The measures of one picture of one unit."""
 
-    Attributes:
-        activation: The objective on the clean picture.
-        unit: Text form of the unit.
-        repeat: Which picture of the unit it is.
-    """
+    activation: float | None  # the score of the clean picture
+    unit: str  # in text form
+    repeat: int  # which picture of the unit it is
 
-    activation: float | None
-    unit: str
-    repeat: int
+
+def measure_natural_images(
+    network: nn.Module, objectives: Sequence[Objective], space: FeatureSpace, batches: Iterable[Tensor]
+) -> NaturalImages:
+    """Measure batches of natural images ``(B, C, H, W)`` in [0, 1], on the network's device; at least one batch."""
+    measures: list[tuple[Tensor, ...]] = []
+    best: tuple[Tensor, ...] = ()
+    n_before = 0
+    for pictures in batches:
+        activations = score(network, objectives, pictures)
+        highest, rows = activations.max(0)
+        candidates = highest, pictures[rows], rows + n_before
+        best = best or candidates
+        better = highest > best[0]
+        best = tuple(
+            torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, old)
+            for new, old in zip(candidates, best, strict=True)
+        )
+        n_before += len(pictures)
+        values = activations, space(pictures), total_variation(pictures, mean=True), spectral_slope(pictures)
+        measures.append(tuple(value.cpu() for value in values))
+    assert best, "no batches"
+    activations, features, variation, slope = (torch.cat(parts) for parts in zip(*measures, strict=True))
+    strongest, places = best[1].cpu(), best[2].cpu()
+    return NaturalImages(activations, strongest, places, features, variation, slope, nearest_distances(features))
 
 
 def measure_pictures(
@@ -61,110 +79,89 @@ def measure_pictures(
     places: Sequence[tuple[int, int]],
     pictures: Tensor,
     natural: NaturalImages,
+    *,
     space: FeatureSpace,
-    batch_size: int = MEASURED_AT_ONCE,
+    batch_size: int | None = None,
 ) -> list[PictureMeasures]:
-    """Measure pictures of units; each by itself, whatever shares its batch.
+    """Measure pictures of units, each by itself, whatever shares its batch.
 
     Args:
         network: Any module that takes the pictures.
         objectives: The units' objectives, in the order of `natural`.
-        places: Of each picture the place of its objective, and which repeat it is.
+        places: For each picture the index of its objective, and which repeat it is.
         pictures: ``(B, C, H, W)`` in [0, 1].
-        natural: What natural images are like.
+        natural: The measures of natural images.
         space: The feature space of `natural`.
-        batch_size: How many pictures the network takes at once.
+        batch_size: Pictures that the network takes at once. Default: 64.
     """
-    of_pictures = [objectives[place] for place, _ in places]
-    clean, robust, features = [], [], []
-    for first in range(0, len(pictures), batch_size):
-        batch, own = pictures[first : first + batch_size], of_pictures[first : first + batch_size]
-        clean.append(own_activations(network, own, batch).cpu())
-        robust.append(robust_activations(network, own, batch).cpu())
-        features.append(space(batch).cpu())
-    nearest = nearest_distances(torch.cat(features), natural.features)
-    return _assemble(objectives, places, natural, torch.cat(clean), torch.cat(robust), pictures, nearest)
+    paired = [objectives[place] for place, _ in places]
+    batches = _batches(len(pictures), batch_size)
+    clean = torch.cat([score(network, paired[rows], pictures[rows], paired=True).cpu() for rows in batches])
+    robust = torch.cat([robust_activations(network, paired[rows], pictures[rows]).cpu() for rows in batches])
+    nearest = nearest_distances(torch.cat([space(pictures[rows]).cpu() for rows in batches]), natural.features)
+    columns = clean, robust, total_variation(pictures, mean=True), spectral_slope(pictures), nearest
+    return _assemble(objectives, places, natural, columns)
 
 
 def measure_strongest(
-    network: nn.Module, objectives: Sequence[Objective], natural: NaturalImages, batch_size: int = MEASURED_AT_ONCE
+    network: nn.Module, objectives: Sequence[Objective], natural: NaturalImages, batch_size: int | None = None
 ) -> list[PictureMeasures]:
-    """Measure the natural image that excites each unit most; its distance is that to the nearest other image.
-
-    Args:
-        network: As of `measure_pictures`.
-        objectives: As of `measure_pictures`.
-        natural: As of `measure_pictures`.
-        batch_size: As of `measure_pictures`.
-    """
-    robust = []
-    for first in range(0, len(objectives), batch_size):
-        last = first + batch_size
-        robust.append(robust_activations(network, objectives[first:last], natural.strongest[first:last]).cpu())
-    clean, nearest = natural.activations.amax(0), natural.nearest[natural.places]
-    places = [(place, 0) for place in range(len(objectives))]
-    return _assemble(objectives, places, natural, clean, torch.cat(robust), natural.strongest, nearest)
+    """Measure each unit's strongest natural image like a picture; its distance is that to the nearest other image."""
+    pictures, batches = natural.strongest, _batches(len(objectives), batch_size)
+    robust = torch.cat([robust_activations(network, objectives[rows], pictures[rows]).cpu() for rows in batches])
+    pixels = total_variation(pictures, mean=True), spectral_slope(pictures)
+    columns = natural.activations.amax(0), robust, *pixels, natural.nearest[natural.places]
+    return _assemble(objectives, [(place, 0) for place in range(len(objectives))], natural, columns)
 
 
-def medians(measured: Sequence[Measures]) -> Measures:
-    """Return the medians of what can be said; None of what cannot be said of any."""
-    return Measures(**{name: _median([getattr(each, name) for each in measured]) for name in measure_names()})
+def medians(measures: Sequence[Measures]) -> Measures:
+    """Return the median of each measure over the pictures that have it; None where no picture has."""
+    return Measures(*(_median([getattr(picture, field.name) for picture in measures]) for field in fields(Measures)))
 
 
 def natural_medians(natural: NaturalImages) -> Measures:
-    """Return the medians of all natural images, of what does not depend on a unit."""
-    values = (natural.total_variation, natural.spectral_slope, natural.nearest)
-    return Measures(None, None, *(_median([_said(value) for value in each.tolist()]) for each in values))
+    """Return the medians of all natural images. Measures that depend on a unit are None."""
+    columns = natural.total_variation, natural.spectral_slope, natural.nearest
+    return Measures(None, None, *(_median(column.tolist()) for column in columns))
 
 
-def measure_names() -> list[str]:
-    """Return the names of the measures, in their order."""
-    return [field.name for field in fields(Measures)]
-
-
-def plain(measured: Measures) -> Mapping[str, Any]:
-    """Return measures as plain values."""
-    return {field.name: getattr(measured, field.name) for field in fields(measured)}
+def _batches(count: int, batch_size: int | None) -> list[slice]:
+    size = batch_size or _BATCH_SIZE
+    return [slice(first, first + size) for first in range(0, count, size)]
 
 
 def _assemble(
     objectives: Sequence[Objective],
     places: Sequence[tuple[int, int]],
     natural: NaturalImages,
-    clean: Tensor,
-    robust: Tensor,
-    pictures: Tensor,
-    nearest: Tensor,
+    columns: Sequence[Tensor],
 ) -> list[PictureMeasures]:
-    highest = natural.activations.amax(0)[torch.tensor([place for place, _ in places])]
-    columns = (clean, robust, highest, total_variation(pictures), spectral_slope(pictures), nearest)
-    measured = []
-    for (place, repeat), row in zip(places, torch.stack(columns, dim=1).tolist(), strict=True):
-        activation, over_views, most, *rest = row
-        variation, slope, distance = (_said(value) for value in rest)
-        measured.append(
-            PictureMeasures(
-                activation_ratio=_ratio(activation, most),
-                robust_activation=_ratio(over_views, activation),
-                total_variation=variation,
-                spectral_slope=slope,
-                nearest_natural=distance,
-                activation=_said(activation),
-                unit=str(objectives[place]),
-                repeat=repeat,
-            )
+    """Make rows of five columns ``(B,)``: clean score, score of crops, total variation, spectral slope, distance."""
+    largest = natural.activations.amax(0)[torch.tensor([place for place, _ in places])]
+    rows = torch.stack([largest, *columns], dim=1).tolist()
+    return [
+        PictureMeasures(
+            activation_ratio=_ratio(clean, most),
+            robust_activation=_ratio(robust, clean),
+            total_variation=_finite(variation),
+            spectral_slope=_finite(slope),
+            nearest_natural=_finite(distance),
+            activation=_finite(clean),
+            unit=str(objectives[place]),
+            repeat=repeat,
         )
-    return measured
+        for (place, repeat), (most, clean, robust, variation, slope, distance) in zip(places, rows, strict=True)
+    ]
 
 
-def _ratio(above: float, below: float) -> float | None:
-    return _said(above / below) if below > 0 else None
+def _ratio(value: float, reference: float) -> float | None:
+    return _finite(value / reference) if reference > 0 else None
 
 
-def _said(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
 def _median(values: Sequence[float | None]) -> float | None:
-    said = [value for value in values if value is not None]
-    return statistics.median(said) if said else None
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return statistics.median(known) if known else None

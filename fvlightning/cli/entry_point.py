@@ -1,7 +1,7 @@
 """The command line: ``fvlightning SUBCOMMAND ...``, the same as ``python -m fvlightning SUBCOMMAND ...``.
 
-Nothing heavy is imported before `main` has answered ``--version``; what the subcommands do is in
-`fvlightning.cli.vision_cli`, and how an error becomes one line in `fvlightning.cli.usage`.
+Nothing heavy is imported before `main` has answered ``--version``. The subcommands are in `fvlightning.runs`, their
+options in `fvlightning.cli.vision_cli`.
 """
 
 import sys
@@ -20,11 +20,10 @@ EXIT_SIGTERM = 143
 def main(args: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit status.
 
-    What the user gave wrongly is told in one line on stderr; any other exception is a defect and passes through with
-    its traceback.
+    Bad input ends in one line on stderr. Any other exception is a defect and passes through with its traceback.
 
     Args:
-        args: What follows the program's name, ``sys.argv[1:]`` by default.
+        args: The arguments behind the program's name. Default: ``sys.argv[1:]``.
 
     Returns:
         0 for success, 2 for a command line or config file that cannot be understood, 1 for any other bad input,
@@ -47,13 +46,14 @@ def main(args: Sequence[str] | None = None) -> int:
         message = _one_line(error)
         if message is None:
             raise
+        from fvlightning.cli.usage import UsageError
+
         print(f"error: {message}", file=sys.stderr)
-        return _failure(error)
+        return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILURE
     return 0
 
 
 def _status(exit_request: SystemExit) -> int:
-    """Return the exit status that `exit_request` stands for."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     if isinstance(exit_request, SIGTERMException):  # Lightning raises it without a code, which would be a success
@@ -66,14 +66,8 @@ def _status(exit_request: SystemExit) -> int:
     return EXIT_FAILURE
 
 
-def _failure(error: Exception) -> int:
-    from fvlightning.cli.usage import UsageError
-
-    return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILURE
-
-
 def _one_line(error: Exception) -> str | None:
-    """Return the line that tells the user about `error`, or None if `error` is a defect and no bad input."""
+    """Return the line that tells the user about `error`, or None for a defect."""
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     if isinstance(error, InputError | MisconfigurationException):

@@ -1,5 +1,6 @@
-"""The same units in several spaces of pictures, as files and measured: what `compare` does."""
+"""``compare``: the same units in several spaces of pictures, measured beside natural images."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,109 +11,159 @@ from torch import Tensor
 
 from fvlightning.analysis import (
     FeatureSpace,
-    check_spaces,
-    in_space,
     measure_natural_images,
     measure_pictures,
     measure_strongest,
-    natural_batches,
     natural_medians,
 )
-from fvlightning.analysis.comparison import MEASURED_AT_ONCE
-from fvlightning.analysis.spaces import NATURAL
-from fvlightning.features import Maximizer, Objective, Parametrization, Unit
-from fvlightning.features.objectives import objective_of
-from fvlightning.io.digests import digest_of_weights
-from fvlightning.output import check_writable, on_grey, to_pixels
-from fvlightning.output.colors import Pixels
-from fvlightning.output.writer import read_pixels
+from fvlightning.data import read_pictures
+from fvlightning.errors import InputError
+from fvlightning.features import Maximizer, Objective, Parametrization, objective_of, resolve_objectives
+from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
+from fvlightning.output import Pixels, on_grey, read_pixels, to_pixels
+from fvlightning.protocols import model_name, picture_shape
 from fvlightning.runs.comparison_files import write_comparison
-from fvlightning.runs.pictures import run_pictures
+from fvlightning.runs.pictures import report_pictures, run_pictures
+
+NATURAL = "natural"
+_NAME = re.compile(r"\w[\w .-]*")
 
 
-def run_comparison(
+def compare(
     trainer: pl.Trainer,
     model: pl.LightningModule,
     datamodule: pl.LightningDataModule,
-    units: Sequence[Unit | Objective],
-    spaces: Mapping[str, Parametrization],
-    maximizer: Maximizer,
-    shape: tuple[int, ...],
-    folder: Path,
-    n_images: int,
+    spaces: dict[str, Parametrization] | None = None,
+    units: Sequence[str | Objective] | str = (),
+    *,
+    maximizer: Maximizer | None = None,
+    output_dir: str = "comparison",
+    batch_size: int | None = None,
+    n_images: int = 5000,
     overwrite: bool = False,
-) -> tuple[list[dict[str, Any]], str]:
-    """Make pictures of units in several spaces, ``FOLDER/SPACE``, measure them, and write the comparison.
+    ckpt_path: str | None = None,
+    weights_only: bool = True,
+) -> None:
+    """Make pictures of the same units in several spaces on the same budget, and measure them side by side.
 
-    Natural images and spaces are looked at first, so that what cannot be compared is said before anything is made.
+        fvlightning compare --config configs/cifar10_cnn.yaml --config configs/cifar10_spaces.yaml --units '["fc2:*"]'
+
+    The pictures of each space are in OUTPUT_DIR/SPACE, as visualize writes them. A second run makes only those that are
+    missing. OUTPUT_DIR/comparison.png has one row a unit and one column a space, the first with the natural image that
+    excites the unit most. OUTPUT_DIR/comparison.md has the medians: the activation over the largest of a natural image,
+    the activation of random crops over that of the picture, total variation, spectral slope, and the distance to the
+    nearest natural image at the input of the last layer. OUTPUT_DIR/comparison.json has the figures of each picture.
 
     Args:
-        trainer: As of `run_pictures`.
-        model: As of `run_pictures`.
-        datamodule: Has the natural images, and perhaps the names of their classes.
-        units: As of `run_pictures`.
-        spaces: The parametrisations by their names.
-        maximizer: How the pictures are made, but for the parametrisation.
-        shape: ``(C, H, W)`` of the pictures.
-        folder: Where everything goes.
-        n_images: How many natural images are measured at most.
-        overwrite: As of `run_pictures`.
-
-    Returns:
-        The records of all pictures, and the table; nothing on ranks other than zero.
+        trainer: The trainer.
+        model: The model with the units.
+        datamodule: Data with the natural images, and perhaps the names of the classes.
+        spaces: Parametrisations by names of your own, for example --spaces.pixel PixelImage.
+        units: What is maximised, for example '["conv3:*", "fc2:7"]'; or objectives by class_path.
+        maximizer: How the pictures are made; its image is replaced by that of each space.
+        output_dir: Folder of the results.
+        batch_size: How many pictures are optimised at once on each device. Default: as many as fit.
+        n_images: How many natural images are measured at most, from the test set or else from the validation set.
+        overwrite: Whether pictures that exist are made again.
+        ckpt_path: Checkpoint with the weights. Default: the weights that the model is made with.
+        weights_only: Whether a checkpoint that holds more than tensors and plain values is refused; it always is.
 
     Raises:
-        InputError: A space cannot make such pictures, or the data have none.
+        InputError: There are no images or no spaces, a space cannot make pictures of the model's shape, a unit or the
+            checkpoint cannot be used, the folder cannot be written, or units gave values that are not finite.
     """
-    check_spaces(spaces, shape)
-    objectives = [unit if isinstance(unit, Objective) else objective_of(unit, maximizer.pooling) for unit in units]
+    if n_images < 2:
+        raise InputError(f"n_images={n_images}: must be at least 2, or no image has a nearest other one")
+    if ckpt_path is not None:
+        model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
+    maximizer = maximizer or Maximizer()
+    if batch_size is not None:
+        maximizer = maximizer.replace(batch_size=batch_size)
+    shape = picture_shape(model, datamodule)
+    resolved = resolve_objectives(model, units, shape, maximizer.settings.pooling)
+    check_spaces(spaces or {}, shape)
+    maximizers = {name: maximizer.replace(image=image) for name, image in (spaces or {}).items()}
+    folder = Path(output_dir)
     if trainer.is_global_zero:
         check_writable(folder)
-        model.to(trainer.strategy.root_device)
-        space = FeatureSpace(model, shape)
-        batches = natural_batches(datamodule, shape, trainer.strategy.root_device, n_images)
-        natural = measure_natural_images(model, objectives, space, batches)
-    records = []
-    for name, image in spaces.items():
-        own = in_space(maximizer, image)
-        records.append(
-            run_pictures(trainer, model, units, own, shape, folder / name, overwrite, tag=name, datamodule=datamodule)
-        )
+        # Before the pictures, so that data that cannot be used end the run at once.
+        device = trainer.strategy.root_device
+        model.to(device)
+        feature_space = FeatureSpace(model, shape)
+        batches = read_pictures(datamodule, image_shape=shape, limit=n_images, device=device)
+        objectives = [
+            unit if isinstance(unit, Objective) else objective_of(unit, maximizer.settings.pooling) for unit in resolved
+        ]
+        natural = measure_natural_images(model, objectives, feature_space, (batch.pictures for batch in batches))
+    options: dict[str, Any] = {"image_shape": shape, "overwrite": overwrite, "datamodule": datamodule}
+    records = {
+        name: run_pictures(trainer, model, resolved, maximizer_of_space, folder / name, tag=name, **options)
+        for name, maximizer_of_space in maximizers.items()
+    }
     if not trainer.is_global_zero:
-        return [], ""
-    model.to(trainer.strategy.root_device)  # from which Lightning has moved it away
-    batch_size = maximizer.batch_size or MEASURED_AT_ONCE
-    strongest = measure_strongest(model, objectives, natural, batch_size)
-    places = [(place, repeat) for place in range(len(units)) for repeat in range(maximizer.repeats)]
+        return
+    model.to(device)  # Lightning has moved it away
+    size = maximizer.settings.batch_size
+    strongest = measure_strongest(model, objectives, natural, size)
+    places = [(place, repeat) for place in range(len(resolved)) for repeat in range(maximizer.settings.repeats)]
     # The strongest image of a unit stands beside each of its repeats.
     columns = {NATURAL: [strongest[place] for place, _ in places]}
     pixels = {NATURAL: [to_pixels(natural.strongest[place]) for place, _ in places]}
-    for name, of_space in zip(spaces, records, strict=True):
-        files = {(record["unit"], record["repeat"]): folder / name / record["file"] for record in of_space}
-        read = [read_pixels(files[str(units[place]), repeat]) for place, repeat in places]
-        pictures = torch.stack([_picture(each, shape[0]) for each in read])
-        pixels[name] = [on_grey(each) for each in read]
-        columns[name] = measure_pictures(model, objectives, places, pictures, natural, space, batch_size)
+    for name, records_of_space in records.items():
+        files = {(record.unit, record.repeat): folder / name / record.file for record in records_of_space}
+        saved = [read_pixels(files[str(resolved[place]), repeat]) for place, repeat in places]
+        pictures = torch.stack([_to_picture(picture, shape[0]) for picture in saved])
+        pixels[name] = [on_grey(picture) for picture in saved]
+        columns[name] = measure_pictures(
+            model, objectives, places, pictures, natural, space=feature_space, batch_size=size
+        )
     settings = {
-        "model": type(getattr(model, "net", model)).__name__,
+        "model": model_name(model),
         "weights": digest_of_weights(model),
         "data": type(datamodule).__name__,
         "natural_images": len(natural.activations),
-        "features": f"input of {space.layer}",
-        "maximizer": {key: value for key, value in maximizer.settings.items() if key != "image"},
-        "spaces": {name: in_space(maximizer, image).settings["image"] for name, image in spaces.items()},
+        "features": f"input of {feature_space.layer}",
+        "maximizer": {key: value for key, value in maximizer.settings.describe().items() if key != "image"},
+        "spaces": {name: of_space.settings.image.settings for name, of_space in maximizers.items()},
     }
-    title = f"{settings['model']}: {', '.join(columns)}"
-    all_records = [record for of_space in records for record in of_space]
-    names = {record["unit"]: record["class"] for record in all_records if "class" in record}
-    table = write_comparison(folder, columns, pixels, natural_medians(natural), title, settings, names)
-    return all_records, table
+    all_records = [record for records_of_space in records.values() for record in records_of_space]
+    class_names = {record.unit: record.class_name for record in all_records if record.class_name is not None}
+    natural_row = natural_medians(natural)
+    table = write_comparison(folder, columns, pixels, natural=natural_row, settings=settings, class_names=class_names)
+    print(table, end="")
+    report_pictures(all_records, folder)
 
 
-def _picture(pixels: Pixels, n_channels: int) -> Tensor:
-    """Return the picture ``(C, H, W)`` in [0, 1] that `to_pixels` has turned into pixels ``(H, W, 3)``."""
+def check_spaces(spaces: Mapping[str, Parametrization], image_shape: Sequence[int]) -> None:
+    """Check that parametrisations make pictures of a shape, and that their names can be those of folders.
+
+    Args:
+        spaces: The parametrisations by name.
+        image_shape: ``(C, H, W)`` of the pictures.
+
+    Raises:
+        InputError: There are none, a name is not a plain word, or a parametrisation cannot make such pictures.
+    """
+    if not spaces:
+        raise InputError("no spaces to compare; give some, for example --spaces.pixel PixelImage")
+    for name, image in spaces.items():
+        if not _NAME.fullmatch(name) or name == NATURAL:
+            raise InputError(
+                f"no name for a space: {name!r}; names are words of letters, digits, '_', '-' and '.', and {NATURAL!r} "
+                "is that of the images"
+            )
+        if not image.bounded:
+            raise InputError(f"space {name!r}: {type(image).__name__} makes no pictures in [0, 1]; leave it out")
+        try:
+            image.initial_parameters(image_shape, torch.Generator())
+        except InputError as error:
+            raise InputError(f"space {name!r}: {error}") from error
+
+
+def _to_picture(pixels: Pixels, n_channels: int) -> Tensor:
+    """Return the picture ``(C, H, W)`` in [0, 1] that `to_pixels` turned into pixels ``(H, W, 3)``."""
     values = torch.from_numpy(pixels[..., :3].copy()) / 255
     if n_channels == 3:
         return values.permute(2, 0, 1)
-    # Of other numbers of channels one is beside the other.
+    # Any other number of channels is side by side.
     return torch.stack(values[..., 0].chunk(n_channels, dim=1))

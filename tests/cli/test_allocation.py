@@ -5,7 +5,7 @@ import pytest
 
 from fvlightning.cli.allocation import _glibc, freed_memory_kept
 
-# In a process of its own: how an allocator behaves depends on what was freed before.
+# In a process of its own: the allocator depends on what was freed before.
 _COUNT = """
 import resource, torch
 from contextlib import nullcontext
@@ -33,15 +33,15 @@ print(kept, resident())
 
 
 @pytest.mark.skipif(_glibc() is None, reason="the C library is not glibc")
-def test_freed_memory_stays_with_the_process_and_goes_back_to_the_system_in_the_end():
+def test_freed_memory_stays_in_the_process_until_the_context_ends():
     done = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, text=True, check=True)
     faults, faults_within, kept, left = map(int, done.stdout.split())
 
-    # 40 MB a time are 10,000 pages, or 20 large ones. Where the heap is in pieces, a few times take new ones.
+    # Each 40 MB are 10,000 pages, or 20 large ones. A fragmented heap takes new ones a few times.
     assert faults_within < faults / 2
     assert left < kept - 30e6
 
 
 def test_exceptions_pass():
-    with pytest.raises(KeyError), freed_memory_kept():
-        raise KeyError
+    with pytest.raises(KeyError, match="lost"), freed_memory_kept():
+        raise KeyError("lost")

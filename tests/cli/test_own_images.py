@@ -1,4 +1,4 @@
-"""A user's own folder of images with a network of this package: what `fit` says, and that one option is enough."""
+"""A user's own folder of images with a network of this package needs one option, which the error names."""
 
 import re
 
@@ -12,7 +12,7 @@ from fvlightning.cli import main
 
 @pytest.fixture
 def fit(tmp_path, monkeypatch):
-    """Return the command that trains on bright and dark squares of 40 pixels."""
+    """Return the command that trains on bright, dark and middling squares of 40 pixels."""
     monkeypatch.chdir(tmp_path)
     for place, name in enumerate(["bright", "dark", "middling"]):
         (tmp_path / "photos" / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""`compare`, by the command line: the same units in several spaces, beside natural images."""
+"""`compare` by the command line: the same units in several spaces, beside natural images."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,13 @@ import torch
 from PIL import Image as PILImage
 from torch import Tensor, nn
 
-from fvlightning import ClassifierModule, ShapesDataModule
-from fvlightning.analysis import spectral_slope, total_variation
+from fvlightning import ClassifierModule, PixelImage, RawInput, ShapesDataModule
+from fvlightning.analysis import spectral_slope
 from fvlightning.cli import main
-from fvlightning.features import measure_codes
+from fvlightning.errors import InputError
+from fvlightning.features import measure_codes, total_variation
 from fvlightning.models import VAEModule
+from fvlightning.runs.compare import check_spaces
 
 TRAINER = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 DATA = ["--data", "ShapesDataModule", "--data.train_size", "600", "--data.test_size", "60", "--data.val_size", "50"]
@@ -37,7 +39,7 @@ class Small(nn.Sequential):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Checkpoints: of a classifier that has learnt something, and of two autoencoders, one of a smaller size."""
+    """Return checkpoints of a trained classifier and of two autoencoders, one for smaller pictures."""
     folder = tmp_path_factory.mktemp("trained")
     data = ShapesDataModule(train_size=600, test_size=60, val_size=50, batch_size=30)
     settings = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
@@ -79,21 +81,23 @@ def read(path: str | Path) -> Tensor:
     return torch.from_numpy(np.array(PILImage.open(path).convert("RGB"))).permute(2, 0, 1)[None] / 255
 
 
-def test_four_spaces_side_by_side(command: list[str], trained: dict[str, Path], capsys: pytest.CaptureFixture[str]):
-    # The classes stand apart, so that the records of a layer are not in the order of the units.
+def test_four_spaces_are_measured_side_by_side(
+    command: list[str], trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
+):
+    # The classes are apart, so that the records of a layer are not in the order of the units.
     assert main([*command, "--units", '["8:1-2", "3:4", "8:0"]']) == 0
     units = ["8:1", "8:2", "3:4", "8:0"]
-    found = content()
-    assert [(each["space"], each["unit"]) for each in found["pictures"]] == [
+    comparison = content()
+    assert [(row["space"], row["unit"]) for row in comparison["pictures"]] == [
         (space, unit) for space in ("natural", *SPACES) for unit in units
     ]
     table = Path("comparison/comparison.md").read_text()
     assert table in capsys.readouterr().out
-    # Also beside the natural images of these units.
+    # The natural images of a unit have the name of its class, too.
     named = {"8:0": "horizontal", "8:1": "vertical", "8:2": "rising"}
-    assert all(each.get("class") == named.get(each["unit"]) for each in found["pictures"])
-    rows = [line.split(" | ")[0] for line in table.splitlines()[2:]]
-    assert rows == ["| natural", *(f"| {space}" for space in SPACES), "| all natural images"]
+    assert all(row.get("class_name") == named.get(row["unit"]) for row in comparison["pictures"])
+    names = [line.split(" | ")[0] for line in table.splitlines()[2:]]
+    assert names == ["| natural", *(f"| {space}" for space in SPACES), "| all natural images"]
     with PILImage.open("comparison/comparison.png") as sheet:
         assert sheet.height > 4 * 112
     network = ClassifierModule.load_from_checkpoint(trained["classifier"], network=Small(), weights_only=True).eval()
@@ -112,34 +116,34 @@ def test_four_spaces_side_by_side(command: list[str], trained: dict[str, Path], 
             return nn.Sequential(*list(network.net)[:8])(network.normalize(pictures))
 
     largest = activations(images).amax(0)
-    for each in found["pictures"]:
-        if each["space"] == "natural":
-            assert each["activation_ratio"] in (None, pytest.approx(1, rel=1e-4))
+    for row in comparison["pictures"]:
+        if row["space"] == "natural":
+            assert row["activation_ratio"] in (None, pytest.approx(1, rel=1e-4))
             continue
-        layer, _, index = each["unit"].partition(":")
-        picture = read(Path("comparison", each["space"], layer, f"{index}.png"))
-        place = units.index(each["unit"])
+        layer, _, index = row["unit"].partition(":")
+        picture = read(Path("comparison", row["space"], layer, f"{index}.png"))
+        place = units.index(row["unit"])
         activation = activations(picture)[0, place].item()
-        assert each["activation"] == pytest.approx(activation, abs=1e-4)
+        assert row["activation"] == pytest.approx(activation, abs=1e-4)
         if largest[place] > 0:
-            assert each["activation_ratio"] == pytest.approx(activation / largest[place].item(), abs=1e-4)
-        assert each["total_variation"] == pytest.approx(total_variation(picture).item(), abs=1e-5)
-        assert each["spectral_slope"] == pytest.approx(spectral_slope(picture).item(), abs=1e-3)
+            assert row["activation_ratio"] == pytest.approx(activation / largest[place].item(), abs=1e-4)
+        assert row["total_variation"] == pytest.approx(total_variation(picture, mean=True).item(), abs=1e-5)
+        assert row["spectral_slope"] == pytest.approx(spectral_slope(picture).item(), abs=1e-3)
         distances = (features(picture) - features(images)).norm(dim=1)
-        assert each["nearest_natural"] == pytest.approx(distances.min().item(), abs=1e-3)
+        assert row["nearest_natural"] == pytest.approx(distances.min().item(), abs=1e-3)
     for space in SPACES:
         for name in MEASURES:
-            values = [each[name] for each in found["pictures"] if each["space"] == space and each[name] is not None]
-            assert found["medians"][space][name] == pytest.approx(np.median(values))
+            values = [row[name] for row in comparison["pictures"] if row["space"] == space and row[name] is not None]
+            assert comparison["medians"][space][name] == pytest.approx(np.median(values))
     assert not Path("runs").exists()
 
 
-def test_one_by_one_is_the_same(command: list[str]):
+def test_measures_do_not_depend_on_the_batch_size(command: list[str]):
     units = ["--units", '["0:0-4"]', "--maximizer.repeats", "2"]
     assert main([*command, *units, "--output_dir", "together"]) == 0
     assert main([*command, *units, "--output_dir", "alone", "--batch_size", "1"]) == 0
     together, alone = content("together")["pictures"], content("alone")["pictures"]
-    assert [each["repeat"] for each in together] == [*[0] * 5, *[0, 1] * 20]
+    assert [row["repeat"] for row in together] == [*[0] * 5, *[0, 1] * 20]
     # Float error may round a pixel of 8 bits to the next.
     for one, two in zip(together, alone, strict=True):
         for name, value in one.items():
@@ -165,7 +169,7 @@ def test_a_second_run_makes_what_is_missing(command: list[str]):
     assert changed == {Path("comparison/latent/8/0.png"), Path("comparison/latent/8/1.png")}
 
 
-def test_the_budget_is_the_same_in_all_spaces(command: list[str]):
+def test_all_settings_but_the_space_and_its_default_optimizer_are_the_same(command: list[str]):
     assert main([*command, "--units", '["8:0"]', "--maximizer.seed", "4"]) == 0
     settings = {}
     for space in SPACES:
@@ -177,11 +181,11 @@ def test_the_budget_is_the_same_in_all_spaces(command: list[str]):
     assert all(each == settings["pixel"] for each in settings.values())
 
 
-def test_bad_input_ends_in_one_line(command: list[str], trained: dict[str, Path], capsys: pytest.CaptureFixture[str]):
+def test_bad_input_ends_in_one_line(command: list[str], trained: dict[str, Path], refused):
     small, without_data = str(trained["small"]), [text for text in command if text not in DATA]
     units = ["--units", '["8:0"]']
+    assert "compare needs --data, or a --config file that has 'data'" in refused([*without_data, *units], 2)
     for arguments, message in (
-        ([*without_data, *units], "compare needs natural images to compare with: give --data"),
         ([*command, *units, "--spaces", "{}"], "no spaces to compare; give some"),
         (command, "no units are given"),
         ([*command, "--units", '["8:0-10"]'], "no unit 10 in layer '8', which has 10 units"),
@@ -191,13 +195,25 @@ def test_bad_input_ends_in_one_line(command: list[str], trained: dict[str, Path]
             f"space 'latent': the decoder '{small}' makes pictures of shape (3, 16, 16), and the network takes "
             "(3, 32, 32)",
         ),
-        ([*command, *units, "--spaces.latent.decoder", str(trained["classifier"])], "is no checkpoint of a VAE"),
+        ([*command, *units, "--spaces.latent.decoder", str(trained["classifier"])], "is not a checkpoint of a VAE"),
         ([*command, *units, "--spaces.raw", "RawInput"], "space 'raw': RawInput makes no pictures in [0, 1]"),
         ([*command, *units, "--n_images", "1"], "n_images=1: must be at least 2"),
-        ([*command, *units, "--batch_size", "0"], "batch_size=0: must be at least 1"),
+        ([*command, *units, "--batch_size", "0"], "batch_size=0): must be at least 1"),
         ([*command, *units, "--output_dir", f"{small}/out"], "cannot write to the folder"),
     ):
-        assert main(arguments) == 1, arguments
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-        assert message in line
+        assert message in refused(arguments, 1)
     assert not list(Path().rglob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("spaces", "message"),
+    [
+        ({}, "no spaces to compare"),
+        ({"a/b": PixelImage()}, "no name for a space: 'a/b'"),
+        ({"natural": PixelImage()}, "no name for a space: 'natural'"),
+        ({"raw": RawInput()}, r"space 'raw': RawInput makes no pictures in \[0, 1\]"),
+    ],
+)
+def test_spaces_that_cannot_be_compared_are_named(spaces: dict[str, Any], message: str):
+    with pytest.raises(InputError, match=message):
+        check_spaces(spaces, (3, 12, 12))

@@ -1,11 +1,11 @@
 import numpy as np
 
-from fvlightning.analysis.comparison import PictureMeasures
+from fvlightning.analysis import PictureMeasures
 from fvlightning.output import contact_sheet
 from fvlightning.runs.comparison_files import comparison_sheet
 
 
-def test_the_name_of_a_class_stands_under_the_first_of_its_row():
+def test_the_first_label_of_a_row_has_the_name_of_the_class():
     pixels = [np.full((40, 40, 3), level, np.uint8) for level in (10, 60, 110, 160, 210, 250)]
     units = [("fc:1", 0), ("fc:1", 1), ("conv:0", 0)]
     columns = {

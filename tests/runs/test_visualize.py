@@ -1,4 +1,4 @@
-"""`visualize`, by the command line, in this process or in real ones."""
+"""`visualize` by the command line, in this process or in several."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from visualizing import COMMON, STEPS, files, records, start
 
 from fvlightning.cli import main
 
-# The weights that the model is made with are looked at on purpose.
+# The models keep their initial weights on purpose.
 pytestmark = [
     pytest.mark.usefixtures("in_folder"),
     pytest.mark.filterwarnings("ignore:visualize without --ckpt_path"),
@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 
-def test_pictures_sheets_and_records():
+def test_scores_in_the_records_are_those_of_the_saved_pictures():
     assert main([*COMMON, "--units", '["conv:*", "-fc:2"]', "--maximizer.repeats=2"]) == 0
     pictures = [f"conv/{index}{repeat}.png" for index in range(6) for repeat in ("", "_1")]
     pictures += ["fc/-2.png", "fc/-2_1.png"]
@@ -43,7 +43,7 @@ def test_a_second_run_makes_only_what_is_missing(caplog):
     assert "3 of 4 units are in out already, and kept" in caplog.text
     assert {path: path.stat().st_mtime_ns for path in first} == first
     assert [record["unit"] for record in records()] == [f"conv:{index}" for index in range(4)]
-    # Other settings, and other weights, make other pictures.
+    # Other settings or other weights make other pictures.
     for change in (["--maximizer.seed=1"], ["--seed_everything=5"], ["--overwrite=true"]):
         before = Path("out/conv/0.png").stat().st_mtime_ns
         assert main([*COMMON, "--units", '["conv:0"]', *change]) == 0
@@ -58,7 +58,7 @@ def test_broken_files_are_made_again():
     assert records() == expected
 
 
-def test_checkpoint_gives_the_weights():
+def test_the_weights_are_those_of_the_checkpoint():
     pl.seed_everything(3)
     module = Classifier()
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
@@ -70,7 +70,7 @@ def test_checkpoint_gives_the_weights():
     assert records()[0]["score"] == pytest.approx(score, abs=1e-5)
 
 
-def test_layers_are_listed(capsys):
+def test_layers_are_listed_with_their_shapes_and_units(capsys):
     assert main([*COMMON, "--list_layers", "true"]) == 0
     rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert [[cell.strip() for cell in row] for row in rows] == [
@@ -98,7 +98,7 @@ class LastOutput(torch.nn.Module):
         return outputs["bold"]
 
 
-def test_outputs_are_listed_by_their_names_and_have_pictures(capsys):
+def test_outputs_are_listed_by_name_and_have_pictures(capsys):
     args = [*COMMON, "--model", f"{__name__}.TwoOutputs"]
     assert main([*args, "--list_layers", "true"]) == 0
     names = [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
@@ -115,7 +115,7 @@ class Poisoned(Classifier):
             self.net.fc.bias[1] = torch.nan
 
 
-def test_units_that_are_not_finite_are_named_and_the_others_are_made(capsys, monkeypatch):
+def test_units_that_are_not_finite_are_named_and_the_others_have_pictures(capsys, monkeypatch):
     monkeypatch.setattr("digits.Poisoned", Poisoned, raising=False)
     Poisoned.__module__ = "digits"
     command = ["visualize", "--model", "digits.Poisoned", "--trainer.accelerator", "cpu", *STEPS]
@@ -138,7 +138,7 @@ def test_units_that_are_not_finite_are_named_and_the_others_are_made(capsys, mon
         (["--units", '["fc:0"]', "--image_shape", "[1, 9, 9]"], "error: Classifier cannot take a picture of shape"),
         (["--units", '["fc:0"]', "--output_dir", "file/out"], "error: cannot write to the folder file/out"),
         (["--units", '["fc:0"]', "--ckpt_path", "none.ckpt"], "error: no checkpoint 'none.ckpt'"),
-        (["--units", '["fc:0"]', "--batch_size", "0"], "error: batch_size=0: must be at least 1"),
+        (["--units", '["fc:0"]', "--batch_size", "0"], "error: Maximizer(batch_size=0): must be at least 1"),
     ],
 )
 def test_bad_input_ends_in_one_line(options, line, capsys):
@@ -149,10 +149,10 @@ def test_bad_input_ends_in_one_line(options, line, capsys):
     assert errors[0].startswith(line)
 
 
-def test_two_processes_make_each_unit_once_and_the_same():
+def test_two_processes_make_each_unit_once_with_the_same_score():
     arguments = ["--units", '["conv:*", "fc:0-2"]']
     with start(*arguments, "--trainer.devices=2", "--output_dir=two") as process:
-        # Both at once: a process takes most of its time to start.
+        # At the same time: a process takes most of its time to start.
         assert main([*COMMON, *arguments, "--output_dir", "one"]) == 0
         output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output

@@ -1,4 +1,4 @@
-"""`visualize`: sums of units, strips of snapshots, pictures with importance."""
+"""`visualize`: sums of units, strips of snapshots, importance, and the batches of units."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from visualizing import COMMON, files, records
 
 from fvlightning.cli import main
 from fvlightning.features import Alignment, Maximizer, Unit, UnitActivation
-from fvlightning.runs.visualizer import UnitSampler
+from fvlightning.runs.prediction import UnitSampler
 from fvlightning.trainer import Trainer
 
 pytestmark = [
@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-def test_sums_are_units_like_others(caplog):
+def test_sums_have_files_records_and_scores(caplog):
     caplog.set_level("INFO")
     long = " + ".join(f"fc:{index}" for index in range(10)) + " - 0.25*conv:3 + 0.125*conv:4 + 2*conv:5"
     arguments = ["--units", f'["fc:1", "fc:1 - 0.5*fc:2", "conv:0 + 3*fc:1", "{long}"]']
@@ -47,7 +47,7 @@ def test_sums_are_units_like_others(caplog):
     assert "4 of 4 units are in out already, and kept" in caplog.text
 
 
-def test_snapshots_are_one_strip_a_picture():
+def test_each_picture_has_one_strip_of_snapshots():
     arguments = [*COMMON, "--units", '["conv:0-1", "fc:0 + fc:1"]', "--maximizer.repeats=2"]
     snapshots = "--maximizer.snapshots=[1, 4, 100]"
     assert main(arguments) == 0
@@ -58,7 +58,7 @@ def test_snapshots_are_one_strip_a_picture():
     assert files() == without | strips
     assert {record["snapshots_file"] for record in records()} == strips
     assert {tuple(record["snapshots"]) for record in records()} == {(1, 4)}
-    # Three pictures side by side, of which the last is that of the file, enlarged by a whole factor.
+    # Three pictures side by side. The last is the saved one, enlarged by a whole factor.
     with PILImage.open("out/conv/0_steps.png") as strip, PILImage.open("out/conv/0.png") as picture:
         enlarged = picture.resize((112, 112), PILImage.Resampling.NEAREST)
         places = np.asarray(strip)
@@ -67,18 +67,18 @@ def test_snapshots_are_one_strip_a_picture():
         assert (places[row : row + 112, 8:120] != np.asarray(enlarged)).any()
 
 
-def test_manifest_lists_also_the_pictures_of_earlier_runs():
+def test_the_manifest_lists_the_pictures_of_earlier_runs_last():
     assert main([*COMMON, "--units", '["conv:0-1", "fc:2"]', "--maximizer.snapshots=[1]"]) == 0
     earlier = records()
     assert main([*COMMON, "--units", '["fc:2", "fc:3"]', "--seed_everything=0", "--maximizer.seed=5"]) == 0
     assert [record["unit"] for record in records()] == ["fc:2", "fc:3", "conv:0", "conv:1"]
     assert [record["seed"] for record in records()] == [5, 5, 0, 0]
     assert records()[2:] == earlier[:2]
-    # The strip of a picture that is no more is gone.
+    # The strip of a replaced picture is removed.
     assert {name for name in files() if "steps" in name} == {"conv/0_steps.png", "conv/1_steps.png"}
 
 
-def test_a_missing_strip_is_made_again_with_its_picture_only():
+def test_a_missing_strip_is_made_again_with_only_its_picture():
     arguments = [*COMMON, "--units", '["conv:0-1"]', "--maximizer.snapshots=[1, 4]"]
     assert main(arguments) == 0
     expected = records()
@@ -88,7 +88,7 @@ def test_a_missing_strip_is_made_again_with_its_picture_only():
     assert Path("out/conv/0_steps.png").is_file()
     assert Path("out/conv/1.png").stat().st_mtime_ns == kept
     assert records() == expected
-    # Pictures without strips are there; with another strip they are not.
+    # Without snapshots the pictures are kept; with others they are made again.
     assert main([*arguments[:-1]]) == 0
     assert Path("out/conv/1.png").stat().st_mtime_ns == kept
     assert main([*arguments[:-1], "--maximizer.snapshots=[2]"]) == 0
@@ -115,13 +115,12 @@ def test_importance_is_the_alpha_channel(caplog):
         assert sheet.mode == "RGB"
 
 
-def test_units_are_dealt_out_evenly_those_of_the_same_layers_together():
+def test_units_are_dealt_out_evenly_in_batches_of_the_same_layers():
     units = [Unit("a", index) for index in range(5)] + [Unit("b", 0), Unit("c", 0)]
     units += [UnitActivation("a:0") + UnitActivation("b:1"), UnitActivation("b:2") + UnitActivation("a:3")]
-    maximizer = Maximizer(repeats=2, batch_size=4)
-    parts = [list(UnitSampler(units, maximizer, 2, rank)) for rank in range(2)]
+    parts = [list(UnitSampler(units, 2, rank)) for rank in range(2)]
     assert parts == [[[0, 2, 4], [6], [8]], [[1, 3], [5], [7]]]
-    assert list(UnitSampler(units, maximizer, 1, 0)) == [[0, 1, 2, 3, 4], [5], [6], [7, 8]]
+    assert list(UnitSampler(units, 1, 0)) == [[0, 1, 2, 3, 4], [5], [6], [7, 8]]
 
 
 class CountsSteps(pl.Callback):
@@ -131,7 +130,7 @@ class CountsSteps(pl.Callback):
         self.n_steps += 1
 
 
-def test_one_step_makes_all_units_of_a_layer_and_writes_each_when_it_is_done():
+def test_a_prediction_step_makes_a_layer_and_writes_each_picture_when_it_is_done():
     pl.seed_everything(0)
     counts = CountsSteps()
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, callbacks=[counts])
@@ -145,14 +144,15 @@ def test_one_step_makes_all_units_of_a_layer_and_writes_each_when_it_is_done():
         of_layer = [unit for unit in written if unit.startswith(layer)]
         assert len(of_layer) == n_units
         first = sorted((f"{layer}:{index}" for index in range(4)), key=lambda unit: written[unit])
-        looked_at = [(steps[unit] + 15) // 16 for unit in first]
-        assert looked_at == sorted(looked_at), "those that stop first are written first"
+        rounds = [(steps[unit] + 15) // 16 for unit in first]
+        assert rounds == sorted(rounds), "pictures that stop first are written first"
     assert len(set(steps.values())) > 1
 
 
-def test_coupled_units_are_made_together():
+def test_joined_units_are_made_together():
+    units = [Unit("conv", 0), Unit("fc", 0)]
+    assert [list(UnitSampler(units, 2, rank, joined=True)) for rank in range(2)] == [[[0, 1]], []]
     maximizer = Maximizer(steps=4, joint_objectives=[Alignment()])
-    assert list(UnitSampler([Unit("conv", 0), Unit("fc", 0)], maximizer, 2, 0)) == [[0, 1]]
     times = []
     for _ in range(2):
         pl.seed_everything(0)

@@ -1,4 +1,4 @@
-"""`visualize` in mixed precision, with batches that nobody gave a size."""
+"""`visualize` in mixed precision, and the size of its batches."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from visualizing import COMMON, records
 
 from fvlightning.cli import main
 from fvlightning.features import Maximizer
-from fvlightning.output.writer import read_pixels
+from fvlightning.output import read_pixels
 from fvlightning.trainer import Trainer
 
 pytestmark = [
@@ -23,7 +23,7 @@ pytestmark = [
 
 
 class Spy(Classifier):
-    """Notes how many pictures its convolution gets at once, and the type of number that it gives."""
+    """Records the batch sizes and the dtypes of its convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def test_pictures_in_mixed_precision_are_close_to_those_in_full():
         assert np.abs(pixels[0] - pixels[1]).mean() < 6
 
 
-def test_the_network_computes_in_the_trainers_precision_in_batches_that_fit():
+def test_the_network_runs_in_the_trainers_precision_with_a_layer_a_batch():
     pl.seed_everything(0)
     spy = Spy()
     make_trainer("bf16-mixed").visualize(spy, ["conv:*", "fc:*"], Maximizer(steps=4), "mixed")
@@ -67,7 +67,7 @@ def test_the_network_computes_in_the_trainers_precision_in_batches_that_fit():
         assert record["score"] == pytest.approx(scores[int(record["unit"].split(":")[1])].item(), abs=1e-6)
 
 
-def test_the_size_of_a_batch_can_be_given():
+def test_batch_size_limits_the_pictures_at_once():
     spy = Spy()
     make_trainer("32-true").visualize(spy, ["fc:*"], Maximizer(steps=4), batch_size=3)
     assert max(spy.sizes) == 3

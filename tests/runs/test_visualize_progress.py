@@ -1,4 +1,4 @@
-"""What `visualize` shows of its progress, in a pseudo-terminal and without one."""
+"""The progress of `visualize`, in a pseudo-terminal and without one."""
 
 import os
 import pty
@@ -12,7 +12,7 @@ from visualizing import COMMON
 
 from fvlightning.cli import main
 
-# Each batch takes longer than what lies between two refreshes of a bar.
+# Each batch takes longer than the time between two refreshes of a bar.
 UNITS = ["--units", '["fc:*"]', "--batch_size=4"]
 pytestmark = [
     pytest.mark.usefixtures("in_folder"),

@@ -1,4 +1,4 @@
-"""`visualize` that is stopped in the middle: real processes, by signals, by kill, or because the disk is full."""
+"""`visualize` stopped in the middle of a real process: by a signal, by a kill, or by a full disk."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from visualizing import COMMON, files, records, start, wait_for_pictures
 
 from fvlightning.cli import main
 
-# Each batch takes long enough to be met in its middle.
+# Each batch is long enough to be stopped in its middle.
 LONG = ["--units", '["conv:*", "fc:0-3"]', "--maximizer.steps=150", "--batch_size=1"]
 pytestmark = [
     pytest.mark.usefixtures("in_folder"),
@@ -28,7 +28,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def test_killed_and_run_again_it_is_as_if_it_had_not_been(unbroken):
+def test_a_second_run_after_a_kill_ends_like_an_unbroken_one(unbroken):
     with start(*LONG) as process:
         wait_for_pictures(process, 3)
         process.send_signal(signal.SIGKILL)
@@ -36,7 +36,7 @@ def test_killed_and_run_again_it_is_as_if_it_had_not_been(unbroken):
     done = written()
     assert 3 <= len(done) < 10
     assert not Path("out/features.json").exists()
-    # What a kill in the middle of writing leaves; of another process that may be at work, nothing is removed.
+    # A kill in the middle of writing leaves a temporary file. A new one may belong to another process, and stays.
     for name, age in (("old", 100), ("new", 0)):
         temporary = Path(f"out/conv/.0.png.{name}.tmp")
         temporary.write_text("half")
@@ -48,7 +48,7 @@ def test_killed_and_run_again_it_is_as_if_it_had_not_been(unbroken):
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_stopped_by_a_signal(name, status, unbroken):
+def test_a_signal_keeps_finished_pictures_and_names_the_command(name, status, unbroken):
     with start(*LONG) as process:
         wait_for_pictures(process, 2)
         process.send_signal(getattr(signal, name))
@@ -58,7 +58,7 @@ def test_stopped_by_a_signal(name, status, unbroken):
     assert 2 <= len(done) < 10
     assert output.splitlines()[-1] == f"stopped: {len(done)} of 10 units are in out; the same command goes on"
     assert "Traceback" not in output
-    # Where there is no terminal there is no bar.
+    # No bar without a terminal.
     assert "\r" not in output
     assert not list(Path("out").rglob("*.tmp"))
     assert main([*COMMON, *LONG]) == 0
@@ -66,7 +66,7 @@ def test_stopped_by_a_signal(name, status, unbroken):
     assert records() == records(unbroken)
 
 
-def test_two_processes_stopped_leave_none_behind():
+def test_no_process_is_left_behind_when_two_are_stopped():
     # Ctrl+C in a terminal goes to all processes of the command.
     with start(*LONG, "--trainer.devices=2", start_new_session=True) as process:
         wait_for_pictures(process, 4)
@@ -85,7 +85,7 @@ sys.exit(main())
 """
 
 
-def test_no_space_left():
+def test_a_full_disk_ends_in_one_line_and_leaves_no_partial_file():
     with start("--units", '["conv:0"]', program=("-c", LIMITED)) as process:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 1, output

@@ -1,13 +1,17 @@
-"""Measures of pictures by their pixels, against loops and closed forms."""
+"""Measures of single pictures, against loops and closed forms."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from fvlightning.analysis import spectral_slope, total_variation
+from fvlightning.analysis.measures import robust_activations, spectral_slope
+from fvlightning.features import LayerCall, LayerEnergy, UnitActivation, score
+
+SHAPE = (3, 12, 12)
+OBJECTIVES = [UnitActivation("0:1"), UnitActivation("3:0"), LayerEnergy(LayerCall("0")), -UnitActivation("3:2")]
 
 
 def noise(decay: float, side: int = 64, count: int = 20) -> torch.Tensor:
@@ -24,7 +28,7 @@ def test_slope_of_noise_is_its_exponent(decay: float):
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (13, 20)])
-def test_slope_as_a_loop_over_frequencies_has_it(height: int, width: int):
+def test_slope_equals_that_of_a_loop_over_frequencies(height: int, width: int):
     pictures = torch.rand(3, 2, height, width, generator=torch.Generator().manual_seed(1))
     for picture, slope in zip(pictures.double().numpy(), spectral_slope(pictures).tolist(), strict=True):
         side = min(height, width)
@@ -41,20 +45,26 @@ def test_slope_as_a_loop_over_frequencies_has_it(height: int, width: int):
         assert slope == pytest.approx(expected, abs=1e-3)
 
 
-def test_slopes_that_cannot_be_measured():
+def test_slope_is_nan_for_small_pictures_and_0_for_one_colour():
     assert spectral_slope(torch.rand(2, 3, 7, 7)).isnan().all()
     assert spectral_slope(torch.full((1, 3, 16, 16), 0.3)).item() == pytest.approx(0, abs=1e-5)
 
 
-def test_total_variation_as_a_loop_over_neighbours_has_it():
-    pictures = torch.rand(3, 2, 5, 4, generator=torch.Generator().manual_seed(2))
-    for picture, found in zip(pictures.tolist(), total_variation(pictures).tolist(), strict=True):
-        down = [abs(a - b) for rows in picture for one, two in pairwise(rows) for a, b in zip(one, two, strict=True)]
-        across = [abs(a - b) for rows in picture for row in rows for a, b in pairwise(row)]
-        assert found == pytest.approx(sum(down) / len(down) + sum(across) / len(across), abs=1e-6)
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 5))
 
 
-def test_total_variation_of_a_board_and_of_one_colour():
-    board = (torch.arange(6)[:, None] + torch.arange(8)) % 2
-    assert total_variation(board.float().expand(1, 3, 6, 8)).item() == 2
-    assert total_variation(torch.full((1, 1, 4, 4), 0.7)).item() == 0
+def test_random_crops_of_one_colour_have_the_score_of_the_whole(network: nn.Module):
+    grey = torch.full((4, *SHAPE), 0.5)
+    scores = score(network, OBJECTIVES, grey, paired=True)
+    torch.testing.assert_close(robust_activations(network, OBJECTIVES, grey), scores)
+
+
+def test_random_crops_of_a_picture_do_not_depend_on_its_batch(network: nn.Module):
+    pictures = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(0))
+    together = robust_activations(network, OBJECTIVES, pictures)
+    alone = [robust_activations(network, [one], pictures[i : i + 1]) for i, one in enumerate(OBJECTIVES)]
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert not torch.allclose(together, score(network, OBJECTIVES, pictures, paired=True), rtol=1e-3)

@@ -1,0 +1,113 @@
+"""Measures of single pictures: spectral slope, activation of random crops, distance to natural images."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fvlightning.features import Objective, RandomResizedCrop, isolated_rng, picture_generator, score
+from fvlightning.features.capture import Activation, device_and_dtype, find_layer, frozen, survey_layers
+
+_N_CROPS = 16
+# Half of the area or more. No flips: a unit may detect a direction.
+_CROP = RandomResizedCrop(side=(0.5**0.5, 1.0))
+_SMALLEST_POWER = 1e-12
+_CHUNK = 1024
+
+
+def robust_activations(network: nn.Module, objectives: Sequence[Objective], pictures: Tensor) -> Tensor:
+    """Return the mean score ``(B,)``, on the network's device, of 16 random crops of each picture.
+
+    There is one objective a picture, which always gets the same crops, whatever shares its batch. A crop covers half to
+    all of the area and is enlarged to the picture's size.
+    """
+    generators = [picture_generator(0, f"views of {objective}", 0) for objective in objectives]
+    draws = torch.stack([torch.rand(_N_CROPS, _CROP.n_draws, generator=generator) for generator in generators], dim=1)
+    pictures = pictures.to(device_and_dtype(network)[0])
+    crops = (_CROP(pictures, draws_of_crop.to(pictures)) for draws_of_crop in draws)
+    return torch.stack([score(network, objectives, crop, paired=True) for crop in crops]).mean(0)
+
+
+def spectral_slope(pictures: Tensor) -> Tensor:
+    """Return the slope of the logarithmic power over the logarithmic frequency, of the mean of the channels.
+
+    The power is the mean over rings of whole cycles a picture, from 2 to half the side, under a Hann window.
+    Photographs have about -2 to -3 (Field 1987, https://doi.org/10.1364/JOSAA.4.002379), noise has 0.
+
+    Args:
+        pictures: ``(B, C, H, W)`` in [0, 1]. If they are not square, only the top left square counts.
+
+    Returns:
+        ``(B,)``: 0 for a picture of one colour, NaN for a side of less than 8 pixels, which has fewer than two rings.
+    """
+    side = min(pictures.shape[-2:])
+    radii = torch.arange(2, side // 2, device=pictures.device)
+    if len(radii) < 2:
+        return pictures.new_full((len(pictures),), torch.nan)
+    grey = pictures.mean(1)[:, :side, :side]
+    grey = grey - grey.mean((1, 2), keepdim=True)
+    window = torch.hann_window(side, periodic=False, device=pictures.device, dtype=pictures.dtype)
+    power: Tensor = torch.fft.fft2(grey * window[:, None] * window).abs().square()
+    frequencies = torch.fft.fftfreq(side, 1 / side, device=pictures.device)
+    rings = torch.hypot(frequencies[:, None], frequencies).round().long().flatten()
+    counts = rings.bincount()
+    sums = power.new_zeros(len(pictures), len(counts)).index_add(1, rings, power.flatten(1))
+    log_power = (sums / counts)[:, radii].clamp(min=_SMALLEST_POWER).log()
+    log_frequency = radii.to(log_power).log()
+    log_frequency = log_frequency - log_frequency.mean()
+    # The least-squares line.
+    return (log_power * log_frequency).sum(1) / log_frequency.square().sum()
+
+
+class FeatureSpace:
+    """The input of a network's last layer: in a classifier, the features that tell the classes apart.
+
+    The last layer is the one without child modules that is called last; `layer` is its path. Maps and sequences are
+    averaged over their positions.
+
+    Args:
+        network: Any module that takes pictures. If it has a ``net``, the last layer of that counts.
+        image_shape: ``(C, H, W)`` of the pictures.
+
+    Raises:
+        InputError: The network cannot take such pictures.
+    """
+
+    def __init__(self, network: nn.Module, image_shape: Sequence[int]) -> None:
+        paths = [survey.layer.layer for survey in survey_layers(network, image_shape)]
+        self.layer = [path for path in paths if not any(find_layer(network, path).children())][-1]
+        self._network = network
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Return the features ``(B, D)``, on the network's device, of pictures ``(B, C, H, W)`` in [0, 1]."""
+        layer = find_layer(self._network, self.layer)
+        device, dtype = device_and_dtype(self._network)
+        features: list[Tensor] = []
+
+        def take(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            values = Activation.of(inputs, None, layer, pictures.shape[2:]).values
+            features.append(values.flatten(2).mean(2) if values.ndim > 2 else values)
+
+        handle = layer.register_forward_pre_hook(take)
+        try:
+            with isolated_rng(), frozen(self._network), torch.no_grad():
+                self._network(pictures.to(device, dtype))
+        finally:
+            handle.remove()
+        return features[-1].float()
+
+
+def nearest_distances(features: Tensor, references: Tensor | None = None) -> Tensor:
+    """Return the Euclidean distance ``(B,)`` of each row of features ``(B, D)`` to the nearest reference ``(N, D)``.
+
+    The references are by default the other rows; the distance of a single row is infinite. It is the plausibility of
+    Fel et al. 2023 (https://arxiv.org/abs/2306.06805).
+    """
+    nearest = []
+    for first in range(0, len(features), _CHUNK):
+        distances = torch.cdist(features[first : first + _CHUNK], features if references is None else references)
+        if references is None:
+            distances.diagonal(first).fill_(torch.inf)  # of each row to itself
+        nearest.append(distances.amin(1))
+    return torch.cat(nearest)

@@ -1,0 +1,197 @@
+"""The options of the subcommands, by the signatures of the trainer's methods."""
+
+import argparse
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+import fvlightning
+from fvlightning.cli.usage import UsageError, explain
+from fvlightning.errors import InputError
+from fvlightning.features import Maximizer, Objective
+from fvlightning.io import flatten, read_checkpoint, require_checkpoint
+
+RUNS = "runs"
+# Keys that every subcommand accepts in a config: their type, and the parameter of the commands that use them.
+_SHARED_KEYS: dict[str, tuple[Any, str]] = {
+    "model": (pl.LightningModule, "model"),
+    "data": (pl.LightningDataModule, "datamodule"),
+    "maximizer": (Maximizer, "maximizer"),
+    "ckpt_path": (str, "ckpt_path"),
+    "weights_only": (bool, "weights_only"),
+}
+
+
+def added_commands(trainer_class: type[pl.Trainer]) -> dict[str, Mapping[str, inspect.Parameter]]:
+    """Return the commands that a trainer class adds to Lightning's: the parameters of its public functions, by name."""
+    return {
+        name: inspect.signature(function).parameters
+        for base in reversed(trainer_class.__mro__)
+        for name, function in vars(base).items()
+        if inspect.isfunction(function) and not name.startswith("_") and not hasattr(pl.Trainer, name)
+    }
+
+
+class ParsingCLI(LightningCLI):
+    """The part of the command line that makes the parsers and reads the options.
+
+    The subcommands are Lightning's and the functions that the trainer class adds. The signature of such a function is
+    its options, and says what it needs: `model` and `datamodule` are demanded if they have no default, and the config's
+    key ``maximizer`` is for functions with this parameter. The docstring is the help.
+
+    Args:
+        args: The arguments behind the program's name.
+        trainer_class: The trainer whose methods are the subcommands.
+        **kwargs: Further arguments of `LightningCLI`.
+    """
+
+    def __init__(self, args: Sequence[str], trainer_class: type[pl.Trainer], **kwargs: Any) -> None:
+        self._args = list(args)
+        self._added = added_commands(trainer_class)
+        super().__init__(trainer_class=trainer_class, args=self._args, **kwargs)
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Return a parser that raises instead of printing its usage, and takes no abbreviated options."""
+        return super().init_parser(exit_on_error=False, allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # static in Lightning
+        """Return the subcommands, methods of the trainer, and which of their parameters are no options."""
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in self._added}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what every subcommand takes, so that a config that one has saved is accepted by the others."""
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(LearningRateMonitor, "lr_monitor")
+        # No monitor: a model need not log val/accuracy. A link costs no second copy of the weights.
+        parser.set_defaults({"checkpoint.save_last": "link"})
+        parser.add_argument(
+            "--test_after_fit",
+            type=bool,
+            default=False,
+            help="After fit, test the last weights on the data module's test set.",
+        )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the trainer, and the model and the data of subcommands that use them."""
+        parameters = self._added.get(self._being_added)
+        if parameters is None:
+            return super().add_core_arguments_to_parser(parser)
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
+        # Results are files. A logger that is given also gets pictures.
+        parser.set_defaults({"trainer.logger": False})
+        for key in ("model", "data"):
+            base, name = _SHARED_KEYS[key]
+            if name in parameters:
+                required = parameters[name].default is inspect.Parameter.empty
+                parser.add_lightning_class_args(base, key, subclass_mode=True, required=required)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        self._being_added = subcommand
+        if subcommand in self._added:
+            kwargs["description"] = (inspect.getdoc(getattr(klass, subcommand)) or "").partition("\n\nArgs:")[0]
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if "weights_only" in self._subcommand_method_arguments[subcommand]:
+            parser.set_defaults(weights_only=True)
+        if subcommand == "fit":
+            purpose = "How pictures are made by each VisualizationCallback that has no maximizer of its own."
+            parser.add_argument("--maximizer", type=Maximizer | None, help=purpose)
+        for key in self._unused_keys(subcommand):
+            parser.add_argument(f"--{key}", type=_SHARED_KEYS[key][0] | None, help=argparse.SUPPRESS)
+        return parser
+
+    def _unused_keys(self, subcommand: str) -> list[str]:
+        """Return the keys of a model's config that a subcommand accepts and leaves alone."""
+        if subcommand in self._added:
+            return [key for key, (_, name) in _SHARED_KEYS.items() if name not in self._added[subcommand]]
+        return [] if subcommand == "fit" else ["maximizer"]
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse into ``self.config``; raise `UsageError`, one line, for what cannot be understood."""
+        for name in fvlightning.__all__:  # jsonargparse knows only imported classes by their short names
+            getattr(fvlightning, name)
+        try:
+            self.config = parser.parse_args(self._args)
+            subcommand = self.config.subcommand
+            _check_objectives(self.config[subcommand].get("units"))
+        except argparse.ArgumentError as error:
+            raise UsageError(explain(str(error), self._options())) from error
+        for key in self._unused_keys(subcommand):
+            if self._is_option(key):
+                raise UsageError(f"{subcommand} does not use --{key}; leave it out")
+            # So no large model is made for nothing, and the files that a maximizer names need not exist.
+            self.config[subcommand][key] = None
+
+    def _options(self) -> list[str]:
+        """Return the options of the given subcommand, ``trainer.max_epochs`` for ``--trainer.max_epochs``."""
+        subcommand = next((name for name in self.subcommands() if name in self._args), None)
+        strings = [string for action in self._parser(subcommand)._actions for string in action.option_strings]
+        return [string[2:] for string in strings if string.startswith("--") and not string.endswith((".help", "+"))]
+
+    def _is_option(self, key: str) -> bool:
+        """Return whether a key, or one inside it, is an option of the command line rather than of a config."""
+        return any(arg.partition("=")[0].partition(".")[0].rstrip("+") == f"--{key}" for arg in self._args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Take the hyperparameters from the checkpoint; warn of each option or config key that differs."""
+        subcommand = self.config.subcommand
+        ckpt_path = self.config[subcommand].get("ckpt_path")
+        if not ckpt_path:
+            return
+        require_checkpoint(ckpt_path, subcommand, RUNS)
+        if not Path(ckpt_path).is_file() or "model" in self._unused_keys(subcommand):
+            return
+        hyperparameters = read_checkpoint(ckpt_path).get("hyper_parameters", {})
+        hyperparameters.pop("_instantiator", None)
+        if not hyperparameters:
+            return
+        if class_path := hyperparameters.pop("_class_path", None):
+            hyperparameters = {"class_path": class_path, "dict_kwargs": hyperparameters}
+        try:
+            self.config = self.parser.parse_object({subcommand: {"model": hyperparameters}}, self.config)
+        except argparse.ArgumentError as error:
+            reason = explain(str(error), self._options())
+            raise InputError(f"the model does not take the hyperparameters of '{ckpt_path}': {reason}") from error
+        settings = self.parser.parse_args(self._args, defaults=False)[subcommand].get("model")
+        used = dict(_flat_model(self.config[subcommand].model))
+        for key, value in _flat_model(settings):
+            # Only fit needs to know how the weights are trained.
+            if subcommand != "fit" and {"optimizer", "scheduler"} & set(key.split(".")):
+                continue
+            # A checkpoint needs no other weights, and says so by None.
+            if key in used and used[key] != value and not key.endswith(".weights"):
+                rank_zero_warn(
+                    f"--{key} {value} has no effect: the checkpoint '{ckpt_path}' was made with {used[key]}, and its "
+                    "hyperparameters are kept.",
+                    category=UserWarning,
+                )
+
+
+class _HelpFormatter(DefaultHelpFormatter):
+    """Fills the paragraphs of a description one by one, and leaves indented ones, commands, as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        paragraphs = text.split("\n\n")
+        return "\n\n".join(part if part.startswith(" ") else fill(part, width, indent) for part in paragraphs)
+
+
+def _check_objectives(units: object) -> None:
+    """Raise the `argparse.ArgumentError` of objectives with a mistake, which jsonargparse takes for texts of units."""
+    texts = [units] if isinstance(units, str) else units if isinstance(units, list) else []
+    for text in texts:
+        if isinstance(text, str) and "class_path" in text:
+            parser = ArgumentParser(exit_on_error=False)
+            parser.add_argument("--units", type=Sequence[str | Objective])
+            parser.parse_object({"units": get_loader("yaml")(text)})
+
+
+def _flat_model(model: Namespace) -> Iterator[tuple[str, object]]:
+    return flatten(model.as_dict(), "model")

@@ -1,0 +1,78 @@
+"""Every YAML of configs/ runs, shortened, on small data of the same format."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import TRAINER
+
+from fvlightning.cli import main
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+pytestmark = pytest.mark.usefixtures("in_folder")
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) > 15
+
+
+def shorten(settings: object) -> object:
+    """Return `settings` with every number of steps cut to 2."""
+    if isinstance(settings, dict):
+        return {key: 2 if key == "steps" else shorten(value) for key, value in settings.items()}
+    return [shorten(value) for value in settings] if isinstance(settings, list) else settings
+
+
+@pytest.mark.parametrize(
+    "config", [path for path in CONFIGS if "data:" in path.read_text()], ids=lambda path: path.stem
+)
+def test_each_config_with_data_trains(config, mnist_dir):
+    settings = yaml.safe_load(config.read_text())
+    callbacks = shorten(settings["trainer"].get("callbacks", []))
+    short: dict[str, object] = {"trainer": {"callbacks": callbacks}}
+    if "CIFAR10" in settings["data"]["class_path"]:  # generated pictures of the same size, in as many classes
+        sizes = {"train_size": 192, "test_size": 32, "val_size": 32}
+        short["data"] = {"class_path": "fvlightning.data.ShapesDataModule", "init_args": sizes}
+    Path("short.yaml").write_text(yaml.safe_dump(short))
+    args = ["--config", str(config), "--config", "short.yaml", *TRAINER, "--trainer.logger.init_args.save_dir", "out"]
+    if "MNIST" in settings["data"]["class_path"]:
+        args += ["--data.source", "mnist", "--data.data_dir", str(mnist_dir), "--data.val_size", "64"]
+    assert main(["fit", *args]) == 0
+    assert list(Path("out").rglob("last.ckpt"))
+
+
+@pytest.mark.filterwarnings("ignore:visualize without --ckpt_path")
+@pytest.mark.parametrize("config", [path for path in CONFIGS if "imagenet_" in path.stem], ids=lambda path: path.stem)
+def test_each_config_of_a_backbone_makes_pictures(config):
+    unit = re.search(r"--units '\[\"(.+?)\"\]'", config.read_text())[1]
+    small = ["--model.weights", "null", "--model.input_shape", "[3, 64, 64]", "--trainer.accelerator", "cpu"]
+    maximizer = ["--maximizer", "fvlightning.Maximizer", "--maximizer.steps", "2"]
+    assert main(["visualize", "--config", str(config), *small, *maximizer, "--units", f'["{unit}"]']) == 0
+    assert list(Path("out").glob("*/*.png"))
+
+
+@pytest.mark.filterwarnings("ignore:visualize without --ckpt_path")
+@pytest.mark.parametrize("config", [path for path in CONFIGS if "maximizer_" in path.stem], ids=lambda path: path.stem)
+def test_each_config_of_a_maximizer_makes_pictures(config):
+    quickstart = next(path for path in CONFIGS if path.stem == "quickstart")
+    args = ["--config", str(quickstart), "--config", str(config), "--maximizer.steps=2", "--units", '["conv2:0"]']
+    assert main(["visualize", *args, "--trainer.accelerator", "cpu"]) == 0
+    assert Path("out/conv2/0.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore:compare without --ckpt_path")
+def test_the_config_of_spaces_compares_them():
+    cnn, vae, spaces = (str(CONFIGS[0].with_name(f"cifar10_{name}.yaml")) for name in ("cnn", "vae", "spaces"))
+    sizes = {"train_size": 64, "test_size": 16, "val_size": 16}
+    data = {"class_path": "fvlightning.data.ShapesDataModule", "init_args": sizes}
+    Path("short.yaml").write_text(yaml.safe_dump({"data": data}))
+    small = ["--config", "short.yaml", "--trainer.accelerator", "cpu"]
+    vae_args = ["--model.latent_size", "8", "--model.widths", "[4, 8]", "--trainer.max_epochs", "1"]
+    assert main(["fit", "--config", vae, *small, *vae_args, "--trainer.enable_progress_bar", "false"]) == 0
+    Path("runs/short").rename("runs/cifar10_vae")  # a run is named after the last config
+    args = ["--config", cnn, "--config", spaces, *small, "--maximizer.steps", "2", "--units", '["fc2:0-1"]']
+    assert main(["compare", *args]) == 0
+    names = yaml.safe_load(Path(spaces).read_text())["spaces"]
+    assert sorted(path.name for path in Path("comparison").iterdir() if path.is_dir()) == sorted(names)
+    assert Path("comparison/comparison.md").exists()
