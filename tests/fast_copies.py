@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from fvlightning.features.capture import Capture
 from fvlightning.features.fast import fast_copy
-from fvlightning.features.fast.folding import FoldedBatchNorm2d
+from fvlightning.features.fast._folding import FoldedBatchNorm2d
 from fvlightning.features.units import LayerCall
 
 SHAPE = (3, 24, 24)

@@ -134,11 +134,16 @@ def test_other_folders_are_imported_by_their_public_names(name):
 
 
 @pytest.mark.parametrize("name", sorted(PACKAGES - {ROOT}))
-def test_public_names_are_sorted(name):
-    tree = ast.parse(FILES[name].read_text())
-    listed = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)]
-    assert len(listed) == 1, f"{name} has no __all__"
-    assert ast.get_docstring(tree), f"{name} has no docstring"
+def test_modules_that_offer_nothing_are_marked_as_private(name):
+    for module in (file for file in FILES if folder_of(file) == name and file != name):
+        is_private = module.rpartition(".")[2].startswith("_")
+        assert is_private == (module not in IMPORTS[name]), f"{module} offers nothing in {name}: mark it with '_'"
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGES - {ROOT}))
+def test_every_folder_says_what_it_is_and_lists_its_public_names(name):
+    assert ast.get_docstring(ast.parse(FILES[name].read_text())), f"{name} has no docstring"
+    assert public_names(name), f"{name} has no __all__"
 
 
 def public_names(package: str) -> set[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from fvlightning.data.augment import CropAndFlip, DrawingBatchSampler, DrawnImages, PaddingMode
+from fvlightning.data._augment import CropAndFlip, DrawingBatchSampler, DrawnImages, PaddingMode
 from fvlightning.data.splits import stratified_split
 from fvlightning.data.tensors import ImageSet, OrderedBatchSampler, ShuffledBatchSampler, TensorImages, batch_loader
 from fvlightning.errors import InputError

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from fvlightning.data.download import DownloadedDataModule
+from fvlightning.data._download import DownloadedDataModule
 from fvlightning.data.tensors import TensorImages
 
 

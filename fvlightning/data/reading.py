@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from fvlightning.data.augment import DrawnImages
-from fvlightning.data.file_images import report
+from fvlightning.data._augment import DrawnImages
+from fvlightning.data._file_images import report
 from fvlightning.data.tensors import ImageSet
 from fvlightning.errors import InputError
 from fvlightning.io import UnreadableImageError, fit_picture, read_image, to_tensor

@@ -23,7 +23,7 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
 
         Args:
             indices: int64 ``(B,)``.
-            draws: Random numbers ``(B, N_DRAWS)`` for windows of training images. See `fvlightning.data.augment`.
+            draws: Random numbers ``(B, N_DRAWS)`` for windows of training images. See `fvlightning.data._augment`.
 
         Returns:
             The images that can be read, uint8 ``(B', C, H, W)``, and which of the indices they have, bool ``(B,)``.

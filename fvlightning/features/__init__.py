@@ -40,6 +40,7 @@ from fvlightning.features.penalties import L1, L2, Penalty, TotalVariation, tota
 from fvlightning.features.rng import isolated_rng, picture_generator
 from fvlightning.features.scales import Scale
 from fvlightning.features.scoring import score
+from fvlightning.features.starts import InitialPicture
 from fvlightning.features.transforms import (
     Blur,
     ColorJitter,
@@ -74,6 +75,7 @@ __all__ = [
     "Feature",
     "FourierImage",
     "GaussianNoise",
+    "InitialPicture",
     "JointObjective",
     "LaplacianImage",
     "LatentImage",

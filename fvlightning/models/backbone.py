@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 
-from fvlightning.models.base import Interval
+from fvlightning.models._base import Interval
 from fvlightning.models.classifier import ClassifierModule
 from fvlightning.networks import imagenet_names, make_timm_network
 

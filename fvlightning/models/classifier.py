@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from fvlightning.errors import InputError
-from fvlightning.models.base import BaseModule, Interval, pictures_of
-from fvlightning.models.classes import check_data, check_outputs, count_classes
-from fvlightning.models.confusion import class_scores, confusion_figure
+from fvlightning.models._base import BaseModule, Interval, pictures_of
+from fvlightning.models._classes import check_data, check_outputs, count_classes
+from fvlightning.models._confusion import class_scores, confusion_figure
 from fvlightning.networks import Normalize
 from fvlightning.protocols import read_class_names
 

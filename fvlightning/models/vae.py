@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fvlightning.errors import InputError
-from fvlightning.models.base import BaseModule, Interval, pictures_of
+from fvlightning.models._base import BaseModule, Interval, pictures_of
 from fvlightning.networks import Autoencoder, draw_codes, kl_from_prior, to_pictures
 
 

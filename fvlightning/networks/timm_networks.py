@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fvlightning.errors import InputError, did_you_mean, one_line
-from fvlightning.networks.weights import differences, out_of_reach, read_hub_cache, read_samples, read_weights
+from fvlightning.networks._weights import differences, out_of_reach, read_hub_cache, read_samples, read_weights
 
 # timm's arguments that are settings here.
 _SETTINGS = {

@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.transforms.functional import to_tensor
 
 from fvlightning.data import InMemoryDataModule, TensorImages
-from fvlightning.data.augment import DRAW_LIMIT, N_DRAWS, CropAndFlip, DrawingBatchSampler, DrawnImages
+from fvlightning.data._augment import DRAW_LIMIT, N_DRAWS, CropAndFlip, DrawingBatchSampler, DrawnImages
 from fvlightning.errors import InputError
 
 

@@ -3,7 +3,7 @@ from torch import nn
 
 from fvlightning.errors import InputError
 from fvlightning.models import BackboneModule, ClassifierModule
-from fvlightning.models.classes import check_data, count_classes
+from fvlightning.models._classes import check_data, count_classes
 from fvlightning.networks import CifarCNN, CifarResNet, MnistCNN, MnistMLP
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from fvlightning.data import MNISTDataModule
 from fvlightning.errors import InputError
 from fvlightning.models import ClassifierModule
-from fvlightning.models.confusion import class_scores
+from fvlightning.models._confusion import class_scores
 from fvlightning.networks import MnistCNN, MnistMLP
 
 

@@ -7,7 +7,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from fvlightning.models.confusion import class_scores, confusion_figure
+from fvlightning.models._confusion import class_scores, confusion_figure
 
 
 def test_scores_are_those_of_torchmetrics():

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from fvlightning.errors import InputError
 from fvlightning.models import BackboneModule
-from fvlightning.networks.weights import differences, read_weights
+from fvlightning.networks._weights import differences, read_weights
 
 NAME = "test_resnet"
 

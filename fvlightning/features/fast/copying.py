@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.features.capture import Activation, Activations, Capture, device_and_dtype, find_layer, is_compiled
-from fvlightning.features.fast.columns import ColumnsConv2d
-from fvlightning.features.fast.folding import FoldedBatchNorm2d, folded, is_foldable_norm
-from fvlightning.features.fast.hooks import has_hooks, has_plain_weight
-from fvlightning.features.fast.means import MeanConv2d
-from fvlightning.features.fast.pooling import LateReLU, RectifiedMaxPool2d
-from fvlightning.features.fast.strided import StridedConv2d
-from fvlightning.features.fast.succession import Succession
+from fvlightning.features.fast._columns import ColumnsConv2d
+from fvlightning.features.fast._folding import FoldedBatchNorm2d, folded, is_foldable_norm
+from fvlightning.features.fast._hooks import has_hooks, has_plain_weight
+from fvlightning.features.fast._means import MeanConv2d
+from fvlightning.features.fast._pooling import LateReLU, RectifiedMaxPool2d
+from fvlightning.features.fast._strided import StridedConv2d
+from fvlightning.features.fast._succession import Succession
 from fvlightning.features.units import LayerCall
 
 # The largest difference between copy and network, in roundings of the largest activation of a layer.

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from fvlightning.features.capture import Activations, Capture, Precision, device_and_dtype, open_relus
 from fvlightning.features.feature import Feature
-from fvlightning.features.loop.importance import Importance
+from fvlightning.features.loop._importance import Importance
+from fvlightning.features.loop._results import make_features
+from fvlightning.features.loop._snapshots import Snapshots
+from fvlightning.features.loop._tracking import Tracker
 from fvlightning.features.loop.jobs import Job
 from fvlightning.features.loop.optimizer import PictureOptimizer
-from fvlightning.features.loop.results import make_features
 from fvlightning.features.loop.settings import Settings
-from fvlightning.features.loop.snapshots import Snapshots
-from fvlightning.features.loop.tracking import Tracker
 from fvlightning.features.objectives import RivalClasses, stack_objectives
 from fvlightning.features.rng import picture_generator
 from fvlightning.features.scales import Round

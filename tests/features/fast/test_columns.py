@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fvlightning.features.fast.columns import ColumnsConv2d
+from fvlightning.features.fast._columns import ColumnsConv2d
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (7, 7), (4, 4)], ids=str)

@@ -11,8 +11,8 @@ from torch.nn.utils import parametrizations
 from fvlightning.features import Maximizer
 from fvlightning.features.capture import Capture, frozen
 from fvlightning.features.fast import fast_copy
-from fvlightning.features.fast.columns import ColumnsConv2d
-from fvlightning.features.fast.strided import StridedConv2d
+from fvlightning.features.fast._columns import ColumnsConv2d
+from fvlightning.features.fast._strided import StridedConv2d
 from fvlightning.features.units import LayerCall
 
 

@@ -10,7 +10,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from fvlightning.features.fast import fast_copy
-from fvlightning.features.fast.folding import folded, is_foldable_norm
+from fvlightning.features.fast._folding import folded, is_foldable_norm
 from fvlightning.features.units import LayerCall
 
 

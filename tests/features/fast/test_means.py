@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fvlightning.features import LayerEnergy, Maximizer, UnitActivation
 from fvlightning.features.fast import fast_copy
-from fvlightning.features.fast.means import MeanConv2d
+from fvlightning.features.fast._means import MeanConv2d
 from fvlightning.features.objectives import Objective
 from fvlightning.features.units import LayerCall
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fvlightning.features import Maximizer
 from fvlightning.features.fast import fast_copy
-from fvlightning.features.fast.folding import FoldedBatchNorm2d
-from fvlightning.features.fast.pooling import LateReLU, RectifiedMaxPool2d
+from fvlightning.features.fast._folding import FoldedBatchNorm2d
+from fvlightning.features.fast._pooling import LateReLU, RectifiedMaxPool2d
 from fvlightning.features.units import LayerCall
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fvlightning.features.fast.strided import StridedConv2d, strided_gradient
+from fvlightning.features.fast._strided import StridedConv2d, strided_gradient
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (3, 3), (4, 5), (7, 7), (6, 1)], ids=str)

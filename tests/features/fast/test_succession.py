@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fvlightning.features.fast.succession import Succession
+from fvlightning.features.fast._succession import Succession
 
 
 class Two(nn.Module):

@@ -19,7 +19,7 @@ from fvlightning.features import (
     RawInput,
     TotalVariation,
 )
-from fvlightning.features.loop.importance import Importance
+from fvlightning.features.loop._importance import Importance
 from fvlightning.features.scales import Scale
 
 SHAPE = (2, 9, 8)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from fvlightning.features.loop.tracking import Tracker
+from fvlightning.features.loop._tracking import Tracker
 
 
 def rows(*values: float) -> Tensor:

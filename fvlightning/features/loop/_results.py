@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import Tensor
 
 from fvlightning.features.feature import Feature, Status
+from fvlightning.features.loop._tracking import Tracker
 from fvlightning.features.loop.jobs import Job
 from fvlightning.features.loop.settings import Settings
-from fvlightning.features.loop.tracking import Tracker
 
 
 def make_features(

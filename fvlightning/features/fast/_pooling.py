@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from fvlightning.features.fast.hooks import has_hooks
+from fvlightning.features.fast._hooks import has_hooks
 
 
 class RectifiedMaxPool2d(nn.MaxPool2d):

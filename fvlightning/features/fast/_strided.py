@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from fvlightning.features.fast.columns import has_few_channels
+from fvlightning.features.fast._columns import has_few_channels
 
 # `ColumnsConv2d` is faster for smaller kernels, whose columns take little memory.
 _SMALLEST_KERNEL = 6

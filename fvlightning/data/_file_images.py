@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.data.augment import DRAW_LIMIT
+from fvlightning.data._augment import DRAW_LIMIT
 from fvlightning.data.tensors import ImageSet, TensorImages
 from fvlightning.errors import InputError
 from fvlightning.io import UnreadableImageError, Window, central_window, read_image, to_tensor

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from typing_extensions import override
 
-from fvlightning.features.fast.hooks import has_hooks
+from fvlightning.features.fast._hooks import has_hooks
 
 
 class FoldedBatchNorm2d(nn.Module):
