@@ -34,7 +34,7 @@ from benchmarks.steps import Options
 from benchmarks.tables import changes, record, table
 
 import fvlightning
-from fvlightning.cli.allocation import freed_memory_kept
+from fvlightning.cli import freed_memory_kept
 
 CASES: dict[str, Callable[[Options], Report]] = {
     "layer3": steps.layer3,

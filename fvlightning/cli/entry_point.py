@@ -46,7 +46,7 @@ def main(args: Sequence[str] | None = None) -> int:
         message = _one_line(error)
         if message is None:
             raise
-        from fvlightning.cli.usage import UsageError
+        from fvlightning.cli._usage import UsageError
 
         print(f"error: {message}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILURE

@@ -15,9 +15,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 import fvlightning
 from fvlightning.callbacks import VisualizationCallback
+from fvlightning.cli._parsing import RUNS, ParsingCLI
+from fvlightning.cli._quiet import without_callback_warning, without_noise
 from fvlightning.cli.allocation import freed_memory_kept
-from fvlightning.cli.parsing import RUNS, ParsingCLI
-from fvlightning.cli.quiet import without_callback_warning, without_noise
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer
 from fvlightning.trainer import Trainer

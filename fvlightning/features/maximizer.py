@@ -244,7 +244,7 @@ class Maximizer:
             layers = frozenset().union(*(job.objective.layers for job in jobs), *(each.layers for each in joint))
             shapes = [part.image_shape for part in rounds]
             only_means = not joint and all(job.objective.needs_means_only for job in jobs)
-            fast = fast_copy(network, layers, shapes, only_means, exact_relus=settings.open_relu_steps > 0)
+            fast = fast_copy(network, layers, shapes, only_means)
             networks = Networks(network, fast, Precision.of_caller(device))
             capture = Capture(fast, layers, networks.precision)
             batch_size = settings.batch_size or automatic_batch_size(capture, shapes, settings.transforms_per_step)

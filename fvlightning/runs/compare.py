@@ -22,8 +22,8 @@ from fvlightning.features import Maximizer, Objective, Parametrization, objectiv
 from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
 from fvlightning.output import Pixels, on_grey, read_pixels, to_pixels
 from fvlightning.protocols import model_name, picture_shape
-from fvlightning.runs.comparison_files import write_comparison
-from fvlightning.runs.pictures import report_pictures, run_pictures
+from fvlightning.runs._comparison_files import write_comparison
+from fvlightning.runs._pictures import report_pictures, run_pictures
 
 NATURAL = "natural"
 _NAME = re.compile(r"\w[\w .-]*")

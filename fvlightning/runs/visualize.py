@@ -9,7 +9,7 @@ from fvlightning.features import Maximizer, Objective, resolve_objectives
 from fvlightning.features.capture import survey_layers
 from fvlightning.io import check_writable, read_checkpoint
 from fvlightning.protocols import named_network, picture_shape
-from fvlightning.runs.pictures import report_pictures, run_pictures
+from fvlightning.runs._pictures import report_pictures, run_pictures
 
 
 def visualize(

@@ -8,10 +8,9 @@ import yaml
 from tiny import CHECKPOINT, TINY
 
 from fvlightning import Maximizer
-from fvlightning.cli import main
-from fvlightning.cli.parsing import added_commands
-from fvlightning.cli.usage import UsageError
-from fvlightning.cli.vision_cli import VisionCLI
+from fvlightning.cli import VisionCLI, main
+from fvlightning.cli._parsing import added_commands
+from fvlightning.cli._usage import UsageError
 from fvlightning.trainer import Trainer
 
 MODEL = ["--model", "tiny.TinyModel", "--model.width", "6"]

@@ -2,7 +2,7 @@ import numpy as np
 
 from fvlightning.analysis import PictureMeasures
 from fvlightning.output import contact_sheet
-from fvlightning.runs.comparison_files import comparison_sheet
+from fvlightning.runs._comparison_files import comparison_sheet
 
 
 def test_the_first_label_of_a_row_has_the_name_of_the_class():

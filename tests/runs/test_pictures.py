@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from fvlightning.errors import InputError
-from fvlightning.runs.pictures import report_pictures
+from fvlightning.runs._pictures import report_pictures
 
 
 def report(*statuses: str) -> None:

@@ -13,7 +13,7 @@ from visualizing import COMMON, files, records
 
 from fvlightning.cli import main
 from fvlightning.features import Alignment, Maximizer, Unit, UnitActivation
-from fvlightning.runs.prediction import UnitSampler
+from fvlightning.runs._prediction import UnitSampler
 from fvlightning.trainer import Trainer
 
 pytestmark = [

@@ -23,7 +23,6 @@ _TRICKS: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "without channels last": partial(patch, f"{_COPYING}._FEWEST_CHANNELS", 2**30),
     "without gradients by columns": partial(patch, f"{_COPYING}.ColumnsConv2d", _NONE_SUITS),
     "without gradients by phases": partial(patch, f"{_COPYING}.StridedConv2d", _NONE_SUITS),
-    "without ReLUs behind poolings": partial(patch, f"{_COPYING}.RectifiedMaxPool2d", _NONE_SUITS),
     "without channel means": partial(patch, f"{_COPYING}.MeanConv2d.suits", lambda module: False),
     "no copy at all": partial(patch, "fvlightning.features.maximizer.fast_copy", lambda network, *_, **__: network),
 }

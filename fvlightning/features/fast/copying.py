@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from fvlightning.features.fast._columns import ColumnsConv2d
 from fvlightning.features.fast._folding import FoldedBatchNorm2d, folded, is_foldable_norm
 from fvlightning.features.fast._hooks import has_hooks, has_plain_weight
 from fvlightning.features.fast._means import MeanConv2d
-from fvlightning.features.fast._pooling import LateReLU, RectifiedMaxPool2d
 from fvlightning.features.fast._strided import StridedConv2d
 from fvlightning.features.fast._succession import Succession
 from fvlightning.features.units import LayerCall
@@ -30,14 +28,13 @@ def fast_copy(
     layers: Collection[LayerCall],
     image_shapes: Iterable[Sequence[int]],
     only_means: bool = False,
-    exact_relus: bool = False,
 ) -> nn.Module:
     """Return a copy of a frozen network, for the gradients of some layers to the picture.
 
     In the copy, batch norms are folded into the convolutions before them (`folded`), weights of convolutions have their
-    channels last in memory, the first convolution computes its gradient by columns (`ColumnsConv2d`) or by phases
-    (`StridedConv2d`), and a ReLU before a max pooling is computed behind it (`RectifiedMaxPool2d`). If only the means
-    of one layer are needed, and it is a convolution, the copy computes these alone (`MeanConv2d`).
+    channels last in memory, and the first convolution computes its gradient by columns (`ColumnsConv2d`) or by phases
+    (`StridedConv2d`). If only the means of one layer are needed, and it is a convolution, the copy computes these alone
+    (`MeanConv2d`).
 
     Modules have the same paths, run the same code, and share all weights that are not changed. The copy is tried on a
     random picture of each size. The network itself is returned if its activations differ by more than rounding, if the
@@ -48,8 +45,6 @@ def fast_copy(
         layers: The layers that are captured. Everything behind the last of them is left as it is.
         image_shapes: Sizes ``(C, H, W)`` of the pictures.
         only_means: Whether only the mean over all positions of the activations is used.
-        exact_relus: Whether ReLUs stay where they are, for `open_relus`: a pooling before them would send its gradient
-            another way.
     """
     device, dtype = device_and_dtype(network)
     if device.type != "cpu" or dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
@@ -62,7 +57,7 @@ def fast_copy(
     # The forward pass has to end at the convolution: with two layers, one comes before the other.
     ends = only_means and len(layers) == 1 and next(iter(layers)).call == 0
     averaged = set(filter(MeanConv2d.suits, filter(has_plain_weight, wanted))) if ends else set()
-    changes, first = _possible_changes(network, layers, pictures[0], wanted, exact_relus)
+    changes, first = _possible_changes(network, layers, pictures[0], wanted)
     changes = replace(changes, averaged=averaged)
     capture = Capture(network, layers)
     with torch.no_grad():
@@ -72,12 +67,10 @@ def fast_copy(
                 {layer: Activation(each.tensor.mean((2, 3), keepdim=True)) for layer, each in activations.items()}
                 for activations in expected
             ]
-        # The output of a ReLU may have a part in the results that the graph does not know.
-        choices = [changes, replace(changes, late_relus={})] if changes.late_relus else [changes]
-        for channels_last, choice in product((True, False), choices):
+        for channels_last in (True, False):
             # A network's own code may look at a changed part (`view` at the order in memory), and raise anything.
             with suppress(Exception):
-                fast = _changed(network, choice, channels_last)
+                fast = _changed(network, changes, channels_last)
                 if fast is not None and _gives(fast, pictures, expected, _ROUNDING * torch.finfo(dtype).eps):
                     return fast
     return network
@@ -90,13 +83,11 @@ class _Changes:
     Args:
         convolutions: Those that are called, and have plain weights.
         folds: By convolution, the batch norm that becomes part of it.
-        late_relus: By ReLU, the max pooling that does its work.
         averaged: The convolutions that compute their means only.
     """
 
     convolutions: Sequence[nn.Conv2d]
     folds: Mapping[nn.Conv2d, nn.Module]
-    late_relus: Mapping[nn.Module, nn.Module]
     averaged: Collection[nn.Module] = ()
 
 
@@ -105,7 +96,6 @@ def _possible_changes(
     layers: Collection[LayerCall],
     picture: Tensor,
     wanted: Collection[nn.Module],
-    exact_relus: bool,
 ) -> tuple[_Changes, Activations]:
     """Run the network once; return the changes that are possible, and its activations without their graph."""
     modules = list(network.modules())
@@ -113,20 +103,13 @@ def _possible_changes(
     convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
     plain = {module for module in convolutions if has_plain_weight(module)}
     norms = Succession(convolutions, [module for module in modules if is_foldable_norm(module)], wanted, hooked)
-    pools = Succession(
-        [module for module in modules if LateReLU.suits(module)],
-        [module for module in modules if RectifiedMaxPool2d.suits(module)],
-        wanted,
-        hooked,
-    )
-    with norms.watching(), pools.watching():
+    with norms.watching():
         activations = Capture(network, layers)(picture.detach().requires_grad_())
     results = [activation.tensor for activation in activations.values()]
     folds = norms.sole_pairs(results)
     changes = _Changes(
         convolutions=[module for module in norms.called if module in plain],
         folds={module: norm for module, norm in folds.items() if module in plain and type(module) is nn.Conv2d},
-        late_relus={} if exact_relus else pools.sole_pairs(results),
     )
     return changes, {layer: replace(each, tensor=each.tensor.detach()) for layer, each in activations.items()}
 
@@ -140,8 +123,6 @@ def _changed(network: nn.Module, changes: _Changes, channels_last: bool) -> nn.M
     kinds |= dict.fromkeys(filter(StridedConv2d.suits, convolutions), StridedConv2d)
     kinds |= dict.fromkeys(changes.averaged, MeanConv2d)
     kinds |= dict.fromkeys(changes.folds.values(), FoldedBatchNorm2d)
-    kinds |= dict.fromkeys(changes.late_relus, LateReLU)
-    kinds |= dict.fromkeys(changes.late_relus.values(), RectifiedMaxPool2d)
     if not kinds and not channels_last:
         return None
     copies: dict[nn.Module, nn.Module] = {}

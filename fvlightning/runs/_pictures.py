@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Unit
 from fvlightning.output import FeatureWriter, Record, class_names, log_image
-from fvlightning.runs.prediction import MaximizerModule
+from fvlightning.runs._prediction import MaximizerModule
 
 _MOST_NAMED = 8
 

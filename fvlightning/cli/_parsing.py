@@ -13,7 +13,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 import fvlightning
-from fvlightning.cli.usage import UsageError, explain
+from fvlightning.cli._usage import UsageError, explain
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective
 from fvlightning.io import flatten, read_checkpoint, require_checkpoint

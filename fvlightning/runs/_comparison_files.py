@@ -45,8 +45,8 @@ def write_comparison(
     """
     by_space = {**{space: medians(measures) for space, measures in columns.items()}, ALL_NATURAL: natural}
     table = comparison_table(by_space)
-    # The natural image of a unit stands beside each of its repeats, and is listed once.
     names = {unit: {"class_name": name} for unit, name in class_names.items()}
+    # The natural image of a unit stands beside each of its repeats, and is listed once.
     pictures = [
         {"space": space, **asdict(picture), **names.get(picture.unit, {})}
         for space, measures in columns.items()
