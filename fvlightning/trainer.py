@@ -1,13 +1,16 @@
-"""Lightning's trainer with the commands of this project: one line a command, each a function of `fvlightning.runs`."""
+"""Lightning's trainer with the commands of this project."""
+
+from importlib import import_module
 
 import lightning.pytorch as pl
 
-from fvlightning import runs
+# Each is the function of this name in the file of this name in runs/.
+COMMANDS = ("visualize", "compare", "magnitude")
 
 
 class Trainer(pl.Trainer):
     """Lightning's trainer with the commands of this project as methods. A subclass can add its own."""
 
-    visualize = runs.visualize
-    compare = runs.compare
-    magnitude = runs.magnitude
+
+for command in COMMANDS:
+    setattr(Trainer, command, getattr(import_module(f"fvlightning.runs.{command}"), command))

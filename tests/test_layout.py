@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fvlightning.trainer import COMMANDS, Trainer
+
 PACKAGE = Path(__file__).parents[1] / "fvlightning"
 # From top to bottom: a file imports from its own folder and from what stands below. Names on one line stand side by side.
 FLOORS = [
@@ -133,14 +135,24 @@ def test_other_folders_are_imported_by_their_public_names(name):
         assert not any(alias.name.startswith("_") and alias.name != "__version__" for alias in node.names), name
 
 
-@pytest.mark.parametrize("name", sorted(PACKAGES - {ROOT}))
+# Every public file of runs/ is a command, which trainer.py names.
+LISTED = sorted(PACKAGES - {ROOT, f"{ROOT}.runs"})
+
+
+@pytest.mark.parametrize("name", LISTED)
 def test_modules_that_offer_nothing_are_marked_as_private(name):
     for module in (file for file in FILES if folder_of(file) == name and file != name):
         is_private = module.rpartition(".")[2].startswith("_")
         assert is_private == (module not in IMPORTS[name]), f"{module} offers nothing in {name}: mark it with '_'"
 
 
-@pytest.mark.parametrize("name", sorted(PACKAGES - {ROOT}))
+def test_public_files_of_runs_are_the_commands_of_the_trainer():
+    commands = {file.rpartition(".")[2] for file in FILES if folder_of(file) == f"{ROOT}.runs"} - {"runs"}
+    assert {command for command in commands if not command.startswith("_")} == set(COMMANDS)
+    assert all(callable(getattr(Trainer, command)) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("name", LISTED)
 def test_every_folder_says_what_it_is_and_lists_its_public_names(name):
     assert ast.get_docstring(ast.parse(FILES[name].read_text())), f"{name} has no docstring"
     assert public_names(name), f"{name} has no __all__"

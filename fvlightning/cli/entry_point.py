@@ -6,9 +6,13 @@ options in `fvlightning.cli.vision_cli`.
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fvlightning import __version__
 from fvlightning.errors import InputError
+
+if TYPE_CHECKING:
+    from fvlightning.trainer import Trainer
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -17,13 +21,14 @@ EXIT_SIGINT = 130
 EXIT_SIGTERM = 143
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None, trainer_class: "type[Trainer] | None" = None) -> int:
     """Run one subcommand and return the exit status.
 
     Bad input ends in one line on stderr. Any other exception is a defect and passes through with its traceback.
 
     Args:
         args: The arguments behind the program's name. Default: ``sys.argv[1:]``.
+        trainer_class: A trainer with commands of your own, a subclass of `fvlightning.trainer.Trainer`.
 
     Returns:
         0 for success, 2 for a command line or config file that cannot be understood, 1 for any other bad input,
@@ -37,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
         # Seconds of imports: inside the try, so that Ctrl+C is answered quietly from the first moment.
         from fvlightning.cli.vision_cli import VisionCLI
 
-        VisionCLI(arguments)
+        VisionCLI(arguments, trainer_class)
     except KeyboardInterrupt:
         return EXIT_SIGINT
     except SystemExit as exit_request:

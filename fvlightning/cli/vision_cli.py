@@ -28,16 +28,16 @@ class VisionCLI(ParsingCLI):
 
     Args:
         args: The arguments behind the program's name.
-        trainer_class: The trainer whose methods are the subcommands. See `ParsingCLI`.
+        trainer_class: The trainer whose methods are the subcommands. Default: `fvlightning.trainer.Trainer`.
     """
 
-    def __init__(self, args: Sequence[str], trainer_class: type[pl.Trainer] = Trainer) -> None:
+    def __init__(self, args: Sequence[str], trainer_class: type[pl.Trainer] | None = None) -> None:
         self.run_name = _run_name(args)
         logger = {"save_dir": RUNS, "name": self.run_name, "default_hp_metric": False}
         with without_noise():
             super().__init__(
                 args,
-                trainer_class,
+                trainer_class or Trainer,
                 # With a class of its own Lightning would demand data for every subcommand.
                 datamodule_class=None,
                 # A second run into the same folder replaces its config; Lightning's default is to refuse.

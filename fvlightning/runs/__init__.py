@@ -4,8 +4,4 @@ The signature of a command is its options, its docstring the help. The first par
 `datamodule` are demanded if they have no default.
 """
 
-from fvlightning.runs.compare import compare
-from fvlightning.runs.magnitude import magnitude
-from fvlightning.runs.visualize import visualize
-
-__all__ = ["compare", "magnitude", "visualize"]
+__all__: list[str] = []
