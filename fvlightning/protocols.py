@@ -1,4 +1,4 @@
-"""What is read from anybody's modules, if they have it: ``net``, ``input_shape``, ``class_names``, ``model_name``."""
+"""Attributes that users' modules may have: ``net``, ``input_shape``, ``class_names``, ``model_name``."""
 
 from contextlib import suppress
 from typing import Any
@@ -23,16 +23,16 @@ def model_name(module: nn.Module) -> str:
 
 
 def picture_shape(
-    module: nn.Module, datamodule: object = None, given: tuple[int, ...] | None = None
+    module: nn.Module, datamodule: object = None, image_shape: tuple[int, ...] | None = None
 ) -> tuple[int, ...]:
     """Return the shape ``(C, H, W)`` of a module's pictures, or raise `InputError` if no source knows it.
 
-    The sources are `given`, the module's ``input_shape``, the data's ``image_shape``, and the module's
+    The sources are `image_shape`, the module's ``input_shape``, the data's ``image_shape``, and the module's
     ``example_input_array``, in this order.
     """
     example: Any = getattr(module, "example_input_array", None)
     for shape in (
-        given,
+        image_shape,
         getattr(module, "input_shape", None),
         getattr(datamodule, "image_shape", None),
         example.shape[1:] if isinstance(example, Tensor) else None,
@@ -41,13 +41,13 @@ def picture_shape(
             return tuple(shape)
     name = type(module).__name__
     raise InputError(
-        f"the shape of {name}'s pictures is not known; give image_shape (C, H, W), or {name} an attribute input_shape"
+        f"the shape of {name}'s pictures is not known; give image_shape (C, H, W), or set {name}.input_shape"
     )
 
 
 def read_class_names(source: object) -> tuple[str, ...]:
     """Return the ``class_names`` of a data module or a LightningModule; empty if that attribute is no sequence."""
-    # A property may need data that are not there yet, and a name is not worth a run.
+    # A property may need data that are not read yet, and a missing name must not end a run.
     with suppress(Exception):
         names = getattr(source, "class_names", None)
         if isinstance(names, list | tuple | np.ndarray):

@@ -12,5 +12,5 @@ class Trainer(pl.Trainer):
     """Lightning's trainer with the commands of this project as methods. A subclass can add its own."""
 
 
-for command in COMMANDS:
-    setattr(Trainer, command, getattr(import_module(f"fvlightning.runs.{command}"), command))
+for _command in COMMANDS:
+    setattr(Trainer, _command, getattr(import_module(f"fvlightning.runs.{_command}"), _command))

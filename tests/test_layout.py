@@ -9,7 +9,7 @@ import pytest
 from fvlightning.trainer import COMMANDS, Trainer
 
 PACKAGE = Path(__file__).parents[1] / "fvlightning"
-# From top to bottom: a file imports from its own folder and from what stands below. Names on one line stand side by side.
+# From top to bottom: a file imports from its own folder and from the floors below. Names on one line share a floor.
 FLOORS = [
     "__main__",
     "cli",
@@ -61,9 +61,7 @@ def imports_of(file: Path) -> set[str]:
             assert node.level == 0, f"{file} has a relative import"
             assert node.module is not None
             # A name may be a module of its own.
-            found |= {
-                name if (name := f"{node.module}.{alias.name}") in FILES else node.module for alias in node.names
-            }
+            found |= {name if (name := f"{node.module}.{alias.name}") in FILES else node.module for alias in node.names}
     return {name for name in found if name.partition(".")[0] == ROOT}
 
 
@@ -130,7 +128,9 @@ def test_other_folders_are_imported_by_their_public_names(name):
             modules = {file for file in FILES if folder_of(file) == imported}
             names = [alias.name for alias in node.names if f"{imported}.{alias.name}" not in modules]
             assert set(names) <= public, f"{name}: {set(names) - public} is not in the __all__ of {imported}"
-        elif not f"{name}.".startswith(f"{(folder := folder_of(imported))}."):  # neither its own folder nor one around it
+        elif not f"{name}.".startswith(
+            f"{(folder := folder_of(imported))}."
+        ):
             pytest.fail(f"{name} imports from {imported}: take the name from {folder}")
         assert not any(alias.name.startswith("_") and alias.name != "__version__" for alias in node.names), name
 

@@ -4,9 +4,9 @@ Both run the command line as a user does, in turns, and the medians of their uni
 
     python tools/benchmark_devices.py --repeats 3
 
-The speed of a process is that of its pictures' files: how many come after its first batch, by the time from then to the
-last; that of a command is the sum over its processes. Starting them, which varies by seconds, is before that. It wants
-a quiet machine with two cores.
+The speed of a process is the number of pictures after its first batch, divided by the time from then to its last file;
+the speed of a command is the sum over its processes. Starting up, which varies by seconds, does not count. Run it on an
+idle machine with two cores.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def units_a_second(devices: int, arguments: argparse.Namespace) -> float:
 
 
 def _speed(times: list[float], n_first: int) -> float:
-    """Return the pictures a second of a process, by when its pictures were there, the first batch left out."""
+    """Return the pictures a second of a process from the times of its files, without the first batch."""
     return (len(times) - n_first) / (times[-1] - times[n_first - 1])
 
 
@@ -59,14 +59,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/imagenet_lite0.yaml")
     parser.add_argument("--layer", default="blocks.2.0.conv_pw")
-    parser.add_argument("--units", type=int, default=128, help="several batches for each process")
+    parser.add_argument("--units", type=int, default=128, help="number of units: several batches for each process")
     parser.add_argument("--steps", type=int, default=96)
-    parser.add_argument("--size", type=int, default=96, help="of the pictures, in pixels")
+    parser.add_argument("--size", type=int, default=96, help="side of the pictures, in pixels")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.units < 4 * arguments.batch_size:
-        parser.error(f"--units {arguments.units}: at least two batches for each process, {4 * arguments.batch_size}")
+        parser.error(f"--units {arguments.units}: must be at least {4 * arguments.batch_size}, two batches a process")
 
     speeds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(arguments.repeats):

@@ -47,7 +47,7 @@ def by_hand(data: MNISTDataModule, device: torch.device) -> float:
 
 
 class EpochTimer(L.Callback):
-    """Take the time of a training's epochs."""
+    """Measure the seconds of an epoch."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -81,8 +81,8 @@ def by_lightning(data: MNISTDataModule, accelerator: str) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", default="data", help="folder that has MNIST/raw, or that it is downloaded to")
-    parser.add_argument("--source", default="mnist", choices=["mnist", "sample"], help="sample: a quick look only")
+    parser.add_argument("--data_dir", default="data", help="folder that has MNIST/raw, or gets it by a download")
+    parser.add_argument("--source", default="mnist", choices=["mnist", "sample"], help="sample: a rough figure only")
     parser.add_argument("--repeats", type=int, default=3, help="epochs of each loop")
     parser.add_argument("--accelerator", default="cpu", choices=["cpu", "gpu"])
     arguments = parser.parse_args()

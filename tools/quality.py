@@ -64,7 +64,7 @@ class Judge(nn.Module):
 
 
 def lite0() -> BackboneModule:
-    """Return the network of configs/imagenet_lite0.yaml, whose units have the names, and so the seeds, of that."""
+    """Return the network of configs/imagenet_lite0.yaml, whose units have the same names, and so the same seeds."""
     return BackboneModule("tf_efficientnet_lite0", weights="samples").eval()
 
 
@@ -125,7 +125,7 @@ def lucent_pictures(classes: Sequence[int], steps: int) -> list[Tensor]:
     return list(torch_lucent(class_work(steps, "cpu", classes)).float())
 
 
-def own_pictures(arguments: argparse.Namespace) -> tuple[int, list[int], list[Tensor]]:
+def maximizer_pictures(arguments: argparse.Namespace) -> tuple[int, list[int], list[Tensor]]:
     """Return the steps, the classes and the pictures ``(3, H, W)`` of all classes with one seed after the other."""
     units = [f"{arguments.layer}:{index}" for index in arguments.classes]
     overrides = {"steps": arguments.steps} if arguments.steps else {}
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=CLASSES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the pictures; not of torch-lucent's")
     parser.add_argument("--side", type=int, default=224, help="side of the pictures, in pixels")
-    parser.add_argument("--steps", type=int, help="other than the settings'")
+    parser.add_argument("--steps", type=int, help="number of steps; default: that of the settings")
     parser.add_argument("--layer", default="classifier", help="the layer that has the classes")
     parser.add_argument("--lucent", action="store_true", help="judge pictures that torch-lucent makes of the classes")
     parser.add_argument("--images", type=Path, help="folder of natural images to compare with")
@@ -159,7 +159,7 @@ def main() -> None:
         pictures = lucent_pictures(classes, steps)
     else:
         name = arguments.maximizer.stem
-        steps, classes, pictures = own_pictures(arguments)
+        steps, classes, pictures = maximizer_pictures(arguments)
     seconds = (time.perf_counter() - started) / len(pictures)
 
     shares: list[list[float]] = [[], []]
@@ -170,7 +170,7 @@ def main() -> None:
                 crops = random_crops(picture, judge.side, torch.Generator().manual_seed(index))
                 share.append(float((judge(crops).argmax(1) == index).float().mean()))
     clean = logits.argmax(1).tolist()
-    right = [index == found for index, found in zip(classes, clean, strict=True)]
+    right = [index == predicted for index, predicted in zip(classes, clean, strict=True)]
     logit = statistics.mean(logits[row, index].item() for row, index in enumerate(classes))
     slope, variation = naturalness(pictures)
     name = arguments.name or name

@@ -1,6 +1,6 @@
 """Make pictures of channels of an ImageNet network's layers, and compare their activations with those of images.
 
-The pictures are made for tf_efficientnet_lite0. Of each layer the median over its channels is printed of
+The pictures are made for tf_efficientnet_lite0. For each layer, medians over its channels are printed:
 
 - the activation of the clean picture, less the mean over natural images, over the largest of a natural image less the
   same mean: more than 1 excites the channel more than any image does,
@@ -9,7 +9,7 @@ The pictures are made for tf_efficientnet_lite0. Of each layer the median over i
 
     python tools/quality_layers.py --images DATA/imagenet-sample --sheet sheet.png
 
-Settings are given as for `tools/quality.py`, whose networks these are.
+The options for the settings are those of `tools/quality.py`.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
     )
     parser.add_argument("--channels", type=int, nargs="+", default=CHANNELS)
     parser.add_argument("--side", type=int, default=224, help="side of the pictures, in pixels")
-    parser.add_argument("--steps", type=int, help="other than the settings'")
+    parser.add_argument("--steps", type=int, help="number of steps; default: that of the settings")
     parser.add_argument("--images", type=Path, required=True, help="folder of natural images to compare with")
     parser.add_argument("--sheet", type=Path, help="where the contact sheet goes, a PNG file")
     arguments = parser.parse_args()

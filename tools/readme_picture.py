@@ -1,4 +1,4 @@
-"""Joins contact sheets into a picture for the README, row by row.
+"""Join contact sheets into a picture for the README, row by row.
 
 F=runs/quickstart/version_0/features
 python tools/readme_picture.py $F/epoch_000[018]/conv2.png $F/epoch_000[018]/fc2.png --columns 3 -o both.png
@@ -15,7 +15,7 @@ def main() -> None:
     """Read the sheets, join them, and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sheets", type=Path, nargs="+", help="the sheets, in order")
-    parser.add_argument("--columns", type=int, default=1, help="how many sheets stand beside each other")
+    parser.add_argument("--columns", type=int, default=1, help="number of sheets in a row")
     parser.add_argument("-o", "--output", type=Path, required=True, help="where the picture goes, PNG or WebP")
     settings = parser.parse_args()
     sheets = [PILImage.open(path).convert("RGB") for path in settings.sheets]

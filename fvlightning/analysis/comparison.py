@@ -83,7 +83,7 @@ def measure_pictures(
     space: FeatureSpace,
     batch_size: int | None = None,
 ) -> list[PictureMeasures]:
-    """Measure pictures of units, each by itself, whatever shares its batch.
+    """Measure pictures of units, each independently of the others in its batch.
 
     Args:
         network: Any module that takes the pictures.
@@ -115,7 +115,7 @@ def measure_strongest(
 
 
 def medians(measures: Sequence[Measures]) -> Measures:
-    """Return the median of each measure over the pictures that have it; None where no picture has."""
+    """Return the median of each measure over the pictures that have it; None if no picture has it."""
     return Measures(*(_median([getattr(picture, field.name) for picture in measures]) for field in fields(Measures)))
 
 

@@ -19,8 +19,8 @@ _CHUNK = 1024
 def robust_activations(network: nn.Module, objectives: Sequence[Objective], pictures: Tensor) -> Tensor:
     """Return the mean score ``(B,)``, on the network's device, of 16 random crops of each picture.
 
-    There is one objective a picture, which always gets the same crops, whatever shares its batch. A crop covers half to
-    all of the area and is enlarged to the picture's size.
+    There is one objective per picture. A picture always gets the same crops, whatever shares its batch. A crop covers
+    half to all of the area and is enlarged to the picture's size.
     """
     generators = [picture_generator(0, f"views of {objective}", 0) for objective in objectives]
     draws = torch.stack([torch.rand(_N_CROPS, _CROP.n_draws, generator=generator) for generator in generators], dim=1)
@@ -32,7 +32,7 @@ def robust_activations(network: nn.Module, objectives: Sequence[Objective], pict
 def spectral_slope(pictures: Tensor) -> Tensor:
     """Return the slope of the logarithmic power over the logarithmic frequency, of the mean of the channels.
 
-    The power is the mean over rings of whole cycles a picture, from 2 to half the side, under a Hann window.
+    The power is the mean over rings of whole cycles per picture, from 2 to half the side, under a Hann window.
     Photographs have about -2 to -3 (Field 1987, https://doi.org/10.1364/JOSAA.4.002379), noise has 0.
 
     Args:

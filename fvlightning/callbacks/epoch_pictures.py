@@ -60,7 +60,7 @@ class EpochPictures(pl.Callback):
         if self._folder is not None and trainer.is_global_zero:
             check_writable(self._folder)
             if not trainer.loggers:
-                rank_zero_info(f"The pictures are in {self._folder}.")
+                rank_zero_info(f"The pictures are in {self._folder}")
             elif not any(takes_images(logger) for logger in trainer.loggers):
                 names = ", ".join(type(logger).__name__ for logger in trainer.loggers)
                 rank_zero_warn(f"no logger takes images ({names}): the pictures are in {self._folder} only")

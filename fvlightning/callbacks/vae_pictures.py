@@ -1,4 +1,4 @@
-"""What a variational autoencoder makes of pictures and of codes, while it trains."""
+"""Reconstructions and samples of a variational autoencoder while it trains."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -36,7 +36,7 @@ class VAEPicturesCallback(EpochPictures):
     - ``samples``: pictures of codes drawn from the prior, the same codes at each epoch.
     - ``class_samples``: a row for each of the first 16 classes that have more than one picture. The codes are drawn
       from the normal distribution with the mean and covariance of the codes of the class (`draw_alike`).
-    - ``interpolations``: pictures between the codes of two held-out pictures, one pair a row.
+    - ``interpolations``: pictures between the codes of two held-out pictures, one pair per row.
 
     Held-out pictures are the validation images, or the training images if there are no others.
 
@@ -105,7 +105,7 @@ class VAEPicturesCallback(EpochPictures):
                 self._held_out = _read_held_out(trainer, self.pictures)
                 if self.class_codes:
                     by_class = pictures_by_class(_source(trainer, "train"), self.class_codes, _MOST_CLASSES)
-                    self._pictures_by_class = {label: some for label, some in by_class.items() if len(some) > 1}
+                    self._pictures_by_class = {label: rows for label, rows in by_class.items() if len(rows) > 1}
             originals, names = self._held_out
             codes = network.encoder(originals.to(pl_module.device))[0]
             sheets["reconstructions"] = _one_above_the_other(originals, network.decoder(codes).cpu(), names)
@@ -192,12 +192,12 @@ def _save_codes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     callback: Any = trainer.checkpoint_callback
     path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
     if not path or not Path(path).is_file():
-        rank_zero_info("No checkpoint was kept, so the statistics of the codes are not saved either.")
+        rank_zero_info("No checkpoint was kept, so the statistics of the codes are not saved either")
         return
     network = load_autoencoder(path).to(pl_module.device)
     batches = read_pictures(_source(trainer, "train"), "train", device=pl_module.device)
     statistics = replace(measure_codes(network, (batch.pictures for batch in batches)), digest=digest_of_file(path))
-    # The file that a link leads to has these weights also when the link moves on.
+    # The target of a link keeps these weights when the link moves on.
     statistics.save(codes_file(Path(path).resolve()))
 
 

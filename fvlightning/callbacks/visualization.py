@@ -26,8 +26,8 @@ _SHARDING_STRATEGIES = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrat
 class VisualizationCallback(EpochPictures):
     """Runs activation maximisation on units of the network at the end of each epoch.
 
-    Each epoch has one contact sheet a layer, and one scalar a unit, ``visualization/LAYER/INDEX``: the activation that
-    the unit reaches on its picture. The pictures and ``features.json`` are in ``features/epoch_NNNN`` in the run's
+    Each epoch has one contact sheet per layer, and one scalar per unit, ``visualization/LAYER/INDEX``: the activation
+    that the unit reaches on its picture. The pictures and ``features.json`` are in ``features/epoch_NNNN`` in the run's
     folder. Pictures of classes are labelled with the names of the classes, if these are known.
 
     The callback does not affect training: weights, optimiser state and metrics end bit-identical to those of a run
@@ -175,14 +175,14 @@ class VisualizationCallback(EpochPictures):
     @property
     @override
     def state_key(self) -> str:
-        # Two of these callbacks, for different units, have states of their own.
+        # Two of these callbacks, for different units, have separate states.
         image = type(self.maximizer.settings.image).__name__
         return self._generate_state_key(units=[str(unit) for unit in self.units], image=image)
 
     @override
     def state_dict(self) -> dict[str, Any]:
         starts = self._warm_starts.items()
-        return {"starts": [{"unit": name, "repeat": repeat, "parameters": start} for (name, repeat), start in starts]}
+        return {"starts": [{"unit": name, "repeat": repeat, "parameters": tensor} for (name, repeat), tensor in starts]}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ def _gather(trainer: pl.Trainer, features: list[Feature], failure: Exception | N
 
 
 def _scalars(features: Sequence[Feature]) -> dict[str, float]:
-    """Return what each unit or objective gives for the best of its pictures, by the name of its scalar."""
+    """Return the best value of each unit or objective over its pictures, by the name of its scalar."""
     scalars: dict[str, float] = {}
     for feature in features:
         name = "visualization/" + unit_file(feature.unit).with_suffix("").as_posix()

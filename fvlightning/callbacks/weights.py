@@ -25,7 +25,7 @@ class WeightImagesCallback(EpochPictures):
 
     Args:
         layer: Path of the layer in the network. Default: the first linear or two-dimensional convolutional layer.
-        max_units: The largest number of units shown; the first ones are.
+        max_units: The largest number of units to show, from the first on.
         **settings: See `EpochPictures`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The options of the subcommands, by the signatures of the trainer's methods."""
+"""The options of the subcommands, from the signatures of the trainer's methods."""
 
 import argparse
 import inspect
@@ -43,7 +43,7 @@ class ParsingCLI(LightningCLI):
     """The part of the command line that makes the parsers and reads the options.
 
     The subcommands are Lightning's and the functions that the trainer class adds. The signature of such a function is
-    its options, and says what it needs: `model` and `datamodule` are demanded if they have no default, and the config's
+    its options, and says what it needs: `model` and `datamodule` are required if they have no default, and the config's
     key ``maximizer`` is for functions with this parameter. The docstring is the help.
 
     Args:
@@ -62,11 +62,11 @@ class ParsingCLI(LightningCLI):
         return super().init_parser(exit_on_error=False, allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # static in Lightning
-        """Return the subcommands, methods of the trainer, and which of their parameters are no options."""
+        """Return the subcommands, methods of the trainer, and which of their parameters are not options."""
         return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in self._added}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what every subcommand takes, so that a config that one has saved is accepted by the others."""
+        """Add the options that every subcommand takes, so that each accepts a config saved by another."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LearningRateMonitor, "lr_monitor")
         # No monitor: a model need not log val/accuracy. A link costs no second copy of the weights.
@@ -85,7 +85,7 @@ class ParsingCLI(LightningCLI):
             return super().add_core_arguments_to_parser(parser)
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
-        # Results are files. A logger that is given also gets pictures.
+        # Results are files. A logger, if there is one, also gets pictures.
         parser.set_defaults({"trainer.logger": False})
         for key in ("model", "data"):
             base, name = _SHARED_KEYS[key]
@@ -114,7 +114,7 @@ class ParsingCLI(LightningCLI):
         return [] if subcommand == "fit" else ["maximizer"]
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse into ``self.config``; raise `UsageError`, one line, for what cannot be understood."""
+        """Parse into ``self.config``; raise `UsageError`, one line, for input that cannot be understood."""
         for name in fvlightning.__all__:  # jsonargparse knows only imported classes by their short names
             getattr(fvlightning, name)
         try:
@@ -130,7 +130,7 @@ class ParsingCLI(LightningCLI):
             self.config[subcommand][key] = None
 
     def _options(self) -> list[str]:
-        """Return the options of the given subcommand, ``trainer.max_epochs`` for ``--trainer.max_epochs``."""
+        """Return the options of the chosen subcommand, ``trainer.max_epochs`` for ``--trainer.max_epochs``."""
         subcommand = next((name for name in self.subcommands() if name in self._args), None)
         strings = [string for action in self._parser(subcommand)._actions for string in action.option_strings]
         return [string[2:] for string in strings if string.startswith("--") and not string.endswith((".help", "+"))]
@@ -169,7 +169,7 @@ class ParsingCLI(LightningCLI):
             if key in used and used[key] != value and not key.endswith(".weights"):
                 rank_zero_warn(
                     f"--{key} {value} has no effect: the checkpoint '{ckpt_path}' was made with {used[key]}, and its "
-                    "hyperparameters are kept.",
+                    "hyperparameters are kept",
                     category=UserWarning,
                 )
 
@@ -184,7 +184,7 @@ class _HelpFormatter(DefaultHelpFormatter):
 
 
 def _check_objectives(units: object) -> None:
-    """Raise the `argparse.ArgumentError` of objectives with a mistake, which jsonargparse takes for texts of units."""
+    """Raise the `argparse.ArgumentError` of malformed objectives, which jsonargparse mistakes for texts of units."""
     texts = [units] if isinstance(units, str) else units if isinstance(units, list) else []
     for text in texts:
         if isinstance(text, str) and "class_path" in text:

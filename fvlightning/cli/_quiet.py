@@ -1,4 +1,4 @@
-"""Keeps messages of Lightning off the screen that no user of the command line can act on."""
+"""Hides messages of Lightning that no user of the command line can act on."""
 
 import logging
 import warnings
@@ -31,7 +31,7 @@ def without_noise() -> Iterator[None]:
 
 @contextmanager
 def without_callback_warning() -> Iterator[None]:
-    """Silence the warning that a checkpoint's callbacks are missing: only a training that resumes needs them."""
+    """Silence the warning that a checkpoint's callbacks are missing: only training that resumes needs them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
         yield

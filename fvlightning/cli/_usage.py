@@ -1,4 +1,4 @@
-"""Turns jsonargparse's errors about a command line or config file, many lines, into one with the closest name."""
+"""Turns jsonargparse's long errors about a command line or config file into one line with the closest name."""
 
 import importlib
 import pkgutil
@@ -84,7 +84,7 @@ def _wrong_class(match: re.Match[str], options: list[str]) -> str:
 def _unknown_subcommand(match: re.Match[str], options: list[str]) -> str:
     valid = re.findall(r"'(\w+)'", match["valid"]) or match["valid"].split(", ")
     suggestion = did_you_mean(match["key"], valid)
-    return f"no subcommand '{match['key']}'; first comes one of: {', '.join(valid)}{suggestion}"
+    return f"no subcommand '{match['key']}'; subcommands: {', '.join(valid)}{suggestion}"
 
 
 def _no_subcommand(match: re.Match[str], options: list[str]) -> str:

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Parameters of glibc's mallopt(3), and the largest values that the allocator gives them by itself.
+# Parameters of glibc's mallopt(3), and the largest values that glibc chooses by itself.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_OWN_MMAP_THRESHOLD = 32 * 2**20
-_OWN_TRIM_THRESHOLD = 2 * _OWN_MMAP_THRESHOLD
+_LARGEST_MMAP_THRESHOLD = 32 * 2**20
+_LARGEST_TRIM_THRESHOLD = 2 * _LARGEST_MMAP_THRESHOLD
 
 
 @contextmanager
@@ -29,8 +29,8 @@ def freed_memory_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        library.mallopt(_MMAP_THRESHOLD, _OWN_MMAP_THRESHOLD)
-        library.mallopt(_TRIM_THRESHOLD, _OWN_TRIM_THRESHOLD)
+        library.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+        library.mallopt(_TRIM_THRESHOLD, _LARGEST_TRIM_THRESHOLD)
         library.malloc_trim(0)
 
 

@@ -39,7 +39,7 @@ def main(args: Sequence[str] | None = None, trainer_class: "type[Trainer] | None
         print(f"fvlightning {__version__}")
         return 0
     try:
-        # Seconds of imports: inside the try, so that Ctrl+C is answered quietly from the first moment.
+        # These imports take seconds: inside the try, so that Ctrl+C ends them quietly.
         from fvlightning.cli.vision_cli import VisionCLI
 
         VisionCLI(arguments, trainer_class)

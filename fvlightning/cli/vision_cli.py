@@ -70,7 +70,7 @@ class VisionCLI(ParsingCLI):
             raise cause from None
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
-        """Leave out what cannot work with the trainer's settings, or would litter the working directory."""
+        """Leave out callbacks that cannot work with the trainer's settings or would litter the working directory."""
         if config.get("logger") is None or config["logger"] is True:
             config["logger"] = TensorBoardLogger(RUNS, name=self.run_name, default_hp_metric=False)
         # With these Lightning keeps no checkpoint, but refuses the callback or makes its empty folder.
@@ -83,12 +83,12 @@ class VisionCLI(ParsingCLI):
             if config.get("default_root_dir") is None:
                 callbacks = [callback for callback in callbacks if not _is_without_folder(callback)]
         callbacks = [callback for callback in callbacks if not isinstance(callback, left_out)]
-        given = config.get("callbacks") or []
-        all_callbacks = [*callbacks, *(given if isinstance(given, list) else [given])]
+        configured = config.get("callbacks") or []
+        all_callbacks = [*callbacks, *(configured if isinstance(configured, list) else [configured])]
         if not any(isinstance(callback, ModelCheckpoint) for callback in all_callbacks):
             config["enable_checkpointing"] = False  # or Lightning would add one of its own
             if self.subcommand == "fit" and not unwanted:
-                rank_zero_info("No checkpoint will be kept: --checkpoint.dirpath FOLDER keeps them without a logger.")
+                rank_zero_info("No checkpoint will be kept: --checkpoint.dirpath FOLDER keeps them without a logger")
         try:
             return super()._instantiate_trainer(config, callbacks)
         except ValueError as error:  # Lightning's error for a wrong trainer setting
@@ -128,7 +128,7 @@ class VisionCLI(ParsingCLI):
         return {name: value for name, value in kwargs.items() if name in self._added.get(subcommand, kwargs)}
 
     def before_fit(self) -> None:
-        """Hand on the maximizer; refuse ``--test_after_fit`` before training if the model cannot be tested."""
+        """Pass on the maximizer; refuse ``--test_after_fit`` before training if the model cannot be tested."""
         if (maximizer := self._get(self.config_init, "maximizer")) is not None:
             self._offer_maximizer(maximizer)
         if self._get(self.config, "test_after_fit") and not is_overridden("test_step", self.model):
@@ -160,7 +160,7 @@ class VisionCLI(ParsingCLI):
                 print(f"To go on:    the same command with --ckpt_path {_relative(checkpoint)}")
         for logger in self.trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                # By default TensorBoard keeps a sample of ten pictures a tag: the evolution would have gaps.
+                # By default TensorBoard keeps a sample of ten pictures per tag: the evolution would have gaps.
                 print(f"TensorBoard: tensorboard --logdir {logger.save_dir} --samples_per_plugin images=1000")
 
 

@@ -64,7 +64,7 @@ class DrawingBatchSampler(ShuffledBatchSampler):
     @override
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # type: ignore[override]
         generator = self._epoch_generator()
-        torch.randperm(self.size, generator=generator)  # the order: the numbers drawn after it do not depend on it
+        torch.randperm(self.size, generator=generator)  # draws past the order, on which the numbers must not depend
         draws = torch.randint(DRAW_LIMIT, (self.size, N_DRAWS), generator=generator)
         for indices in super().__iter__():
             yield indices, draws[indices]

@@ -17,7 +17,7 @@ from fvlightning.errors import InputError
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 
-_STATISTICS_IMAGES = 1000  # as many images of a set of files are read for its statistics
+_STATISTICS_IMAGES = 1000  # the most images that are read from files for the statistics
 
 
 class Splits(NamedTuple):
@@ -84,7 +84,7 @@ class ImageDataModule(pl.LightningDataModule):
         """Read the set and return its three parts."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the set, once, on every process; raise `InputError` if there is none, or a setting does not fit it."""
+        """Read the set, once, on every process; raise `InputError` if it is missing, or a setting does not fit it."""
         if self._splits is None:
             splits = self.read()
             side, padding = min(self.image_shape[1:]), self.augmentation.padding
@@ -146,11 +146,11 @@ class ImageDataModule(pl.LightningDataModule):
         return batch_loader(train, ShuffledBatchSampler(train, *settings), self.num_workers)
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        """Return the loader of the validation images, in order; an empty list if there are none."""
+        """Return the loader of the validation images, in order; an empty list if the part is empty."""
         return self._ordered_loader(self.splits.val)
 
     def test_dataloader(self) -> Loader | list[Loader]:
-        """Return the loader of the test images, in order; an empty list if there are none."""
+        """Return the loader of the test images, in order; an empty list if the part is empty."""
         return self._ordered_loader(self.splits.test)
 
     def predict_dataloader(self) -> Loader | list[Loader]:
@@ -186,7 +186,7 @@ class ImageDataModule(pl.LightningDataModule):
 
 
 class InMemoryDataModule(ImageDataModule):
-    """Images in memory, for training and for testing; those for validation are held out of the first.
+    """Images in memory, for training and for testing; those for validation are held out of the training images.
 
     A subclass implements `load` instead of `read`.
 
@@ -209,5 +209,5 @@ class InMemoryDataModule(ImageDataModule):
         train, test = self.load()
         requirement = f"must be less than the {len(train)} training images"
         self._require(self.val_size < len(train), requirement, val_size=self.val_size)
-        kept, held_out = stratified_split(train.labels, self.val_size, self.seed)
-        return Splits(train.subset(kept), train.subset(held_out), test)
+        train_indices, val_indices = stratified_split(train.labels, self.val_size, self.seed)
+        return Splits(train.subset(train_indices), train.subset(val_indices), test)

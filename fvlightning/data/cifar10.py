@@ -55,7 +55,7 @@ class CIFAR10DataModule(DownloadedDataModule):
                 f"--data.data_dir {self.data_dir}"
             )
         return (
-            "read images in files with --data ImageFolderDataModule --data.data_dir FOLDER, the files of CIFAR-10 with "
-            f"data_dir, a folder that has {self.folder_name}, or draw simple pictures with --data ShapesDataModule, "
+            "read image files with --data ImageFolderDataModule --data.data_dir FOLDER, set data_dir to a folder that "
+            f"has {self.folder_name}, or draw simple pictures with --data ShapesDataModule, "
             "without a download"
         )

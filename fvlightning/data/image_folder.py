@@ -144,7 +144,7 @@ class ImageFolderDataModule(ImageDataModule):
     def _split(self, parts: dict[str, ImageSet]) -> Splits:
         """Hold missing parts out of the training images."""
         train = parts["train"]
-        total, kept = len(train), torch.arange(len(train))
+        total, remaining = len(train), torch.arange(len(train))
         held_out: dict[str, ImageSet] = {}
         for part, size in (("val", self.val_size), ("test", self.test_size)):
             if part in parts:
@@ -154,12 +154,12 @@ class ImageFolderDataModule(ImageDataModule):
                 continue
             share = _HELD_OUT if size is None else size
             count = share if isinstance(share, int) else round(share * total)
-            requirement = f"must leave some of the {len(kept)} training images to train on"
-            self._require(count < len(kept), requirement, **{f"{part}_size": count})
-            rest, chosen = stratified_split(train.labels[kept], count, self.seed)
-            held_out[part] = train.subset(kept[chosen])
-            kept = kept[rest]
-        return Splits(train if len(kept) == total else train.subset(kept), held_out["val"], held_out["test"])
+            requirement = f"must leave some of the {len(remaining)} training images to train on"
+            self._require(count < len(remaining), requirement, **{f"{part}_size": count})
+            rest, chosen = stratified_split(train.labels[remaining], count, self.seed)
+            held_out[part] = train.subset(remaining[chosen])
+            remaining = remaining[rest]
+        return Splits(train if len(remaining) == total else train.subset(remaining), held_out["val"], held_out["test"])
 
 
 def _find_parts(folder: Path) -> dict[str, Path]:

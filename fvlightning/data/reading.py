@@ -26,7 +26,7 @@ from fvlightning.io import UnreadableImageError, fit_picture, read_image, to_ten
 # The parts that are tried in turn for the part that is asked for, and the stages that set a part up.
 _TRIED = {None: ("test", "val", "train"), "test": ("test",), "val": ("val", "train"), "train": ("train",)}
 _STAGES = {"test": ("test",), "val": ("validate", "fit"), "train": ("fit",)}
-_BATCH_SIZE = 64  # for batch samplers that do not tell theirs
+_BATCH_SIZE = 64  # for batch samplers without this attribute
 _FILES_AT_ONCE = 16
 
 
@@ -80,7 +80,7 @@ def read_pictures(
         return _read_parts(source, _loaders_by_part(source, part), device, image_shape, limit=limit, seed=seed)
     if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
         shape = image_shape and list(image_shape)
-        raise InputError(f"image_shape={shape}: give [C, H, W] with 1 or 3 channels, as [3, 224, 224]")
+        raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
     return _read_files(list_image_files(source), device, image_shape, limit=limit, seed=seed)
 
 

@@ -26,7 +26,7 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
             draws: Random numbers ``(B, N_DRAWS)`` for windows of training images. See `fvlightning.data._augment`.
 
         Returns:
-            The images that can be read, uint8 ``(B', C, H, W)``, and which of the indices they have, bool ``(B,)``.
+            The images that can be read, uint8 ``(B', C, H, W)``, and whether each index could be read, bool ``(B,)``.
         """
 
     @abstractmethod

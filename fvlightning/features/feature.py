@@ -29,10 +29,10 @@ class Feature:
             from before that.
         parameters: The parameters of `image`, before rounding, to go on from.
         settings: The maximizer's settings, plain values.
-        importance: ``(H, W)`` in [0, 1], how much the unit has asked of each pixel (`Importance`), in the last round;
-            None if the maximizer was not asked for it.
-        snapshots: ``(C, H, W)`` each, by the number of steps: the picture at that time, or where it had stopped by
-            then. Rounds of a multi-scale schedule have their own sizes.
+        importance: ``(H, W)`` in [0, 1], how strongly the score depended on each pixel (`Importance`) in the last
+            round; None if the maximizer does not measure it.
+        snapshots: ``(C, H, W)`` each, by the number of steps: the picture at that time, or as it was when it
+            stopped before. Rounds of a multi-scale schedule have their own sizes.
     """
 
     unit: Unit | Objective

@@ -62,7 +62,7 @@ class Maximizer:
             side and at least 64 pixels, rotated by up to 15 degrees, and `GaussianNoise` that grows to .3 over the
             first .3 of the steps. Empty: none.
         penalties: Priors on the picture, subtracted from the score.
-        patience: A picture stops after so many steps in which its score less penalties has not improved. Steps in which
+        patience: A picture stops after this many steps without a better score less penalties. Steps in which
             transforms still grow do not count: by default the first three tenths. Default: never.
         min_delta: The smallest improvement that counts, in units of the score.
         repeats: The number of pictures of each unit, from different noise.
@@ -72,30 +72,30 @@ class Maximizer:
             what the device holds (`automatic_batch_size`).
         pooling: How the map of a channel becomes one number: the ``"mean"`` over its positions, or the root mean
             square, ``"rms"`` (`UnitActivation`). Units with a position, or without a map, ignore it.
-        normalize_gradients: Whether each picture's gradient is divided by the largest root mean square that it has had
+        normalize_gradients: Whether each picture's gradient is divided by the largest root mean square of its gradients
             so far. Scores of any scale then take the same steps, and with the default AdamW, whose ``eps`` is 1e-3,
             rounding errors, which differ between batches and devices, do not become full steps. Default: with the
             default optimiser only.
         scheduler: Makes a learning-rate schedule of the optimiser: any of `torch.optim.lr_scheduler` that needs no
             metric, or `CosineWithWarmup`, which gets the number of steps. Default: `CosineWithWarmup` with the default
-            optimiser, a constant rate with a given one.
+            optimiser, else a constant rate.
         transforms_per_step: The number of transformed copies of each picture whose mean score a step takes. Each costs
             as much as a picture.
-        open_relu_steps: In so many of the first steps a picture whose whole gradient is blocked by ReLUs, because its
-            unit is off everywhere, gets some of it through (`open_relus`); lucid has 16. A unit that stays off is
+        open_relu_steps: The number of first steps in which a picture whose whole gradient is blocked by ReLUs, because
+            its unit is off everywhere, gets some of it through (`open_relus`); lucid has 16. A unit that stays off is
             reported as dead.
-        snapshots: After these steps the picture is kept in the feature's ``snapshots``, beside the best one.
+        snapshots: Numbers of steps after which the feature's ``snapshots`` keep the picture, beside the best one.
         joint_objectives: Scores of pictures by each other, added to the others: `Diversity` of the repeats of a unit,
             `Alignment` of neighbours in the list of units. Pictures that they tie together are optimised together.
-        scales: Rounds at sizes of their own, one after the other (`Scale`). The best picture of a round goes over to
-            the size of the next, where optimiser, schedule and patience begin anew; the last gives the picture. The
+        scales: Rounds at different sizes, one after the other (`Scale`). The best picture of a round is resized for
+            the next, where optimiser, schedule and patience begin anew; the last round gives the picture. The
             `image_shape` then gives the proportions only. Empty: one round, at that size.
         initial_picture: Image file, or picture ``(C, H, W)`` in [0, 1], that all pictures without a warm start start
             from, cropped to the middle and resized (`fit_picture`). Default: the noise of the parametrisation.
-        importance: Whether features tell how much their units have asked of each pixel (`Importance`).
+        importance: Whether features say how strongly their scores depended on each pixel (`Importance`).
         log_odds: For classes, the share of the log-sum-exp of the other logits that is subtracted from the logit. 0 is
-            the logit alone, 1 is the logarithm of the odds, log(p / (1 - p)). A little tells a class from those that
-            look alike; all of it makes faint pictures. Classes are units, not objectives, of the layer that gives the
+            the logit alone, 1 is the logarithm of the odds, log(p / (1 - p)). A small share tells a class from those
+            alike; the whole makes faint pictures. Classes are units, not objectives, of the layer that gives the
             network's output, ``(B, K)``. Reported scores are logits in any case.
 
     Attributes:
@@ -205,16 +205,16 @@ class Maximizer:
         steps: int | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> Iterator[tuple[int, Feature]]:
-        """Make a picture of each unit, and hand out each as soon as it is done.
+        """Make a picture of each unit, and yield each as soon as it is done.
 
         Args:
             network: The same as in `maximize`.
             units: The same as in `maximize`.
             image_shape: The same as in `maximize`.
             warm_starts: Parameters to go on from, by the text form of the unit and the repeat: for earlier features
-                ``{(f.name, f.repeat): f.parameters}``. Pictures that have none start anew. With `scales` these are
+                ``{(f.name, f.repeat): f.parameters}``. Pictures without one start anew. With `scales` these are
                 parameters of the last size, at which all steps are made.
-            steps: The number of steps, if not the maximizer's own.
+            steps: The number of steps. Default: that of the maximizer.
             on_step: Called after each step with the number of pictures that made it. The numbers add up to the number
                 of pictures times the number of steps.
 
@@ -226,9 +226,9 @@ class Maximizer:
             InputError: The same as in `maximize`.
         """
         if steps is not None and steps < 1:
-            raise InputError(f"steps={steps}: must be at least 1")
+            raise InputError(f"Maximizer.stream(steps={steps}): must be at least 1")
         settings = self.settings if steps is None else dataclasses.replace(self.settings, steps=steps)
-        settings.describe()  # refuses now, and not with the first picture, what a record cannot hold
+        settings.describe()  # raises before the first picture if a record cannot hold a setting
         device = device_and_dtype(network)[0]
         rounds = plan_rounds(settings.scales, image_shape, settings.steps)
         if steps is None:
@@ -240,10 +240,10 @@ class Maximizer:
             warn_of_batch_statistics(network)
 
         with isolated_rng(), frozen(network):
-            joint = settings.joint_objectives
-            layers = frozenset().union(*(job.objective.layers for job in jobs), *(each.layers for each in joint))
+            joints = settings.joint_objectives
+            layers = frozenset().union(*(job.objective.layers for job in jobs), *(joint.layers for joint in joints))
             shapes = [part.image_shape for part in rounds]
-            only_means = not joint and all(job.objective.needs_means_only for job in jobs)
+            only_means = not joints and all(job.objective.needs_means_only for job in jobs)
             fast = fast_copy(network, layers, shapes, only_means)
             networks = Networks(network, fast, Precision.of_caller(device))
             capture = Capture(fast, layers, networks.precision)
@@ -254,7 +254,7 @@ class Maximizer:
             done: list[tuple[int, Feature]] | None = []
             while done is not None:
                 yield from ((places[i], feature) for i, feature in done)
-                # Between the features everything is as the caller has it.
+                # Between features, the network and the random state are as the caller left them.
                 with isolated_rng(), frozen(network), full_precision(device):
                     done = next(parts, None)
 
@@ -271,9 +271,9 @@ def _warn_of_idle_patience(settings: Settings, steps: int) -> None:
         return
     n_counted = sum(step / max(steps - 1, 1) >= settings.warmup for step in range(steps))
     if settings.patience >= n_counted:
-        behind = " behind the warm-up of the transforms" if settings.warmup else ""
+        behind = " after the warm-up of the transforms" if settings.warmup else ""
         warnings.warn(
-            f"patience={settings.patience} stops no picture: of {steps} steps {n_counted} count{behind}; give less, or "
-            "more steps",
+            f"Maximizer(patience={settings.patience}): stops no picture: of {steps} steps, {n_counted} count{behind}; "
+            "give less, or more steps",
             stacklevel=3,
         )

@@ -37,11 +37,11 @@ class Scale:
             if (value := getattr(self, name)) < 1:
                 raise InputError(f"Scale({name}={value}): must be at least 1")
         if not 0 <= self.blur < math.inf:
-            raise InputError(f"Scale(blur={self.blur}): a standard deviation in pixels, at least 0 and finite")
+            raise InputError(f"Scale(blur={self.blur}): must be at least 0 and finite")
 
     @classmethod
     def geometric(cls, first: int, factor: float, rounds: int, steps: int, blur: float = 0.0) -> tuple[Self, ...]:
-        """Return so many rounds of `steps` steps, each side `factor` times the one before, rounded down.
+        """Return `rounds` rounds of `steps` steps, each side `factor` times the one before, rounded down.
 
         The first round takes over no picture and has no blur.
 

@@ -1,4 +1,4 @@
-"""What pictures do to units."""
+"""Scores of pictures, and their gradients."""
 
 from collections.abc import Sequence
 from typing import Literal, overload
@@ -50,7 +50,7 @@ def score(
     resolve_objectives(network, scored, pictures.shape[1:])
     if paired and len(scored) != len(pictures):
         numbers = f"{len(scored)} objectives for {len(pictures)} pictures"
-        raise InputError(f"score(paired=True): {numbers}; give one a picture")
+        raise InputError(f"score(paired=True): {numbers}; give one per picture")
     device, dtype = device_and_dtype(network)
     with isolated_rng(), frozen(network), torch.set_grad_enabled(gradients):
         # A copy, because tensors of inference mode take no gradients.

@@ -28,13 +28,13 @@ class InitialPicture:
             try:
                 source = to_tensor(read_image(source)) / 255
             except UnreadableImageError as error:
-                raise InputError(f"Maximizer(initial_picture): {error}") from error
+                raise InputError(f"Maximizer(initial_picture=...): {error}") from error
         if source.ndim != 3 or not source.numel() or not source.is_floating_point():
             problem = f"{source.dtype} of shape {tuple(source.shape)} is not a picture"
-            raise InputError(f"Maximizer(initial_picture): {problem}; give (C, H, W) in [0, 1]")
+            raise InputError(f"Maximizer(initial_picture=...): {problem}; give (C, H, W) in [0, 1]")
         # Not `min() < 0 or max() > 1`, which lets NaN pass.
         if not bool(((source >= 0) & (source <= 1)).all()):
-            raise InputError("Maximizer(initial_picture): values must be in [0, 1]; divide bytes by 255")
+            raise InputError("Maximizer(initial_picture=...): must be in [0, 1]; divide bytes by 255")
         self.picture = source.detach().float().cpu()
 
     @property

@@ -54,12 +54,12 @@ class BaseModule(L.LightningModule):
             by_step = self._scheduler_interval == "step"
             length = self.trainer.estimated_stepping_batches if by_step else self.trainer.max_epochs
             if length is None or not 0 < length < math.inf:
-                raise InputError("CosineWithWarmup falls to 0 at the end of the training: give max_epochs or steps")
+                raise InputError("CosineWithWarmup(steps=None): must be a number in a training without max_epochs")
             scheduler.spread(int(length))
         return {"optimizer": optimizer, "lr_scheduler": settings}  # type: ignore[return-value]
 
     def _save_plain_hyperparameters(self, arguments: Mapping[str, Any]) -> None:
-        """Save the plain values among the ``locals()`` of `__init__`, but none that a subclass does not take.
+        """Save the plain values among the ``locals()`` of `__init__`, except those that a subclass does not take.
 
         If Python code builds the module, objects (a network, a function that makes an optimiser) are not saved: they
         would be pickled, which `weights_only=True` refuses. `load_from_checkpoint(path, network=...)` gives them again.

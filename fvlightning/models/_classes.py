@@ -9,7 +9,7 @@ from fvlightning.protocols import named_network
 
 
 def count_classes(network: nn.Module) -> int | None:
-    """Return a network's `num_classes`, or else the outputs of the last linear or 2D convolutional of its modules."""
+    """Return a network's `num_classes`, or else the number of outputs of its last linear or 2D convolutional layer."""
     num_classes = getattr(network, "num_classes", None)
     if isinstance(num_classes, int) and num_classes > 0:
         return num_classes
@@ -49,7 +49,7 @@ def check_outputs(module: nn.Module, num_classes: int, shape: tuple[int, ...]) -
         return
     network = named_network(module)
     if len(shape) != 2:
-        fix = "a network that gives one number a class"
+        fix = "a network with one output for each class"
     elif count_classes(network) == num_classes:  # the count may be a guess
         fix = f"--model.num_classes {shape[1]}"
     else:

@@ -17,7 +17,7 @@ class BackboneModule(ClassifierModule):
 
     It takes float pictures ``(B, C, H, W)`` in [0, 1]. Its normalisation layer has the mean and standard deviation that
     the weights were trained with, from timm's data config, and keeps them in training. A checkpoint holds all weights
-    and loads without the hub or the first weights' file.
+    and loads without the hub or the original weights file.
 
     Attributes:
         net: timm's network; its module paths name the units, such as ``layer3.0.conv1:5`` or ``blocks.5.mlp.act:3``.
@@ -83,7 +83,7 @@ class BackboneModule(ClassifierModule):
             rank_zero_info(f"The head for {classes} classes starts at random: the weights have {trained_for}.")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a checkpoint load without the first weights, and with the number of classes of the network."""
+        """Let a checkpoint load without the original weights, and with the number of classes of the network."""
         if hyperparameters := checkpoint.get("hyper_parameters"):
             changed = {"weights": None, "num_classes": self.net.num_classes}
             checkpoint["hyper_parameters"] = {**hyperparameters, **changed}

@@ -107,10 +107,10 @@ def read_hub_cache(model_name: str) -> dict[str, Tensor] | None:
             path = try_to_load_from_cache(repository, file)
             if isinstance(path, str):
                 return read_weights(path)
-    # Find out at once whether the hub is there: its own client would retry for most of a minute.
+    # Find out at once whether the hub answers: its own client would retry for most of a minute.
     try:
         get_session().head(constants.ENDPOINT, timeout=_SECONDS_TO_ANSWER)
-    except Exception as error:  # of requests or of httpx, depending on the version of huggingface_hub
+    except Exception as error:  # from requests or httpx, depending on the version of huggingface_hub
         raise out_of_reach(model_name, error) from error
     return None
 

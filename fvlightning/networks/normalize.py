@@ -39,7 +39,7 @@ class Normalize(nn.Module):
     def set_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set the values. For arguments and errors see `Normalize`."""
         if len(mean) != len(std) or not len(mean):
-            raise InputError(f"mean and std must have one value for each channel; got {len(mean)} and {len(std)}")
+            raise InputError(f"Normalize(mean={list(mean)}, std={list(std)}): must have one value for each channel")
         if any(deviation < 0 for deviation in std):
             raise InputError(f"Normalize(std={list(std)}): must not be negative")
         self.mean = self.mean.new_tensor(mean)

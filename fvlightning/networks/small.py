@@ -60,7 +60,7 @@ class CifarCNN(nn.Module):
 
     Three blocks of a 3x3 convolution, batch norm, ReLU, max pooling and dropout; then fc1, batch norm, ReLU, dropout
     and fc2. The outputs have the shapes conv1 ``(32, 32, 32)``, conv2 ``(64, 16, 16)``, conv3 ``(128, 8, 8)``, fc1
-    ``(256,)`` and fc2 ``(10,)``; those of norm1 to norm4 are the same as before them.
+    ``(256,)`` and fc2 ``(10,)``; norm1 to norm4 keep the shapes of their inputs.
 
     Args:
         num_classes: Number of logits.

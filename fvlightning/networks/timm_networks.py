@@ -32,7 +32,7 @@ def make_timm_network(
     settings: dict[str, Any] = dict(model_args or {})
     for name, setting in _SETTINGS.items():
         if name in settings:
-            raise InputError(f"model_args must not hold '{name}': give {setting} instead")
+            raise InputError(f"model_args={settings}: must not hold '{name}'; give {setting} instead")
     if input_shape is not None:
         settings["in_chans"] = input_shape[0]
         source = get_pretrained_cfg(model_name)

@@ -75,7 +75,7 @@ def class_names(
     n_classes = class_layers(module, {unit.layer_call for unit in indexed}, image_shape)
     return {
         str(unit): names[index]
-        for names in known  # those of the data come last and count
+        for names in known  # the names of the data come last and replace others
         for unit, index in indexed.items()
         if len(names) == n_classes.get(unit.layer_call)
     }

@@ -40,7 +40,7 @@ def picture_progress(
 ) -> Iterator[PictureProgress]:
     """Show the number of finished pictures and the time left, in the style of the trainer's progress bar, on rank zero.
 
-    Nothing is shown without a `bar`. Without a terminal, a line goes to the log at times. `n_steps` is the number of
+    Nothing is shown without a `bar`. Without a terminal, a line is logged now and then. `n_steps` is the number of
     steps of all pictures together.
     """
     console = Console(stderr=True)
@@ -52,7 +52,7 @@ def picture_progress(
     elif not (console.is_terminal or console.is_jupyter):
         shown = _in_lines(description, n_pictures)
     elif isinstance(bar, RichProgressBar):
-        shown = _in_own_rich_bar(description, n_pictures, console)
+        shown = _in_new_rich_bar(description, n_pictures, console)
     else:
         shown = _in_tqdm_bar(description, n_pictures)
     with shown as show:
@@ -79,7 +79,7 @@ def _in_rich_bar(progress: Progress, description: str, n_pictures: int) -> Itera
 
 
 @contextmanager
-def _in_own_rich_bar(description: str, n_pictures: int, console: Console) -> Iterator[Show]:
+def _in_new_rich_bar(description: str, n_pictures: int, console: Console) -> Iterator[Show]:
     counter = "{task.fields[done]}/{task.fields[total_pictures]} done"
     columns = "{task.description}", BarColumn(), counter, TimeElapsedColumn(), "left", TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, refresh_per_second=4) as progress:

@@ -1,4 +1,4 @@
-"""Records: what is known of each picture, inside its file and in ``features.json``."""
+"""Records: the facts about each picture, inside its file and in ``features.json``."""
 
 import json
 import math
@@ -23,7 +23,7 @@ _KEY = "fvlightning"  # of the text in a PNG file
 class Record:
     """What a picture shows and how it was made. The keys of its JSON form are the names of the attributes.
 
-    See `fvlightning.Feature` for those that it has as well.
+    See `fvlightning.Feature` for the attributes that are not listed here.
 
     Attributes:
         unit: Text form of what was maximised.
@@ -134,7 +134,7 @@ def read_record(path: str | Path) -> Record | None:
 
 
 def write_manifest(records: Iterable[Record], path: Path) -> None:
-    """Write records as a JSON list with one record a line, whole or not at all."""
+    """Write records as a JSON list with one record per line, whole or not at all."""
     lines = ",\n".join(json.dumps(record.to_dict()) for record in records)
     write_text(path, f"[\n{lines}\n]\n")
 

@@ -67,7 +67,7 @@ def contact_sheet(
             All are shrunk where the sheet would be wider than 3,200 pixels.
         labels: One a picture. A label wider than its picture is set in smaller type and in up to three lines.
         title: Stands above.
-        columns: Pictures a row. Default: a number that makes the sheet a little wider than high.
+        columns: Pictures per row. Default: a number that makes the sheet a little wider than high.
         limit: For signed values, the value of the strongest red: a legend from ``-limit`` to ``limit`` stands below.
     """
     height, width = pictures[0].shape[:2]

@@ -24,7 +24,7 @@ class FeatureWriter:
     """Writes features into a folder: ``LAYER/INDEX.png``, each with its record inside the file.
 
     A picture and its record are one file, written whole or not at all. So whatever ends a run, the pictures in the
-    folder are good, and the next run makes only the missing ones. Sums of units are in ``sums`` and ``sums.png``.
+    folder are whole, and the next run makes only the missing ones. Sums of units are in ``sums`` and ``sums.png``.
 
     Args:
         folder: The folder of the results.

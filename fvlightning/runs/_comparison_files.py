@@ -66,7 +66,7 @@ def comparison_sheet(
     title: str,
     class_names: Mapping[str, str],
 ) -> PILImage.Image:
-    """Return a sheet with one row a picture of a unit and one column a space.
+    """Return a sheet with one row per picture of a unit and one column per space.
 
     The first label of a row is the unit with the name of its class. The others are the space, and the activation as a
     multiple of the largest natural one.
@@ -93,7 +93,7 @@ def comparison_sheet(
 
 
 def comparison_table(spaces: Mapping[str, Measures]) -> str:
-    """Return a Markdown table with one row a space and one column a measure. A dash stands for None."""
+    """Return a Markdown table with one row per space and one column per measure. A dash stands for None."""
     rows = [["space", *_HEADS.values()], ["---", *["---:"] * len(_HEADS)]]
     for space, measures in spaces.items():
         values = [getattr(measures, name) for name in _HEADS]

@@ -58,7 +58,7 @@ def run_pictures(
         if trainer.is_global_zero:
             done = len(units) - len(writer.missing())
             command = "the same command" + (" without --overwrite" if overwrite else "")
-            print(f"stopped: {done} of {len(units)} units are in {folder}; {command} goes on", file=sys.stderr)
+            print(f"stopped: {done} of {len(units)} units are in {folder}; {command} makes the rest", file=sys.stderr)
         raise
     if not trainer.is_global_zero:
         return []
@@ -69,7 +69,7 @@ def run_pictures(
 
 
 def report_pictures(records: Sequence[Record], folder: Path) -> None:
-    """Say how many pictures there are, and which units have none to look at.
+    """Report the number of pictures, and the units that did not respond.
 
     Raises:
         InputError: Some units gave values that are not finite.
@@ -78,7 +78,7 @@ def report_pictures(records: Sequence[Record], folder: Path) -> None:
     dead = [record.unit for record in records if record.status == "dead"]
     if dead:
         units = "unit does" if len(dead) == 1 else "units do"
-        rank_zero_info(f"{len(dead)} {units} not answer to any step: {', '.join(dead[:_MOST_NAMED])}")
+        rank_zero_info(f"{len(dead)} {units} not respond to any step: {', '.join(dead[:_MOST_NAMED])}")
     rank_zero_info(f"{len(records)} {'picture is' if len(records) == 1 else 'pictures are'} in {folder}")
     if failed:
         raise InputError(

@@ -110,7 +110,7 @@ class MaximizerModule(pl.LightningModule):
 
     @override
     def predict_dataloader(self) -> DataLoader[list[int]]:
-        # Lightning asks when the ranks exist; before that there is one.
+        # Lightning calls this once the ranks exist; before that there is only one.
         world_size, rank = self.trainer.world_size, self.trainer.global_rank
         sampler = UnitSampler(self.units, world_size, rank, joined=self.maximizer.settings.joins_units)
         return DataLoader(_UnitDataset(len(self.units)), sampler=sampler, batch_size=None)

@@ -49,10 +49,10 @@ def compare(
         fvlightning compare --config configs/cifar10_cnn.yaml --config configs/cifar10_spaces.yaml --units '["fc2:*"]'
 
     The pictures of each space are in OUTPUT_DIR/SPACE, as visualize writes them. A second run makes only those that are
-    missing. OUTPUT_DIR/comparison.png has one row a unit and one column a space, the first with the natural image that
-    excites the unit most. OUTPUT_DIR/comparison.md has the medians: the activation over the largest of a natural image,
-    the activation of random crops over that of the picture, total variation, spectral slope, and the distance to the
-    nearest natural image at the input of the last layer. OUTPUT_DIR/comparison.json has the figures of each picture.
+    missing. OUTPUT_DIR/comparison.png has one row per unit and one column per space, the first with the natural image
+    that excites the unit most. OUTPUT_DIR/comparison.md has the medians: the activation over the largest of a natural
+    image, the activation of random crops over that of the picture, total variation, spectral slope, and the distance
+    to the nearest natural image at the input of the last layer. OUTPUT_DIR/comparison.json has those of each picture.
 
     Args:
         trainer: The trainer.
@@ -73,7 +73,7 @@ def compare(
             checkpoint cannot be used, the folder cannot be written, or units gave values that are not finite.
     """
     if n_images < 2:
-        raise InputError(f"n_images={n_images}: must be at least 2, or no image has a nearest other one")
+        raise InputError(f"compare(n_images={n_images}): must be at least 2, or no image has a neighbour")
     if ckpt_path is not None:
         model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
     maximizer = maximizer or Maximizer()
@@ -86,7 +86,7 @@ def compare(
     folder = Path(output_dir)
     if trainer.is_global_zero:
         check_writable(folder)
-        # Before the pictures, so that data that cannot be used end the run at once.
+        # Before any picture is made, so that unusable data end the run at once.
         device = trainer.strategy.root_device
         model.to(device)
         feature_space = FeatureSpace(model, shape)
@@ -124,7 +124,7 @@ def compare(
         "natural_images": len(natural.activations),
         "features": f"input of {feature_space.layer}",
         "maximizer": {key: value for key, value in maximizer.settings.describe().items() if key != "image"},
-        "spaces": {name: of_space.settings.image.settings for name, of_space in maximizers.items()},
+        "spaces": {name: image.settings for name, image in (spaces or {}).items()},
     }
     all_records = [record for records_of_space in records.values() for record in records_of_space]
     class_names = {record.unit: record.class_name for record in all_records if record.class_name is not None}
@@ -142,15 +142,15 @@ def check_spaces(spaces: Mapping[str, Parametrization], image_shape: Sequence[in
         image_shape: ``(C, H, W)`` of the pictures.
 
     Raises:
-        InputError: There are none, a name is not a plain word, or a parametrisation cannot make such pictures.
+        InputError: There are no spaces, a name is not a plain word, or a parametrisation cannot make such pictures.
     """
     if not spaces:
         raise InputError("no spaces to compare; give some, for example --spaces.pixel PixelImage")
     for name, image in spaces.items():
         if not _NAME.fullmatch(name) or name == NATURAL:
             raise InputError(
-                f"no name for a space: {name!r}; names are words of letters, digits, '_', '-' and '.', and {NATURAL!r} "
-                "is that of the images"
+                f"{name!r} cannot be the name of a space; use letters, digits, '_', '-' and '.', but not {NATURAL!r}, "
+                "which names the images"
             )
         if not image.bounded:
             raise InputError(f"space {name!r}: {type(image).__name__} makes no pictures in [0, 1]; leave it out")

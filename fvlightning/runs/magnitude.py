@@ -22,7 +22,7 @@ from fvlightning.io import check_writable
 from fvlightning.output import picture_progress
 
 # Settings of data modules that change no picture.
-_OF_NO_EFFECT = {"batch_size", "num_workers"}
+_WITHOUT_EFFECT = {"batch_size", "num_workers"}
 _PLAIN = (bool, int, float, str, tuple, list)
 
 
@@ -72,7 +72,7 @@ def magnitude(
     if path.exists() and not overwrite:
         if read_magnitude_settings(path) != settings:
             raise InputError(
-                f"'{path}' exists, and was not measured of these images with these settings; --overwrite true replaces "
+                f"'{path}' exists, and was not measured on these images with these settings; --overwrite true replaces "
                 "it, or choose another --output"
             )
         print(f"{path} exists, measured with these settings, and is kept; --overwrite true measures it again")
@@ -92,7 +92,7 @@ def magnitude(
 
 
 def _describe_folder(folder: Path) -> tuple[int, dict[str, Any]]:
-    """Return the number of image files in a folder, and what tells them from others."""
+    """Return the number of image files in a folder, and the settings that identify them."""
     files = list_image_files(folder)
     sizes = "\n".join(f"{path.relative_to(folder)} {path.stat().st_size}" for path in files)
     digest = hashlib.sha256(sizes.encode()).hexdigest()[:16]
@@ -105,6 +105,6 @@ def _describe_data(datamodule: pl.LightningDataModule) -> tuple[int, dict[str, A
     settings = {
         name: value
         for name, value in vars(datamodule).items()
-        if isinstance(value, _PLAIN) and not name.startswith("_") and name not in _OF_NO_EFFECT
+        if isinstance(value, _PLAIN) and not name.startswith("_") and name not in _WITHOUT_EFFECT
     }
     return len(dataset) if hasattr(dataset, "__len__") else 0, {"data": type(datamodule).__name__, **settings}

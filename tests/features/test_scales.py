@@ -57,8 +57,8 @@ def test_sides_of_geometric_scales_are_rounded_down_one_after_the_other():
     [
         (lambda: Scale(0, 1), r"Scale\(side=0\): must be at least 1"),
         (lambda: Scale(1, 0), r"Scale\(steps=0\): must be at least 1"),
-        (lambda: Scale(1, 1, blur=-1), r"Scale\(blur=-1\): a standard deviation in pixels"),
-        (lambda: Scale(1, 1, blur=math.nan), r"Scale\(blur=nan\): a standard deviation in pixels"),
+        (lambda: Scale(1, 1, blur=-1), r"Scale\(blur=-1\): must be at least 0 and finite"),
+        (lambda: Scale(1, 1, blur=math.nan), r"Scale\(blur=nan\): must be at least 0 and finite"),
         (lambda: Scale.geometric(56, 0, 3, 1), r"Scale.geometric\(factor=0\): must be greater than 0"),
         (lambda: Scale.geometric(56, math.inf, 3, 1), r"Scale.geometric\(factor=inf\): must be greater than 0"),
         (lambda: Scale.geometric(56, 1.2, 0, 1), r"Scale.geometric\(rounds=0\): must be at least 1"),

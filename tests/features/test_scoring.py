@@ -158,7 +158,7 @@ def test_the_forward_pass_ends_at_the_last_layer_that_is_needed(cnn: nn.Module):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_paired_pictures_need_an_objective_each(cnn: nn.Module, count: int):
-    message = rf"^score\(paired=True\): {count} objectives for 2 pictures; give one a picture$"
+    message = rf"^score\(paired=True\): {count} objectives for 2 pictures; give one per picture$"
     with pytest.raises(InputError, match=message):
         score(cnn, ["fc:0"] * count, torch.rand(2, 1, 8, 8), paired=True)
 

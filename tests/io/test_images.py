@@ -188,7 +188,7 @@ def test_the_size_of_what_is_not_an_image_is_an_error(tmp_path: Path):
         ((1, 1000), (32, 32), (0, 499, 1, 1)),
     ],
 )
-def test_central_window(source, target, window):
+def test_the_central_window_has_the_proportions_of_the_target(source, target, window):
     assert central_window(source, target) == window
 
 

@@ -201,7 +201,7 @@ def test_checkpoint_of_a_module_built_by_the_command_line(tmp_path, monkeypatch)
         ({"model_name": "qqqq"}, r"timm has no model 'qqqq'; timm.list_models\('\*resnet\*'\) lists"),
         ({"model_name": "hf-hub:timm/resnet18.a1_in1k"}, "timm has no model 'hf-hub:timm/resnet18.a1_in1k'"),
         ({"model_name": "resnet18.none"}, "no weights 'none' of 'resnet18'; weights: .*tv_in1k"),
-        ({"model_args": {"img_size": 32}}, "must not hold 'img_size': give input_shape"),
+        ({"model_args": {"img_size": 32}}, "must not hold 'img_size'; give input_shape"),
         ({"model_args": {"depht": 1}}, "timm cannot make 'test_vit' with {'depht': 1}: .*depht"),
         ({"num_classes": 1}, r"BackboneModule\(num_classes=1\): must be at least 2"),
     ],

@@ -54,7 +54,7 @@ def predictions(module, images):
         return module(images.images.float() / 255)
 
 
-def test_it_learns(run):
+def test_training_learns_the_digits(run):
     assert run["tested"]["test/accuracy"] > 0.7
     assert run["fitted"]["train/accuracy"] > 0.5
 
@@ -67,7 +67,7 @@ def test_metrics_are_those_of_the_whole_set(run):
     assert run["tested"]["test/loss"] == pytest.approx(F.cross_entropy(logits, images.labels).item(), rel=1e-5)
 
 
-def test_scalars_in_the_event_file(run):
+def test_the_event_file_has_losses_and_accuracies(run):
     scalars = run["events"].Tags()["scalars"]
     tags = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy"}
 
@@ -78,7 +78,7 @@ def test_scalars_in_the_event_file(run):
     assert not any(tag.startswith("val/f1") for tag in scalars)
 
 
-def test_scores_of_each_class_in_the_event_file(run):
+def test_the_event_file_has_the_scores_of_each_class(run):
     images = run["data"].splits.test
     predicted = predictions(run["module"], images).argmax(1)
     confusion = torch.zeros(10, 10, dtype=torch.int64)
@@ -92,7 +92,7 @@ def test_scores_of_each_class_in_the_event_file(run):
             assert event.value == pytest.approx(value, rel=1e-5)
 
 
-def test_figure_in_the_event_file(run):
+def test_the_event_file_has_the_confusion_matrix(run):
     assert run["events"].Tags()["images"] == ["test/confusion_matrix"]
     (image,) = run["events"].Images("test/confusion_matrix")
 
@@ -310,7 +310,7 @@ class OutputsFirst(nn.Module):
             nn.Sequential(nn.Flatten(), nn.Linear(784, 7)),
             r"\(64, 7\), but num_classes is 10: .*a network with 10 outputs",
         ),
-        (nn.Conv2d(1, 10, 28), r"\(64, 10, 1, 1\), .*: \(64, 10\) is needed; give a network that gives one number"),
+        (nn.Conv2d(1, 10, 28), r"\(64, 10, 1, 1\), .*: \(64, 10\) is needed; give a network with one output for each class"),
         (MnistMLP(7), r"\(64, 7\), .*give --model.network.num_classes 10, or leave num_classes out"),
     ],
 )

@@ -159,7 +159,7 @@ def test_settings_out_of_range_are_refused(settings, message):
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
-def test_training_in_other_precisions(mnist_dir, tmp_path, precision):
+def test_training_works_in_other_precisions(mnist_dir, tmp_path, precision):
     logger = TensorBoardLogger(tmp_path)
     callback = VAEPicturesCallback(embeddings=20, animate=False)
     trainer = make_trainer(precision=precision, limit_train_batches=2, callbacks=[callback], logger=logger)

@@ -54,8 +54,8 @@ def test_gradients_reach_the_pictures():
     ("mean", "std", "message"),
     [
         ((0.1,), None, r"Normalize\(mean=\(0.1,\), std=None\): must be both given, or neither"),
-        ((0.1, 0.2), (0.5,), "one value for each channel; got 2 and 1"),
-        ((), (), "one value for each channel; got 0 and 0"),
+        ((0.1, 0.2), (0.5,), r"mean=\[0.1, 0.2\], std=\[0.5\]\): must have one value for each channel"),
+        ((), (), r"mean=\[\], std=\[\]\): must have one value for each channel"),
         ((0.1,), (-0.5,), r"Normalize\(std=\[-0.5\]\): must not be negative"),
     ],
 )

@@ -10,7 +10,7 @@ from fvlightning.networks.small import ResidualBlock
 @pytest.mark.parametrize(
     ("network", "weights"), [(CifarCNN, 620_842), (CifarResNet, 585_514), (MnistCNN, 165_570), (MnistMLP, 101_770)]
 )
-def test_numbers_of_weights_and_logits(network, weights):
+def test_networks_have_the_documented_numbers_of_weights_and_logits(network, weights):
     assert sum(parameter.numel() for parameter in network().parameters()) == weights
     assert network()(torch.rand(3, *network.input_shape)).shape == (3, 10)
     assert network(num_classes=7)(torch.rand(2, *network.input_shape)).shape == (2, 7)
@@ -35,7 +35,7 @@ def outputs_of(model, names):
         (MnistMLP, {"fc1": (128,), "fc2": (10,)}),
     ],
 )
-def test_sizes_of_the_layers(network, shapes):
+def test_layers_have_the_documented_sizes(network, shapes):
     assert {name: tuple(output.shape[1:]) for name, output in outputs_of(network(), shapes).items()} == shapes
 
 

@@ -42,7 +42,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("file", WRITERS)
-def test_weights_from_a_local_file(file, network, tmp_path):
+def test_weights_are_loaded_from_a_local_file(file, network, tmp_path):
     WRITERS[file](OrderedDict(network.state_dict()), str(tmp_path / file))
 
     module = BackboneModule(NAME, weights=str(tmp_path / file))

@@ -22,7 +22,7 @@ ROWS = ("first", "second", "third", "3", "fifth", "sixth", "seventh", "eighth", 
         ("conv2", 0, "conv2/layer.png"),
     ],
 )
-def test_file_of_a_unit(unit: str, repeat: int, file: str) -> None:
+def test_a_unit_has_a_file_in_the_folder_of_its_layer(unit: str, repeat: int, file: str) -> None:
     assert unit_file(Unit.parse(unit), repeat).as_posix() == file
 
 
@@ -33,7 +33,7 @@ def test_file_of_a_unit(unit: str, repeat: int, file: str) -> None:
         (UnitActivation("blocks.2.0.relu#1:7") + UnitActivation("fc:1"), "sums/blocks.2.0.relu#1=7+fc=1"),
     ],
 )
-def test_file_of_a_sum(objective: Objective, file: str) -> None:
+def test_a_sum_has_a_file_in_the_folder_sums(objective: Objective, file: str) -> None:
     assert unit_file(objective).as_posix() == f"{file}.png"
     assert unit_file(objective, 2).as_posix() == f"{file}_2.png"
 
@@ -61,7 +61,7 @@ def test_file_of_a_long_or_strange_text_is_unique_and_can_be_written(tmp_path: P
         ("fc:7", None, "fc:7"),
     ],
 )
-def test_label_of_a_class(unit: str, name: str | None, label: str) -> None:
+def test_a_label_has_the_name_of_the_class_unless_it_is_the_index(unit: str, name: str | None, label: str) -> None:
     assert with_class(unit, name) == label
 
 

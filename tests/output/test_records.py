@@ -40,7 +40,7 @@ def save(record: Record, path: Path) -> Path:
     return path
 
 
-def test_record_of_a_feature() -> None:
+def test_a_record_has_the_values_of_its_feature() -> None:
     record = Record.of(make_feature(), class_name="dog", **COMMON)
     assert (record.unit, record.repeat, record.file) == ("fc:3", 1, "fc/3_1.png")
     assert (record.score, record.steps, record.best_step, record.seed, record.status) == (1.5, 3, 2, 7, "ok")
@@ -60,7 +60,7 @@ def test_record_of_a_feature() -> None:
         (UnitActivation("a:1") + UnitActivation("b:1"), {"repeat": 1, "status": "dead"}, "a:1 + b:1 #1 (dead)"),
     ],
 )
-def test_label_of_a_picture(unit: str | Objective, options: dict[str, Any], label: str) -> None:
+def test_a_label_names_unit_class_repeat_and_status(unit: str | Objective, options: dict[str, Any], label: str) -> None:
     class_name = options.pop("class_name", None)
     feature = make_feature(unit=Unit.parse(unit) if isinstance(unit, str) else unit, **{"repeat": 0, **options})
     assert Record.of(feature, class_name=class_name, **COMMON).label == label
@@ -125,7 +125,7 @@ def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
         (b"[3]", r"^'.*features.json' holds no record; make the file again$"),
     ],
 )
-def test_manifests_that_cannot_be_read(content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_manifests_that_cannot_be_read_are_refused(content: bytes | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "features.json"
     if content is not None:
         path.write_bytes(content)

@@ -42,7 +42,7 @@ def make(
     return writer, features
 
 
-def test_pictures_sheets_and_records(tmp_path: Path) -> None:
+def test_a_writer_makes_pictures_sheets_and_records(tmp_path: Path) -> None:
     writer, features = make(tmp_path, class_names={"2:1": "cat"})
     records, sheets = writer.finish()
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}

@@ -197,7 +197,7 @@ def test_bad_input_ends_in_one_line(command: list[str], trained: dict[str, Path]
         ),
         ([*command, *units, "--spaces.latent.decoder", str(trained["classifier"])], "is not a checkpoint of a VAE"),
         ([*command, *units, "--spaces.raw", "RawInput"], "space 'raw': RawInput makes no pictures in [0, 1]"),
-        ([*command, *units, "--n_images", "1"], "n_images=1: must be at least 2"),
+        ([*command, *units, "--n_images", "1"], "n_images=1): must be at least 2"),
         ([*command, *units, "--batch_size", "0"], "batch_size=0): must be at least 1"),
         ([*command, *units, "--output_dir", f"{small}/out"], "cannot write to the folder"),
     ):
@@ -209,8 +209,8 @@ def test_bad_input_ends_in_one_line(command: list[str], trained: dict[str, Path]
     ("spaces", "message"),
     [
         ({}, "no spaces to compare"),
-        ({"a/b": PixelImage()}, "no name for a space: 'a/b'"),
-        ({"natural": PixelImage()}, "no name for a space: 'natural'"),
+        ({"a/b": PixelImage()}, "'a/b' cannot be the name of a space"),
+        ({"natural": PixelImage()}, "'natural' cannot be the name of a space"),
         ({"raw": RawInput()}, r"space 'raw': RawInput makes no pictures in \[0, 1\]"),
     ],
 )

@@ -177,7 +177,7 @@ def test_the_config_that_fit_saves_is_taken():
     [
         ([], "magnitude needs images: either --images FOLDER, or --data"),
         (["--images", "photos", *DATA], "not both"),
-        (["--images", "photos"], "image_shape=None: give [C, H, W] with 1 or 3 channels"),
+        (["--images", "photos"], "image_shape=None: must be [C, H, W] with 1 or 3 channels"),
         (["--images", "photos", "--image_shape", "[2, 8, 8]"], "with 1 or 3 channels"),
         (["--images", "photos", "--image_shape", "[3, 0, 8]"], "image_shape=[3, 0, 8]"),
         (["--images", "nowhere", *SHAPE], "no folder 'nowhere'"),

@@ -23,7 +23,7 @@ def test_pictures_are_counted_in_english(count, words, caplog):
 def test_units_that_do_not_answer_are_counted_in_english(caplog):
     caplog.set_level(logging.INFO)
     report("dead")
-    assert caplog.messages == ["1 unit does not answer to any step: fc:0", "1 picture is in out"]
+    assert caplog.messages == ["1 unit does not respond to any step: fc:0", "1 picture is in out"]
 
 
 def test_units_that_are_not_finite_are_named():

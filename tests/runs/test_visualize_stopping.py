@@ -56,7 +56,7 @@ def test_a_signal_keeps_finished_pictures_and_names_the_command(name, status, un
     assert process.returncode == status, output
     done = written()
     assert 2 <= len(done) < 10
-    assert output.splitlines()[-1] == f"stopped: {len(done)} of 10 units are in out; the same command goes on"
+    assert output.splitlines()[-1] == f"stopped: {len(done)} of 10 units are in out; the same command makes the rest"
     assert "Traceback" not in output
     # No bar without a terminal.
     assert "\r" not in output
@@ -74,7 +74,7 @@ def test_no_process_is_left_behind_when_two_are_stopped():
         # The second writes to the same pipe, which ends only with both.
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
-    assert f"stopped: {len(written())} of 10 units are in out; the same command goes on" in output
+    assert f"stopped: {len(written())} of 10 units are in out; the same command makes the rest" in output
 
 
 LIMITED = """

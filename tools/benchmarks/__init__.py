@@ -1,1 +1,1 @@
-"""What `tools/benchmark.py` measures, against whom, and how it is told."""
+"""The cases of `tools/benchmark.py`, their contestants, and the tables of their results."""

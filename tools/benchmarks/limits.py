@@ -1,4 +1,4 @@
-"""This project's part of the contest, and what the network alone takes."""
+"""This project as a contestant, and the network alone."""
 
 from collections.abc import Callable
 
@@ -33,8 +33,8 @@ def floor(work: Work, dtype: torch.dtype = torch.float32) -> Callable[[], None]:
     computes parts of it another way can: the gradient of the first convolution, or the means of the last.
 
     Args:
-        work: What is to be done.
-        dtype: What is computed in.
+        work: The network, the channels and the steps.
+        dtype: The dtype of weights and pictures.
     """
     network = truncated(work.network.net, work.layer).to(dtype).to(memory_format=torch.channels_last)
     rows = torch.arange(len(work.indices), device=work.device)

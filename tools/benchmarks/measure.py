@@ -1,4 +1,4 @@
-"""Times that can be compared: taken in turns, so that what else the machine does meets all alike."""
+"""Times that can be compared: taken in turns, so that other load on the machine affects all alike."""
 
 import sys
 import time
@@ -17,12 +17,12 @@ class Skipped(Exception):
 
 @dataclass
 class Line:
-    """What was measured of one contestant.
+    """The measurements of one contestant.
 
     Args:
-        name: Who it is.
+        name: Name of the contestant.
         values: One value for each repeat, in the case's unit.
-        note: What else there is to know, as what its pictures score.
+        note: A remark, for example the score of its pictures.
     """
 
     name: str
@@ -32,14 +32,14 @@ class Line:
 
 @dataclass
 class Report:
-    """What was measured in a case.
+    """The measurements of a case.
 
     Args:
-        title: What all contestants did.
-        unit: Of the values: ``"ms"``, ``"pictures / s"``.
+        title: The work of all contestants.
+        unit: Unit of the values: ``"ms"``, ``"pictures / s"``.
         reference: The name of the contestant that the others are compared with.
         lines: The contestants.
-        goals: What the ratio to the reference should be, by contestant, in words.
+        goals: The desired ratio to the reference, by contestant, in words.
     """
 
     title: str
@@ -67,7 +67,7 @@ def take_turns(contestants: Mapping[str, Callable[[], float]], repeats: int, war
     Args:
         contestants: By name, functions that return one value. One that raises `Skipped` is left out from then on.
         repeats: How many values each gives.
-        warm_up: Whether each is called once before, in vain.
+        warm_up: Whether each is called once before, unmeasured.
 
     Returns:
         A line for each; one that was skipped has no values, and the reason as its note.
@@ -86,13 +86,13 @@ def take_turns(contestants: Mapping[str, Callable[[], float]], repeats: int, war
                 lines[name].values.append(contestants[name]())
             except Skipped as reason:
                 lines[name] = Line(name, note=f"skipped: {reason}")
-            said = f"{lines[name].values[-1]:.4g}" if lines[name].values else lines[name].note
-            print(f"  {repeat + 1}/{repeats} {name}: {said}", file=sys.stderr, flush=True)
+            shown = f"{lines[name].values[-1]:.4g}" if lines[name].values else lines[name].note
+            print(f"  {repeat + 1}/{repeats} {name}: {shown}", file=sys.stderr, flush=True)
     return list(lines.values())
 
 
 def seconds_of(work: Callable[[], object], device: str = "cpu", clock: Clock = time.perf_counter) -> float:
-    """Return how long something takes by a clock, with all that it has left to the device."""
+    """Return the seconds that some work takes by a clock, including its work on the device."""
     wait(device)
     started = clock()
     work()
@@ -101,6 +101,6 @@ def seconds_of(work: Callable[[], object], device: str = "cpu", clock: Clock = t
 
 
 def wait(device: str) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has finished its work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()

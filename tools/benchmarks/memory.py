@@ -38,7 +38,7 @@ def _peak_megabytes(device: str, n_units: int, threads: int) -> float:
         return torch.cuda.max_memory_allocated() / 1e6
     status = Path("/proc/self/status")
     if status.is_file():
-        # Of this program alone: the peak that getrusage tells has that of the parent in it, on Linux.
+        # The peak of this program alone: on Linux, that of getrusage includes the parent.
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

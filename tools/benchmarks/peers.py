@@ -1,11 +1,11 @@
-"""Other packages for feature visualisation, each doing the same work the way that its users have it do it.
+"""Other packages for feature visualisation, each doing the same work as its users would have it done.
 
 Each has its own default parametrisation, transformations and optimiser; the channels, the steps, the size and the
-network, in eval mode, are the same for all. As the READMEs of all three have it, a call makes one picture, and nobody
-has frozen the weights, whose gradients are then computed and thrown away. Two of them can do better, with a batch in
-one call and frozen weights: that is measured, too.
+network, in eval mode, are the same for all. As in the READMEs of all three, a call makes one picture, and the weights
+are not frozen, so that their gradients are computed and thrown away. Two of them can do better, with a batch in one
+call and frozen weights: that is measured, too.
 
-They are installed by hand, without their dependencies, because some of these are pinned to versions of long ago:
+They are installed by hand, without their dependencies, because some of these are pinned to old versions:
 
     pip install --no-deps torch-lucent==0.1.8 dreamlens horama kornia kornia-rs decorator einops
     pip install ipython
@@ -45,7 +45,7 @@ def torch_lucent(work: Work) -> Tensor:
         _import(f"lucent.optvis.{name}", "torch-lucent").device = work.device
     size, channels = work.shape[-1], work.shape[0]
     colour: dict[str, Any] = {} if channels == 3 else {"channels": channels}
-    # Its hooks stay: not in a network that others use.
+    # Its hooks stay in the network, so it gets a copy.
     network = copy.deepcopy(_network(work))
     layer = _path(work).replace(".", "_")
     terms = [objectives.channel(layer, index, batch=place) for place, index in enumerate(work.indices)]
@@ -109,7 +109,7 @@ def horama(work: Work) -> Tensor:
     """Make the pictures with horama (https://github.com/serre-lab/Horama): one by one, six crops of each a step.
 
     Returns:
-        ``(n, C, H, W)`` in [0, 1]: its pictures, which are normalised ones, as they are shown.
+        ``(n, C, H, W)`` in [0, 1]: its normalised pictures, converted back.
 
     Raises:
         Skipped: It is not installed, or the pictures are not in colour, which it needs.
@@ -146,7 +146,7 @@ class Peer:
     one_by_one: bool
 
     def share(self, work: Work) -> Work:
-        """Return what is measured: of one picture at a time the cost is known from the first."""
+        """Return the work that is measured: the first picture alone, if pictures are made one by one."""
         if not self.one_by_one:
             return work
         return replace(work.first(1, work.steps), network=copy.deepcopy(work.network).requires_grad_(True))

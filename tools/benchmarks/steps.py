@@ -27,10 +27,10 @@ class Options:
     Args:
         device: ``"cpu"`` or ``"cuda"``.
         repeats: How often everything is measured.
-        steps: How many steps are made, other than the case's own.
+        steps: Number of steps; None for that of each case.
         peers: Whether other packages are measured, too.
         data_dir: Folder that has MNIST/raw; None for the digits of the extra ``samples``.
-        clock: Tells seconds: `time.perf_counter`, or `time.process_time`, which leaves out what others compute.
+        clock: Returns seconds: `time.perf_counter`, or `time.process_time`, which leaves out what others compute.
     """
 
     device: str = "cpu"
@@ -66,7 +66,7 @@ def resnet50(options: Options) -> Report:
     """resnet50, layer3: all 1,024 channels at 224 pixels, this project in bfloat16; for a GPU."""
     work = resnet_work("resnet50", "layer3", 1024, options.steps or 256, options.device)
     ours = replace(work, network=resnet_work("resnet50", "layer3", 1, 1, options.device).network.to(torch.bfloat16))
-    # Theirs is measured on one batch, of as many pictures as this project takes at once.
+    # The peers are measured on one batch, of as many pictures as this project takes at once.
     batch = work.first(64, min(work.steps, 32))
     contestants = {OURS: _timed(ours, _making(fvlightning))}
     for name in ("torch-lucent", "torch-lucent, batch") if options.peers else ():
@@ -84,7 +84,7 @@ def resnet50(options: Options) -> Report:
 def batch_sizes(options: Options) -> Report:
     """Units a second against the number of pictures at once."""
     work = resnet_work("resnet18", "layer3", 64, options.steps or 8, options.device)
-    fvlightning(work.first(8, 2))  # what a first call costs is left out
+    fvlightning(work.first(8, 2))  # the costs of a first call are left out
     contestants = {}
     for size in (1, 2, 4, 8, 16, 32, 64):
         part = work.first(max(8, size), work.steps)
@@ -96,7 +96,7 @@ def batch_sizes(options: Options) -> Report:
 
 
 def _contest(title: str, work: Work, options: Options, goals: Mapping[str, str]) -> Report:
-    """Let this project, its peers and the limits do the same work; look at what their pictures are worth."""
+    """Let this project, its peers and the limits do the same work, and score their pictures."""
     made: dict[str, Tensor] = {}
     contestants = {OURS: _timed(work, _making(fvlightning, made, OURS), options.clock)}
     for name, peer in PEERS.items() if options.peers else ():
@@ -112,8 +112,8 @@ def _contest(title: str, work: Work, options: Options, goals: Mapping[str, str])
 
 
 def _worth(start: float, reached: float) -> str:
-    said = f"clean activation {start:.3g} -> {reached:.3g}"
-    return said if math.isfinite(reached) and reached > start else f"{said}: DOES NOT EXCITE ITS CHANNELS"
+    text = f"clean activation {start:.3g} -> {reached:.3g}"
+    return text if math.isfinite(reached) and reached > start else f"{text}: DOES NOT EXCITE ITS CHANNELS"
 
 
 def _making(
@@ -140,11 +140,11 @@ def _timed(
 
     def milliseconds() -> float:
         if not prepared:
-            # What a first call costs (imports, memory, plans of the device) is nobody's step.
+            # The costs of a first call (imports, memory, plans of the device) belong to no step.
             prepare(replace(work, steps=2))()
             prepared.append(prepare(work))
         torch.manual_seed(0)
-        np.random.seed(0)  # noqa: NPY002 - what peers draw from
+        np.random.seed(0)  # noqa: NPY002 - peers draw from it
         return 1000 * seconds_of(prepared[0], work.device.type, clock) / work.picture_steps
 
     return milliseconds

@@ -51,11 +51,11 @@ def record(report: Report) -> dict[str, Any]:
 
 
 def changes(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
-    """Return a table of what is different from an earlier run, for all that both have measured.
+    """Return a table of the changes from an earlier run, for all that both have measured.
 
     Args:
-        now: By the names of the cases what `record` gives.
-        then: The same of an earlier run.
+        now: The results of `record`, by case.
+        then: Those of an earlier run.
     """
     rows = [
         "| case | | then | now | change | ratio then | ratio now | change |",
@@ -74,9 +74,9 @@ def changes(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
 def _both(now: Mapping[str, Any], then: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     return [
         (case, name)
-        for case, found in now.items()
+        for case, recorded in now.items()
         if case in then
-        for name in found["lines"]
+        for name in recorded["lines"]
         if name in then[case]["lines"]
     ]
 

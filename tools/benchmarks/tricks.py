@@ -1,4 +1,4 @@
-"""What each trick of the fast copy is worth: the same pictures with all of them, and without each."""
+"""The worth of each trick of the fast copy: the same pictures with all of them, and without each."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""Cases that look at the whole: time until a score is reached, training, and this project in processes of its own."""
+"""Cases of whole runs: time until a score is reached, training, and this project in processes of its own."""
 
 import contextlib
 import logging
@@ -33,7 +33,7 @@ def time_to_score(options: Options) -> Report:
     """
     work = class_work(options.steps or 512, options.device)
     title = f"ten ImageNet classes, tf_efficientnet_lite0, 224 px: until torch-lucent's score after {work.steps} steps"
-    # What a first call costs is left out.
+    # The costs of a first call are left out.
     Maximizer(steps=2).maximize(work.network, work.units, work.shape)
     ours, theirs = Line(f"{OURS}, {_LUCID.stem}"), Line("torch-lucent, batch")
     goals = {theirs.name: ">= 8"}
@@ -59,7 +59,7 @@ def _collect(made: list[Tensor], work: Work) -> None:
 
 
 def _until(work: Work, goal: float, seed: int, clock: Clock) -> tuple[float | None, str]:
-    """Return after how many seconds this project's pictures have a mean clean score, if they do, and a note."""
+    """Return the seconds until this project's pictures reach a mean clean score, or None, and a note."""
     times: list[tuple[int, float]] = []
     made = 0
 

@@ -1,4 +1,4 @@
-"""The same work for all: which channels of which network, and what a picture of them is worth."""
+"""The same work for all: which channels of which network, and the scores of their pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,9 +31,9 @@ class Displayed(nn.Module):
         self.net = net
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Return what the network gives for pictures ``(B, C, H, W)``."""
-        given: Tensor = self.net(self.normalize(pictures))
-        return given
+        """Return the outputs of the network for pictures ``(B, C, H, W)``."""
+        outputs: Tensor = self.net(self.normalize(pictures))
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Work:
         layer: Path of the layer in the network.
         indices: The channels.
         shape: ``(C, H, W)`` of the pictures.
-        steps: How many steps are made.
+        steps: Number of steps.
         imagenet: Whether `network` is one of torchvision's behind ImageNet's normalisation, which peers bring along.
     """
 
@@ -76,7 +76,7 @@ class Work:
         return Capture(self.network, [LayerCall(self.layer)])
 
     def activations(self, pictures: Tensor) -> Tensor:
-        """Return what the layer gives for pictures ``(B, C, H, W)`` in [0, 1], as ``(B, channels, *positions)``."""
+        """Return the layer's activations for pictures ``(B, C, H, W)`` in [0, 1], as ``(B, channels, *positions)``."""
         (activation,) = self._capture(pictures).values()
         return activation.values
 
@@ -93,14 +93,14 @@ class Work:
         return values.reshape(*values.shape[:2], -1).mean(2)[torch.arange(len(saved)), list(self.indices)].cpu()
 
     def starting_score(self) -> float:
-        """Return the mean activation of the channels on pictures that nobody has optimised yet: faint noise."""
+        """Return the mean activation of the channels on initial pictures: faint noise."""
         image = FourierImage()
-        start = image.initial_parameters(self.shape, torch.Generator().manual_seed(0))
-        pictures = image(start[None], self.shape).expand(len(self.indices), -1, -1, -1)
+        parameters = image.initial_parameters(self.shape, torch.Generator().manual_seed(0))
+        pictures = image(parameters[None], self.shape).expand(len(self.indices), -1, -1, -1)
         return float(self.scores(pictures).mean())
 
     def first(self, count: int, steps: int) -> Self:
-        """Return the work on the first so many channels, with another number of steps."""
+        """Return the work on the first `count` channels, with another number of steps."""
         return replace(self, indices=self.indices[:count], steps=steps)
 
 

@@ -1,4 +1,4 @@
-"""The activations of a layer, taken from whatever its module gives, in one layout for all kinds of layers."""
+"""The activations of a layer, from any output of its module, in one layout for all kinds of layers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ class Activation:
     Args:
         tensor: ``(B, C, *positions)``: ``(B, C)`` of a linear layer, ``(B, C, H, W)`` of a convolution, ``(B, C, T)``
             of a sequence of tokens. In memory the channels may be last.
-        prefix_tokens: How many tokens at the start are class and register tokens, no part of the picture.
+        prefix_tokens: How many tokens at the start are class and register tokens, not part of the picture.
     """
 
     tensor: Tensor
@@ -34,7 +34,7 @@ class Activation:
     def of(
         cls, output: Any, key: str | None = None, module: nn.Module | None = None, picture_size: Sequence[int] = ()
     ) -> Self:
-        """Take a tensor of a module's output and move its channels to the second place.
+        """Select one tensor from a module's output and move its channels to the second dimension.
 
         Args:
             output: A tensor ``(B,)``, ``(B, C)``, ``(B, T, C)``, ``(B, H, W, C)`` or ``(B, C, *positions)``, or a
@@ -48,7 +48,7 @@ class Activation:
         """
         values = tensor_of(output, key)
         if values.ndim == 0:
-            raise InputError("its output, a single number, has no activations; choose a layer with a row a picture")
+            raise InputError("its output, a single number, has no activations; choose a layer with one row per picture")
         if values.ndim == 1:
             values = values[:, None]
         if values.ndim == 3 or (values.ndim == 4 and _channels_are_last(values.shape[1:], module, picture_size)):

@@ -19,7 +19,7 @@ from fvlightning.protocols import named_network
 
 
 class _Reached(BaseException):
-    """Leaves the forward pass at the last layer that is needed. No `Exception`, so that networks do not catch it."""
+    """Leaves the forward pass at the last layer needed. Not an `Exception`, so that networks do not catch it."""
 
 
 class Capture:
@@ -28,7 +28,7 @@ class Capture:
     Args:
         network: Any module that takes pictures ``(B, C, H, W)``.
         layers: What to capture.
-        precision: That of the forward pass; pictures are cast to the dtype of the weights, and activations back.
+        precision: Precision of the forward pass; pictures are cast to the dtype of the weights, and activations back.
             Default: nothing is changed or cast.
 
     Raises:
@@ -63,7 +63,7 @@ class Capture:
 
         def take(call: LayerCall, _module: nn.Module, output: Any) -> None:
             nonlocal problem
-            # One call has several if several of its outputs are needed.
+            # A call has several layers if several of its outputs are needed.
             layers = [layer for layer in self.layers if (layer.layer, layer.call) == (call.layer, call.call)]
             if not layers:
                 return
@@ -99,7 +99,7 @@ class Capture:
             raise InputError(f"layer {str(layer)!r}: {error}") from error
         if (n_rows := len(activation.tensor)) != shape[0]:
             problem = f"layer {str(layer)!r} gives {n_rows} rows for {shape[0]} pictures (windows, perhaps)"
-            raise InputError(f"{problem}; choose a layer that gives one row a picture")
+            raise InputError(f"{problem}; choose a layer that gives one row per picture")
         if activation.tensor.ndim == 3:
             return replace(activation, prefix_tokens=_prefix_tokens(self.network, activation.tensor.shape[2]))
         return activation
@@ -109,7 +109,7 @@ class Capture:
 def watched(
     modules: Mapping[str, nn.Module], note: Callable[[LayerCall, nn.Module, Any], None]
 ) -> Iterator[Counter[str]]:
-    """Hand each call of some modules inside the context, the module and its output to `note`; give their numbers."""
+    """Pass each call of some modules, the module and its output to `note`; yield the numbers of calls by path."""
     n_calls: Counter[str] = Counter()
 
     def hook(path: str, module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -128,7 +128,7 @@ def find_layer(network: nn.Module, path: str) -> nn.Module:
     """Return the module at `path` in `network`, or in its ``net`` if it has one (as a LightningModule does).
 
     Raises:
-        InputError: There is none.
+        InputError: There is no such module.
     """
     modules: dict[str, nn.Module] = dict(network.named_modules(remove_duplicate=False))
     if path and (layer := modules.get(path, modules.get(f"net.{path}"))) is not None:

@@ -49,7 +49,7 @@ def survey_layers(network: nn.Module, image_shape: Sequence[int]) -> list[LayerS
     """Run one grey picture ``(C, H, W)`` through the network and describe every call of a module, in order.
 
     A call that gives several tensors has an entry for each: the first under the layer's name alone, each of the others
-    with its key, ``attn[1]``. If the network has a ``net``, the layers are those of it.
+    with its key, ``attn[1]``. If the network has a ``net``, its layers are described.
 
     Raises:
         InputError: The network cannot take a picture of that size.
@@ -61,7 +61,7 @@ def survey_layers(network: nn.Module, image_shape: Sequence[int]) -> list[LayerS
             try:
                 activation = Activation.of(output, key, module, image_shape[1:])
             except InputError:
-                continue  # without a tensor that has a row a picture there are no units
+                continue  # an output without one row per picture has no units
             n_units, *positions = activation.tensor.shape[1:]
             shape = (*positions, n_units) if len(positions) == 1 else (n_units, *positions)
             surveys.append(LayerSurvey(replace(layer, output=key), type(module).__name__, shape, n_units))
@@ -72,7 +72,7 @@ def class_layers(network: nn.Module, layers: Iterable[LayerCall], image_shape: S
     """Return K for those of some layers that give the network's output, ``(B, K)``: their units are classes.
 
     Only a layer that gives the output itself counts, not one before a softmax. If the network has a ``net``, the output
-    is that of the ``net``. If the network fails on such a picture there are none: early layers may still take it.
+    is that of the ``net``. A network that fails on such a picture has none; its early layers may still take it.
     """
     layers = set(layers)
     if not layers:
@@ -100,7 +100,7 @@ def _calls(
 
 @contextmanager
 def _grey_picture(network: nn.Module, image_shape: Sequence[int]) -> Iterator[Tensor]:
-    """Give a batch of one grey picture, ``(1, C, H, W)``, and explain errors of the network inside the context."""
+    """Yield a batch of one grey picture, ``(1, C, H, W)``, and explain errors of the network inside the context."""
     refusal = f"{type(network).__name__} cannot take a picture of shape {tuple(image_shape)}"
     if not image_shape or any(side < 1 for side in image_shape):
         raise InputError(f"{refusal}; give (C, H, W)")

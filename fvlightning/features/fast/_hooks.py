@@ -1,4 +1,4 @@
-"""Whether others have a hand in the calls and the weights of a module."""
+"""Whether hooks or parametrisations take part in the calls and the weights of a module."""
 
 from torch import nn
 

@@ -1,56 +1,53 @@
-"""Which modules take the outputs of which others."""
+"""Pairs of modules of which the second takes the output of the first."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-First = TypeVar("First", bound=nn.Module)
-Second = TypeVar("Second", bound=nn.Module)
 
-
-class Succession(Generic[First, Second]):
+class Succession:
     """Finds pairs of modules, of which the second takes the output of the first, while a network runs.
 
-    Both modules of a pair are called once, the output reaches the second module unchanged, and nobody looks at it in
-    between. `sole_pairs` also tells whether another part of the network uses it.
+    Both modules of a pair are called once, the output reaches the second module unchanged, and nothing else sees it
+    in between. `sole_pairs` also tells whether another part of the network uses it.
 
     Args:
         firsts: Modules that may come first.
         seconds: Modules that may come second.
-        wanted: Modules whose outputs must not change: none of them ends between the two modules of a pair.
+        captured: Modules whose outputs must not change: none of them ends between the two modules of a pair.
         hooked: Modules with hooks of others: none of them begins or ends there.
     """
 
     def __init__(
         self,
-        firsts: Iterable[First],
-        seconds: Iterable[Second],
-        wanted: Iterable[nn.Module] = (),
+        firsts: Iterable[nn.Conv2d],
+        seconds: Iterable[nn.Module],
+        captured: Iterable[nn.Module] = (),
         hooked: Iterable[nn.Module] = (),
     ) -> None:
         self._firsts, self._seconds = list(firsts), list(seconds)
-        self._wanted, self._hooked = list(wanted), list(hooked)
+        self._captured, self._hooked = list(captured), list(hooked)
         self._calls: Counter[nn.Module] = Counter()
         # The operations that computed the outputs.
         self._nodes: dict[nn.Module, Node | None] = {}
-        self._pairs: list[tuple[First, Second]] = []
-        self._last: tuple[First, Tensor, int] | None = None
+        self._pairs: list[tuple[nn.Conv2d, nn.Module]] = []
+        self._last: tuple[nn.Conv2d, Tensor, int] | None = None
 
     @property
-    def pairs(self) -> dict[First, Second]:
+    def pairs(self) -> dict[nn.Conv2d, nn.Module]:
         """The second module of each pair by the first."""
         return {first: second for first, second in self._pairs if self._calls[first] == self._calls[second] == 1}
 
     @property
-    def called(self) -> list[First]:
+    def called(self) -> list[nn.Conv2d]:
         """The modules among the first ones that were called."""
         return [module for module in self._firsts if self._calls[module]]
 
-    def sole_pairs(self, results: Iterable[Tensor]) -> dict[First, Second]:
+    def sole_pairs(self, results: Iterable[Tensor]) -> dict[nn.Conv2d, nn.Module]:
         """Return the pairs in which the first module's output has a part in the results only through the second.
 
         Args:
@@ -69,7 +66,7 @@ class Succession(Generic[First, Second]):
         """Look for pairs in a forward pass that runs inside."""
         handles = [module.register_forward_hook(self._note_first) for module in self._firsts]
         # The hooks of one module run in this order.
-        handles += [module.register_forward_hook(self._forget) for module in (*self._wanted, *self._hooked)]
+        handles += [module.register_forward_hook(self._forget) for module in (*self._captured, *self._hooked)]
         handles += [module.register_forward_pre_hook(self._forget) for module in self._hooked]
         handles += [module.register_forward_pre_hook(self._note_second) for module in self._seconds]
         handles += [module.register_forward_hook(self._note_node) for module in self._seconds]
@@ -80,7 +77,7 @@ class Succession(Generic[First, Second]):
             for handle in handles:
                 handle.remove()
 
-    def _note_first(self, module: First, _inputs: Any, output: Any) -> None:
+    def _note_first(self, module: nn.Conv2d, _inputs: Any, output: Any) -> None:
         self._calls[module] += 1
         self._last = None
         self._note_node(module, _inputs, output)
@@ -88,7 +85,7 @@ class Succession(Generic[First, Second]):
         if isinstance(output, Tensor) and not output.is_inference():
             self._last = module, output, output._version
 
-    def _note_second(self, module: Second, inputs: tuple[Any, ...]) -> None:
+    def _note_second(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._calls[module] += 1
         if self._last is not None:
             first, output, version = self._last
@@ -121,7 +118,7 @@ def _users(results: Iterable[Tensor]) -> dict[Node | None, set[Node | None]]:
 
 
 def _between(last: Node | None, first: Node | None) -> set[Node | None]:
-    """Return the operations between two, with the last and without the first."""
+    """Return the operations between two, including the last and excluding the first."""
     pending, passed = [last], set[Node | None]()
     while pending:
         node = pending.pop()

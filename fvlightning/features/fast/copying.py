@@ -19,7 +19,7 @@ from fvlightning.features.units import LayerCall
 # The largest difference between copy and network, in roundings of the largest activation of a layer.
 _ROUNDING = 1024
 
-# A network gains nothing by channels last if no convolution has so many channels on both sides.
+# A network gains nothing from channels last unless a convolution has this many channels on both sides.
 _FEWEST_CHANNELS = 16
 
 
@@ -53,18 +53,18 @@ def fast_copy(
         return network
     shapes = dict.fromkeys(tuple(shape) for shape in image_shapes)
     pictures = [torch.rand(1, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype) for shape in shapes]
-    wanted = {find_layer(network, layer.layer) for layer in layers}
+    captured = {find_layer(network, layer.layer) for layer in layers}
     # The forward pass has to end at the convolution: with two layers, one comes before the other.
     ends = only_means and len(layers) == 1 and next(iter(layers)).call == 0
-    averaged = set(filter(MeanConv2d.suits, filter(has_plain_weight, wanted))) if ends else set()
-    changes, first = _possible_changes(network, layers, pictures[0], wanted)
+    averaged = set(filter(MeanConv2d.suits, filter(has_plain_weight, captured))) if ends else set()
+    changes, first = _possible_changes(network, layers, pictures[0], captured)
     changes = replace(changes, averaged=averaged)
     capture = Capture(network, layers)
     with torch.no_grad():
         expected = [first, *(capture(picture) for picture in pictures[1:])]
         if averaged:
             expected = [
-                {layer: Activation(each.tensor.mean((2, 3), keepdim=True)) for layer, each in activations.items()}
+                {layer: Activation(value.tensor.mean((2, 3), keepdim=True)) for layer, value in activations.items()}
                 for activations in expected
             ]
         for channels_last in (True, False):
@@ -95,14 +95,14 @@ def _possible_changes(
     network: nn.Module,
     layers: Collection[LayerCall],
     picture: Tensor,
-    wanted: Collection[nn.Module],
+    captured: Collection[nn.Module],
 ) -> tuple[_Changes, Activations]:
     """Run the network once; return the changes that are possible, and its activations without their graph."""
     modules = list(network.modules())
     hooked = [module for module in modules if has_hooks(module)]  # before `Succession` adds hooks
     convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
     plain = {module for module in convolutions if has_plain_weight(module)}
-    norms = Succession(convolutions, [module for module in modules if is_foldable_norm(module)], wanted, hooked)
+    norms = Succession(convolutions, [module for module in modules if is_foldable_norm(module)], captured, hooked)
     with norms.watching():
         activations = Capture(network, layers)(picture.detach().requires_grad_())
     results = [activation.tensor for activation in activations.values()]
@@ -111,7 +111,7 @@ def _possible_changes(
         convolutions=[module for module in norms.called if module in plain],
         folds={module: norm for module, norm in folds.items() if module in plain and type(module) is nn.Conv2d},
     )
-    return changes, {layer: replace(each, tensor=each.tensor.detach()) for layer, each in activations.items()}
+    return changes, {layer: replace(value, tensor=value.tensor.detach()) for layer, value in activations.items()}
 
 
 def _changed(network: nn.Module, changes: _Changes, channels_last: bool) -> nn.Module | None:

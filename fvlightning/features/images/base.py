@@ -1,4 +1,4 @@
-"""Parametrisations: what the parameters of pictures are."""
+"""Parametrisations: how parameters become pictures."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ class Parametrization(Described, ABC):
     def weight_decay(self) -> float:
         """The weight decay of the default optimiser, AdamW.
 
-        It is greater than 0 where parameters of 0 are a grey picture: what the unit does not ask for at every step then
-        fades, such as noise and excessive contrast.
+        It is greater than 0 where parameters of 0 are a grey picture: content that the unit does not ask for at every
+        step then fades, such as noise and excessive contrast.
         """
         return 0.0
 
@@ -48,7 +48,7 @@ class Parametrization(Described, ABC):
     def invert(self, pictures: Tensor) -> Tensor:
         """Return the parameters ``(B, ...)`` of pictures ``(B, C, H, W)`` in [0, 1], to start from them.
 
-        If the parametrisation can make any picture, it makes these of them, clamped to the values that it can show.
+        A parametrisation that can make any picture returns to these, clamped to the values that it can show.
 
         Raises:
             InputError: The parametrisation cannot start from a picture.
@@ -79,7 +79,7 @@ class Parametrization(Described, ABC):
         """Project parameters back into the allowed set, in place, after each step. By default all are allowed."""
 
     def prior(self, parameters: Tensor) -> Tensor | None:
-        """Return a penalty ``(B,)`` on parameters ``(B, ...)``, such as codes, or None for none, the default."""
+        """Return a penalty ``(B,)`` on parameters ``(B, ...)``, such as codes; by default None, for no penalty."""
         return None
 
 

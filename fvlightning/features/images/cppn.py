@@ -32,16 +32,16 @@ class CPPNImage(Parametrization):
     the step is the same both ways. The same parameters draw the same picture at any size. They are one vector: layer by
     layer the weights ``(in, out)`` and the biases ``(out,)``, times ten, so that Adam with a learning rate of 0.05
     moves the weights by 0.005. Every layer keeps its values at all pixels for the gradient, some 160 MB for a picture
-    of 224 pixels, so make batches small. It cannot start from a photo (`invert`).
+    of 224 pixels, so make batches small. It cannot start from a picture (`invert`).
 
     Args:
         num_layers: Number of hidden layers. More make finer patterns.
         width: Number of linear maps of a hidden layer; the activation doubles them.
         activation: ``"unbiased"`` as above; ``"composite"`` without subtracting the mean, ``atan(h)² / 0.6``.
-        std: Standard deviation of the starting weights of the last layer, relative to that of the hidden layers, which
+        std: Standard deviation of the initial weights of the last layer, relative to that of the hidden layers, which
             is ``sqrt(1 / inputs)``. 0 starts with a grey picture, as lucid does.
         decorrelate: Whether the network draws decorrelated colours (`correlate_colors`).
-        max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black ground.
+        max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black background.
 
     Raises:
         InputError: A setting is out of its range.
@@ -60,7 +60,7 @@ class CPPNImage(Parametrization):
             if value < 1:
                 raise InputError(f"CPPNImage({name}={value}): must be at least 1")
         if activation not in ("unbiased", "composite"):
-            raise InputError(f"CPPNImage(activation={activation!r}): valid are 'unbiased' and 'composite'")
+            raise InputError(f"CPPNImage(activation={activation!r}): must be 'unbiased' or 'composite'")
         self.num_layers = num_layers
         self.width = width
         self.activation = activation
@@ -84,7 +84,7 @@ class CPPNImage(Parametrization):
         layers = self._layers(channels)
         counts = [count for n_inputs, n_outputs in layers for count in (n_inputs * n_outputs, n_outputs)]
         parts = torch.split_with_sizes(_WEIGHT_SCALE * parameters, counts, dim=1)
-        # (B, features, pixels) throughout: one matrix product a layer for all pictures.
+        # (B, features, pixels) throughout: one matrix product per layer for all pictures.
         hidden = _coordinates(height, width, parameters).expand(len(parameters), -1, -1)
         for place, (n_inputs, n_outputs) in enumerate(layers):
             weights = parts[2 * place].reshape(-1, n_inputs, n_outputs).transpose(1, 2)

@@ -12,7 +12,7 @@ from fvlightning.errors import InputError
 COLOR_CORRELATION = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]]) / 0.461952
 _COLOR_DECORRELATION = torch.linalg.inv(COLOR_CORRELATION.double())
 # Pictures are kept this far from 0 and 1 before the inverse of the sigmoid, which is infinite there. Nearer to the ends
-# the sigmoid is so flat that optimisation from such a start would hardly move.
+# the sigmoid is so flat that an optimisation from there would hardly move.
 _MARGIN = 0.01
 
 
@@ -58,16 +58,16 @@ def decorrelate_colors(colors: Tensor) -> Tensor:
 def _mix_channels(matrix: Tensor, colors: Tensor) -> Tensor:
     if colors.shape[1] != 3:
         return colors
-    # One product a picture: `torch.einsum` copies all pictures into one matrix and back.
+    # One product per picture: `torch.einsum` copies all pictures into one matrix and back.
     return torch.matmul(matrix.to(colors), colors.flatten(2)).view_as(colors)
 
 
 def limit_rms(pictures: Tensor, max_rms: float | None) -> Tensor:
     """Darken the pictures ``(B, C, H, W)`` whose root mean square is above a bound.
 
-    For data on a black ground, such as MNIST, whose digits have a root mean square of about 0.33: without a bound the
-    optimum of most units is full contrast everywhere. With it light is a budget that goes to the strokes that matter,
-    and the picture of a linear unit is parallel to the positive part of its weights. Scaling in the forward pass makes
+    For data on a black background, such as MNIST, whose digits have a root mean square of about 0.33: without a bound
+    the optimum of most units is full contrast everywhere. With it light is a budget for the strokes that matter, and
+    the picture of a linear unit is parallel to the positive part of its weights. Scaling in the forward pass makes
     the gradient tangential to the bound, so that every optimiser converges to that.
 
     Args:
@@ -88,7 +88,7 @@ def check_max_rms(class_name: str, max_rms: float | None) -> float | None:
 
 
 def check_std(class_name: str, std: float) -> float:
-    """Return the standard deviation of the starting noise; raise `InputError` if it is negative or not finite."""
+    """Return the standard deviation of the initial noise; raise `InputError` if it is negative or not finite."""
     if not 0 <= std < math.inf:
-        raise InputError(f"{class_name}(std={std}): the standard deviation of the start must be at least 0 and finite")
+        raise InputError(f"{class_name}(std={std}): must be at least 0 and finite")
     return std

@@ -16,15 +16,15 @@ class FourierImage(Parametrization):
     """The parameters are Fourier coefficients, scaled so that a step changes each frequency as natural images do.
 
     ``picture = sigmoid(colour(irfft2(scale * parameters) / 4))``, with ``scale = sqrt(W * H) / max(f, 1 / max(W, H)) **
-    decay`` at the frequency f in cycles a pixel (Olah et al. 2017, https://distill.pub/2017/feature-visualization/, and
-    lucid's optvis/param/spatial.py). Any number of channels and any size, odd ones too.
+    decay`` at the frequency f in cycles per pixel (Olah et al. 2017, https://distill.pub/2017/feature-visualization/,
+    and lucid's optvis/param/spatial.py). Any number of channels and any size, odd ones too.
 
     Args:
         decay: How fast the scale falls with the frequency. 1 is that of natural images; 0 makes all frequencies equal;
             larger values make smoother pictures.
-        std: Standard deviation of the starting coefficients.
+        std: Standard deviation of the initial coefficients.
         decorrelate: Whether the parameters of three channels are decorrelated colours (`correlate_colors`).
-        max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black ground.
+        max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black background.
 
     Raises:
         InputError: A setting is out of its range.
@@ -89,7 +89,7 @@ def _scales(height: int, width: int, decay: float, device: torch.device) -> Tens
 
 
 def frequencies(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Return the frequencies of `torch.fft.rfft2` in cycles a pixel, ``(H, W // 2 + 1)``."""
+    """Return the frequencies of `torch.fft.rfft2` in cycles per pixel, ``(H, W // 2 + 1)``."""
     rows = torch.fft.fftfreq(height, device=device)[:, None]
     return torch.hypot(rows, torch.fft.rfftfreq(width, device=device))
 

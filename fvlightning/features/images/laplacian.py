@@ -29,9 +29,9 @@ class LaplacianImage(Parametrization):
         decay: How fast a level's weight falls with its frequency: ``2 ** (level * (decay - 1))``, scaled to a mean
             square of 1. At 1 a step changes all levels equally, as the contrast of natural images is spread over
             octaves; larger values make smoother pictures, without the fine texture that networks fall for.
-        std: Standard deviation of the starting noise of each level.
+        std: Standard deviation of the initial noise of each level.
         decorrelate: Whether the parameters of three channels are decorrelated colours (`correlate_colors`).
-        max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black ground.
+        max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black background.
 
     Raises:
         InputError: A setting is out of its range.

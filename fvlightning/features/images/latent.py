@@ -30,7 +30,7 @@ class LatentImage(Parametrization):
             ``image_shape``, ``(C, H, W)``. A module is copied as it is now.
         prior_weight: Weight of a penalty on the code, ``prior_weight · ‖z‖² / 2``: the negative logarithm of its
             density under the prior, less a constant. Subtracted from the score like any penalty; 0 for none.
-        std: Standard deviation of the start.
+        std: Standard deviation of the initial codes.
 
     Attributes:
         digest: Digest of the weights, so that settings tell decoders of the same name apart.
@@ -110,15 +110,15 @@ class DecorrelatedLatentImage(LatentImage):
     """The parameters are a decorrelated code, so that steps follow the differences within the training data.
 
     ``picture = decoder(μ + F·u)``, with μ and F·Fᵀ the mean and the covariance of the training set's codes
-    (`measure_codes`), and u the parameters, ``(L,)``, which start as standard normal noise: the start looks like a
-    picture that is drawn from the data, and no direction is easier than another. The penalty is on u.
+    (`measure_codes`), and u the parameters, ``(L,)``, which start as standard normal noise: the initial picture
+    looks like one drawn from the data, and no direction is easier than another. The penalty is on u.
 
     Args:
         decoder: The same as in `LatentImage`.
         codes: The statistics, or a file of them. Default: the file that `VAEPicturesCallback` writes at the end of a
             training, with the checkpoint's name and ``.codes.pt`` (for a link, the name of its target).
         prior_weight: Weight of a penalty on u, ``prior_weight · ‖u‖² / 2``.
-        std: Standard deviation of the start of u.
+        std: Standard deviation of the initial u.
 
     Raises:
         InputError: See `LatentImage`; or the statistics are missing, or those of other weights or another size.

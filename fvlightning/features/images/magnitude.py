@@ -91,7 +91,7 @@ def measure_magnitude(
 def resample_magnitude(magnitude: Tensor, image_shape: Sequence[int]) -> Tensor:
     """Return the magnitude spectrum ``(C, H', W' // 2 + 1)`` for another size, with the same contrast and mean.
 
-    Frequencies are in cycles a pixel. The logarithm, with the natural fall of ``f ** -1.5`` taken out, is interpolated
+    Frequencies are in cycles per pixel. The logarithm, without the natural fall of ``f ** -1.5``, is interpolated
     between them; below the lowest measured one the natural fall goes on, since natural images are alike at all scales
     (Field 1987, https://doi.org/10.1364/JOSAA.4.002379).
 

@@ -35,8 +35,8 @@ class MagnitudeConstrainedImage(Parametrization):
         decay: How fast the spectrum falls with the frequency, without a file.
         contrast: Factor of all magnitudes. Less than 1 makes paler pictures.
         decorrelate: Whether the frequencies of three channels are those of decorrelated colours (`correlate_colors`);
-            the same as when a spectrum in a file was measured.
-        max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black ground.
+            it must match the setting with which the spectrum of a file was measured.
+        max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black background.
 
     Attributes:
         digest: Digest of the file, so that settings tell spectra of the same name apart; None without a file.
@@ -95,7 +95,7 @@ class MagnitudeConstrainedImage(Parametrization):
 
 
 def _antisymmetric(phases: Tensor, width: int) -> Tensor:
-    """Mirror the phases of the columns that are their own mirror image; else these lose half of their magnitude."""
+    """Mirror the phases of columns that are their own mirror image; otherwise these lose half of their magnitude."""
     first, rest = _mirror(phases[..., :1]), phases[..., 1:]
     if width % 2 or not rest.shape[-1]:
         return torch.cat([first, rest], dim=-1)

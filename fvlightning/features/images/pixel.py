@@ -18,10 +18,10 @@ class PixelImage(Parametrization):
     Args:
         bound: What keeps pixels in [0, 1]: ``"sigmoid"``, or ``"clip"``, where the parameters are the pixels and are
             clipped after each step.
-        std: Standard deviation of the starting noise: around 0 before the sigmoid, around 0.5 with ``"clip"``.
+        std: Standard deviation of the initial noise: around 0 before the sigmoid, around 0.5 with ``"clip"``.
         decorrelate: Whether the parameters of three channels are decorrelated colours (`correlate_colors`). Default:
             with the sigmoid only, since a clip bounds parameters, not the colours that are mixed from them.
-        max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black ground.
+        max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black background.
 
     Raises:
         InputError: A setting is out of its range, or `decorrelate` is set with a clip.
@@ -35,7 +35,7 @@ class PixelImage(Parametrization):
         max_rms: float | None = None,
     ) -> None:
         if bound not in ("sigmoid", "clip"):
-            raise InputError(f"PixelImage(bound={bound!r}): valid are 'sigmoid' and 'clip'")
+            raise InputError(f"PixelImage(bound={bound!r}): must be 'sigmoid' or 'clip'")
         if decorrelate and bound == "clip":
             raise InputError("PixelImage(bound='clip', decorrelate=True): use bound='sigmoid' to decorrelate colours")
         self.bound = bound
@@ -80,7 +80,7 @@ class RawInput(Parametrization):
 
     Args:
         max_norm: Largest Euclidean norm of an input; a longer one is scaled back. None for no bound.
-        std: Standard deviation of the starting noise around 0.
+        std: Standard deviation of the initial noise around 0.
 
     Raises:
         InputError: A setting is out of its range.
@@ -90,7 +90,7 @@ class RawInput(Parametrization):
 
     def __init__(self, max_norm: float | None = None, std: float = 0.01) -> None:
         if max_norm is not None and not max_norm > 0:
-            raise InputError(f"RawInput(max_norm={max_norm}): the bound must be greater than 0, or None for no bound")
+            raise InputError(f"RawInput(max_norm={max_norm}): must be greater than 0, or None for no bound")
         self.max_norm = max_norm
         self.std = check_std("RawInput", std)
 

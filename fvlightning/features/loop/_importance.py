@@ -5,20 +5,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# Above this share of the pixels all are equally important: a few large values would leave the rest transparent.
+# Pixels above this quantile are equally important: a few large values would leave the rest transparent.
 _CLIPPED_AT = 0.8
 
 
 class Importance:
-    """Spatial importance: how much the unit has asked of each pixel (MaCo, Fel et al. 2023).
+    """Spatial importance: how strongly the score depended on each pixel (MaCo, Fel et al. 2023).
 
     ``Σ over steps of |∂score/∂x|`` at the picture x, the mean over its channels: parts that optimisation never cared
-    for have small values (https://arxiv.org/abs/2306.06805, section 3.2). Penalties have no part in it.
+    for have small values (https://arxiv.org/abs/2306.06805, section 3.2). Penalties do not count.
 
     Args:
-        n_pictures: The number of pictures in the batch at first.
+        n_pictures: The number of pictures in the initial batch.
         size: ``(H, W)``.
-        like: A tensor of the device and dtype of the sums.
+        like: A tensor with the device and dtype of the sums.
     """
 
     def __init__(self, n_pictures: int, size: tuple[int, ...], like: Tensor) -> None:
@@ -28,7 +28,7 @@ class Importance:
         """Add a step.
 
         Args:
-            rows: ``(b,)``, the pictures, counted in the batch at first.
+            rows: ``(b,)``, the pictures, by their rows in the initial batch.
             gradients: ``(b, C, H, W)``, of the scores to the pictures.
             counted: ``(b,)``, whether the picture made the step.
         """

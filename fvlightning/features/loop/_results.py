@@ -1,4 +1,4 @@
-"""From the tensors of a batch to the features that are handed out."""
+"""From the tensors of a batch to features."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -36,9 +36,9 @@ def make_features(
         last_step: The largest number of steps of the run, up to the end of this round.
     """
     best = tracker.best_parameters[rows]
-    # Penalties, priors and open ReLUs move the picture of a unit that does not respond at all.
+    # These move the picture of a unit that does not respond at all.
     has_prior = settings.image.prior(best) is not None
-    moves_anyway = bool(settings.penalties) or has_prior or settings.open_relu_steps > 0
+    moves_anyway = bool(settings.penalties or settings.joint_objectives or settings.open_relu_steps) or has_prior
     failed = (tracker.failed[rows] | ~scores.isfinite()).tolist()
     moved, best_steps = tracker.moved[rows].tolist(), tracker.best_step[rows].tolist()
     steps_made, scores_of_jobs = tracker.steps_made[rows].tolist(), scores.tolist()

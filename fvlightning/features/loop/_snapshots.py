@@ -1,4 +1,4 @@
-"""Pictures on their way: how they looked after some of the steps."""
+"""Snapshots: how pictures looked after some of the steps."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ class Snapshots:
     """Keeps the pictures of a batch on the CPU, by the number of steps made.
 
     Args:
-        steps: After which steps they are kept.
-        n_pictures: The number of pictures in the batch at first.
+        steps: Numbers of steps after which pictures are kept.
+        n_pictures: The number of pictures in the initial batch.
     """
 
     def __init__(self, steps: Sequence[int], n_pictures: int) -> None:

@@ -1,4 +1,4 @@
-"""What is kept of each picture while a batch is optimised: the best so far, the history, and when it stopped."""
+"""The state of each picture while a batch is optimised: the best so far, the history, and whether it has stopped."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ class Tracker:
     Args:
         parameters: ``(N, ...)``, what the pictures start from.
         steps: The largest number of steps.
-        patience: A picture stops after so many steps without an improvement. None: it never does.
+        patience: A picture stops after this many steps without an improvement. None: it never does.
         min_delta: The smallest improvement that counts.
         presentable: ``(N,)``, whether the initial picture may be the best, as a warm start may. Noise or grey never
             shows what a unit looks for, even where every later picture scores less without transforms. Default: none.
@@ -46,7 +46,7 @@ class Tracker:
         self._min_delta = min_delta
 
     def record(self, step: int, scores: Tensor, totals: Tensor, gradients: Tensor, warming_up: bool = False) -> None:
-        """Take in a step: history, failures and patience.
+        """Record a step: history, failures and patience.
 
         Args:
             step: Its number, from 0.
@@ -54,7 +54,7 @@ class Tracker:
             totals: ``(b,)``, the scores less the penalties.
             gradients: ``(b, ...)``, of the totals to the parameters.
             warming_up: Whether transforms still grow stronger, so that scores fall by themselves. Patience begins
-                after that, and the last of these scores is the one to improve on.
+                after that, and the last of these scores is the one to beat.
         """
         # The largest gradient is non-finite if any entry is: one pass answers both questions.
         largest = gradients.flatten(1).abs().amax(1)

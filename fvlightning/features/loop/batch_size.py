@@ -1,4 +1,4 @@
-"""How many pictures are optimised at once by default: as many as fit the device, and no more than pay."""
+"""The default batch size: as many pictures as fit the device, and no more than save time."""
 
 import math
 import os
@@ -17,7 +17,7 @@ _SHARE = 0.5
 
 # Tensors of the size of a picture that each picture has anyway (parameters, moments, the best so far, gradients, those
 # of the FFT), and that each transformed copy has (where it is sampled, its noise, itself).
-_OF_PICTURE, _OF_COPY = 16, 8
+_TENSORS_OF_PICTURE, _TENSORS_OF_COPY = 16, 8
 
 # More pictures at once save less and less of a step's fixed cost: measured on networks of 28 to 224 pixels, which save
 # 1 KiB to 15 MiB a picture. At 224 pixels, 64 take 3 % less time each than 8, and eight times the memory.
@@ -25,15 +25,15 @@ _CACHED_BY_THREAD = 32 * 2**20
 _FEWEST_ON_CPU, _MOST_ON_CPU = 8, 64
 _MOST_ON_ACCELERATOR = 256
 
-# Assumed to be free on backends that do not tell.
-_UNKNOWN = 4 * 2**30
+# Assumed to be free on backends that cannot be asked.
+_ASSUMED_FREE = 4 * 2**30
 
 
 def automatic_batch_size(capture: Capture, image_shapes: Iterable[Sequence[int]], transforms_per_step: int = 1) -> int:
     """Return how many pictures are best optimised at once, at least 1.
 
-    On accelerators as many as half of the free memory holds, and at most 256, which keep any of them busy. On the CPU 8
-    to 64, fewer for large activations.
+    On accelerators, as many as fit into half of the free memory, and at most 256, which keep any of them busy. On the
+    CPU 8 to 64, fewer for large activations.
 
     Args:
         capture: Runs the network, frozen (`frozen`), as far as is needed.
@@ -49,13 +49,13 @@ def automatic_batch_size(capture: Capture, image_shapes: Iterable[Sequence[int]]
             return 1
         raise
     picture = 4 * math.prod(image_shape)
-    needed = saved + picture * (_OF_PICTURE + transforms_per_step * _OF_COPY)
-    fitting = int(_SHARE * free_memory(device)) // needed
-    paying = _MOST_ON_ACCELERATOR
+    needed = saved + picture * (_TENSORS_OF_PICTURE + transforms_per_step * _TENSORS_OF_COPY)
+    most_fitting = int(_SHARE * free_memory(device)) // needed
+    most_useful = _MOST_ON_ACCELERATOR
     if device.type == "cpu":
         cached = torch.get_num_threads() * _CACHED_BY_THREAD // max(saved, 1)
-        paying = min(max(cached, _FEWEST_ON_CPU), _MOST_ON_CPU)
-    return max(1, min(fitting, paying))
+        most_useful = min(max(cached, _FEWEST_ON_CPU), _MOST_ON_CPU)
+    return max(1, min(most_fitting, most_useful))
 
 
 def saved_bytes(capture: Capture, image_shape: Sequence[int]) -> int:
@@ -81,14 +81,14 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cpu":
         return _free_on_cpu() // max(int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     memory = torch.accelerator.memory
     # Not every backend can be asked.
     with suppress(RuntimeError, NotImplementedError):
-        kept = memory.memory_reserved(device) - memory.memory_allocated(device)
-        return memory.get_memory_info(device)[0] + kept
-    return _UNKNOWN
+        unused = memory.memory_reserved(device) - memory.memory_allocated(device)
+        return memory.get_memory_info(device)[0] + unused
+    return _ASSUMED_FREE
 
 
 def _free_on_cpu() -> int:
@@ -98,16 +98,16 @@ def _free_on_cpu() -> int:
                 return int(line.split()[1]) * 1024
     with suppress(AttributeError, ValueError, OSError):
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return _UNKNOWN
+    return _ASSUMED_FREE
 
 
 def _saved(capture: Capture, pictures: Tensor) -> int:
     """Return the bytes of all memory that the forward pass keeps, each storage once."""
-    # Storages are held as long as it runs, so that no address is given out twice.
+    # Storages are held while it runs, so that no address is reused.
     storages: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: Tensor) -> None:
-        # Nothing is left in the graph: nobody goes back, and a tensor there would keep the graph alive.
+        # The graph keeps nothing: there is no backward pass, and a tensor in it would keep the graph alive.
         storage = tensor.untyped_storage()
         storages[storage.data_ptr()] = storage
 

@@ -13,7 +13,7 @@ import torch
 Made = TypeVar("Made")
 Make = Callable[[Sequence[int], Callable[[int], None]], Iterator[tuple[int, Made]]]
 
-# What allocators without an exception of their own say: the CPU's, that of MPS, and cuDNN.
+# Messages of allocators that have no exception class: those of the CPU, MPS and cuDNN.
 _MESSAGES = re.compile(r"DefaultCPUAllocator|not enough memory|out of memory|CUDNN_STATUS_ALLOC_FAILED", re.IGNORECASE)
 
 
@@ -27,14 +27,14 @@ def in_batches(
     """Make things batch by batch; after an out-of-memory, in batches of half the size of the last one.
 
     Single pictures make batches of even sizes: eight pictures and two take longer than five and five. Things that were
-    handed out before an out-of-memory are not made again.
+    yielded before an out-of-memory are not made again.
 
     Args:
         groups: Places of the things, in sets that stay together. No batch has places of two groups.
         batch_size: How many are made at once at most; only a larger set makes a larger batch.
         make: Makes the things at some places, and yields each with its place as it is done. It calls its last argument
             with the number of steps made.
-        on_step: Gets these numbers; those of steps that are made again, only once.
+        on_step: Called with these numbers; steps that are made again count once.
         steps: How many steps each thing takes in all.
 
     Yields:

@@ -71,14 +71,14 @@ def list_jobs(
         warm_starts: Parameters to go on from, by the text form of the unit and the repeat.
 
     Raises:
-        InputError: There are no units, one cannot be used, or the network or a setting has no use for such pictures.
+        InputError: There are no units, one cannot be used, or the network or a setting does not accept such pictures.
     """
     if settings.image.bounded and (len(image_shape) != 3 or min(image_shape) < 1):
         raise InputError(
-            f"{type(settings.image).__name__} cannot take a picture of shape {tuple(image_shape)}: give (C, H, W)"
+            f"{type(settings.image).__name__} cannot take a picture of shape {tuple(image_shape)}; give (C, H, W)"
         )
     if settings.transforms and len(image_shape) != 3:
-        raise InputError(f"inputs of shape {tuple(image_shape)} are not pictures: leave out transforms (transforms=[])")
+        raise InputError(f"inputs of shape {tuple(image_shape)} are not pictures; leave out transforms (transforms=[])")
     resolved = resolve_objectives(network, units, image_shape, settings.pooling)
     measure_layers(network, frozenset().union(*(joint.layers for joint in settings.joint_objectives)), image_shape)
     return [
@@ -93,7 +93,7 @@ def list_jobs(
 
 
 def mark_classes(network: nn.Module, jobs: Sequence[Job], image_shape: Sequence[int]) -> list[Job]:
-    """Return the jobs, each with its `class_unit`. An objective has none: it says itself what is maximised."""
+    """Return the jobs, each with its `class_unit`. An objective has none: it already says what is maximised."""
     layers = {job.unit.layer_call for job in jobs if isinstance(job.unit, Unit) and job.unit.index is not None}
     sizes = class_layers(network, layers, image_shape)
 

@@ -21,8 +21,8 @@ from fvlightning.features.rng import picture_generator
 from fvlightning.features.scales import Round
 from fvlightning.features.transforms import Draws, apply_transforms
 
-# Every so many steps the clean pictures are judged, if the steps see transformed ones, and pictures that have stopped
-# leave the batch. A clean forward pass costs about a third of a step, so this adds two per cent.
+# The number of steps after which the clean pictures are judged, if the steps see transformed ones, and pictures that
+# have stopped leave the batch. A clean forward pass costs about a third of a step, so this adds two per cent.
 _CHECK_EVERY = 16
 
 
@@ -49,7 +49,7 @@ class Optimization:
         networks: The network, frozen as long as `run` computes.
         jobs: The pictures.
         part: The size of the pictures and the number of steps: the whole run, or one round of several.
-        failed: ``(B,)``, whether a picture has failed in an earlier round, and stays as it is. Default: none has.
+        failed: ``(B,)``, whether a picture failed in an earlier round, and stays as it is. Default: none did.
 
     Raises:
         InputError: A warm start does not fit the parametrisation.
@@ -65,19 +65,19 @@ class Optimization:
     ) -> None:
         device, network_dtype = device_and_dtype(networks.exact)
         like = torch.empty(0, dtype=torch.promote_types(network_dtype, torch.float32), device=device)
-        layers = [*(job.objective.layers for job in jobs), *(joint.layers for joint in settings.joint_objectives)]
-        wanted = frozenset().union(*layers)
+        layer_sets = [*(job.objective.layers for job in jobs), *(joint.layers for joint in settings.joint_objectives)]
+        layers = frozenset().union(*layer_sets)
         self._settings, self._part, self._jobs = settings, part, list(jobs)
-        self._exact = Capture(networks.exact, wanted, networks.precision)
-        self._fast = Capture(networks.fast, wanted, networks.precision)
+        self._exact = Capture(networks.exact, layers, networks.precision)
+        self._fast = Capture(networks.fast, layers, networks.precision)
         self._loss_scale = networks.precision.loss_scale
         # Each round has random numbers of its own.
         suffix = f"/{part.first_step}" if part.first_step else ""
         generators = [picture_generator(settings.seed, f"{job.unit}{suffix}", job.repeat) for job in jobs]
         pairs = zip(jobs, generators, strict=True)
-        starts = [job.initial_parameters(settings.image, part.image_shape, generator) for job, generator in pairs]
+        initial = [job.initial_parameters(settings.image, part.image_shape, generator) for job, generator in pairs]
         self._optimizer = PictureOptimizer(
-            torch.stack(starts).to(like),
+            torch.stack(initial).to(like),
             settings.make_optimizer,
             settings.normalizes_gradients,
             settings.make_schedule,
@@ -93,7 +93,7 @@ class Optimization:
         self._draws = Draws(generators, n_draws, device)
         self._snapshots = Snapshots([step for step in settings.snapshots if step > part.first_step], len(jobs))
         self._importance = Importance(len(jobs), part.image_shape[1:], parameters) if settings.importance else None
-        self._starts_presentable = any(job.warm_start is not None for job in jobs)
+        self._any_warm_start = any(job.warm_start is not None for job in jobs)
         self._steps_made = 0
         self._set_batch(range(len(jobs)))
 
@@ -118,7 +118,7 @@ class Optimization:
         """Make one step of every picture in the batch."""
         settings, tracker, parameters = self._settings, self._tracker, self._optimizer.parameters
         pictures = settings.image(parameters, self._part.image_shape)
-        # Units see an alias of the pictures, whose gradient has no part of the penalties.
+        # The network gets an alias of the pictures, so that its gradient leaves out the penalties.
         seen = pictures.view_as(pictures) if self._importance is not None else pictures
         opened = self._part.first_step + self._steps_made < settings.open_relu_steps
         with open_relus() if opened else nullcontext():
@@ -143,7 +143,7 @@ class Optimization:
                 self._snapshots.take(step, self._rows, self._displayed_now())
 
     def _transform(self, pictures: Tensor) -> Tensor:
-        """Return the transformed pictures of a step, ``(B * transforms_per_step, C, H, W)``, a picture's together."""
+        """Return the transformed pictures of a step, ``(B * transforms_per_step, C, H, W)``, copy by copy."""
         transforms, copies = self._settings.transforms, self._settings.transforms_per_step
         if not transforms:
             return pictures
@@ -176,7 +176,7 @@ class Optimization:
         return self._steps_made / max(self._part.steps - 1, 1)
 
     def _set_batch(self, rows: Sequence[int]) -> None:
-        """Put these pictures, by their rows in the tracker, into the batch, with what scores them."""
+        """Put these pictures, by their rows in the tracker, into the batch, and prepare their scorers."""
         self._rows = list(rows)
         jobs = [self._jobs[row] for row in self._rows]
         if not jobs:
@@ -194,7 +194,7 @@ class Optimization:
         running = self._tracker.running()
         n_stopped = len(self._rows) - len(running)
         # An initial picture of noise is never the best.
-        may_be_best = self._steps_made > 0 or self._starts_presentable
+        may_be_best = self._steps_made > 0 or self._any_warm_start
         if n_stopped or (self._settings.transforms and may_be_best):
             self._offer_clean()
         if n_stopped:
@@ -256,7 +256,7 @@ class Optimization:
 
 
 def _gradients(loss: Tensor, inputs: Sequence[Tensor], scale: float) -> Sequence[Tensor]:
-    """Return the gradients of a loss, which is multiplied by `scale` on the way; zero where no path leads to inputs."""
+    """Return the gradients of a loss, computed at `scale` times the loss; zero for inputs that do not affect it."""
     if not loss.requires_grad:
         return [torch.zeros_like(tensor) for tensor in inputs]
     gradients = torch.autograd.grad(loss * scale, inputs, materialize_grads=True)

@@ -23,12 +23,12 @@ class PictureOptimizer:
 
     An optimiser that works element by element (SGD, Adam and most others) gets the batch as one parameter, which is
     fast. One whose step depends on the whole of a parameter (a norm, a factorised moment, as in Adafactor) gets one
-    parameter a picture, so that pictures do not leak into each other. A trial tells which of the two it is.
+    parameter per picture, so that pictures do not leak into each other. A trial run decides which of the two it is.
 
     Args:
         parameters: ``(B, ...)``, what the pictures start from.
         optimizer: Makes the optimiser of a list of parameters.
-        normalize: Whether each picture's gradient is divided by the largest root mean square that it has had so far.
+        normalize: Whether each picture's gradient is divided by the largest root mean square of its gradients so far.
         scheduler: Makes the schedule of the learning rate, which moves on after each step. None: a constant rate.
         steps: The number of steps, for schedules that need it.
 
@@ -120,11 +120,11 @@ def start_schedule(scheduler: SchedulerCallable, optimizer: Optimizer, steps: in
     except InputError:
         raise
     except (TypeError, ValueError) as error:
-        raise InputError(f"this scheduler cannot be used for pictures ({error})") from error
+        raise InputError(f"Maximizer(scheduler=...): cannot be used for pictures ({error})") from error
     if isinstance(schedule, ReduceLROnPlateau):
         raise InputError(
-            "ReduceLROnPlateau would follow one score, and each picture has its own: use a schedule of the steps, "
-            "such as CosineWithWarmup"
+            "Maximizer(scheduler=ReduceLROnPlateau): follows one score, and each picture has its own; use a schedule "
+            "of the steps, such as CosineWithWarmup"
         )
     if isinstance(schedule, CosineWithWarmup):
         schedule.spread(steps)
@@ -146,7 +146,7 @@ def _is_elementwise(optimizer: OptimizerCallable) -> bool:
                 trial.step()
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"this optimizer cannot optimise pictures by their gradients alone ({error}); use one such as "
-                "torch.optim.Adam"
+                f"Maximizer(optimizer=...): cannot optimise pictures by their gradients alone ({error}); use one "
+                "such as torch.optim.Adam"
             ) from error
     return torch.allclose(together[0], torch.stack(apart), rtol=1e-6, atol=1e-7)

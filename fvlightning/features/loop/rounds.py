@@ -39,7 +39,7 @@ def list_jobs_of_rounds(
     """
     first, last = rounds[0], rounds[-1]
     if settings.importance and len(first.image_shape) != 3:
-        raise InputError(f"inputs of shape {first.image_shape} are not pictures: leave out importance")
+        raise InputError(f"inputs of shape {first.image_shape} are not pictures; leave out importance")
     _inverted_initial_picture(settings, first)
     if not settings.scales:
         return list_jobs(settings, network, units, last.image_shape, warm_starts)
@@ -63,7 +63,7 @@ def run_rounds(
 ) -> Iterator[list[tuple[int, Feature]]]:
     """Make the pictures round by round, and yield the features, each with its place among the jobs.
 
-    At the end of a round the best picture goes over to the size of the next, where optimiser and schedule begin anew.
+    At the end of a round the best picture is resized for the next, where optimiser and schedule begin anew.
     Pictures that all have a warm start make all their steps at the last size.
 
     Args:
@@ -88,7 +88,7 @@ def run_rounds(
     for before, after in pairwise(rounds):
         parameters = torch.stack([feature.parameters for feature in features])
         resized = settings.image.resize(parameters, before.image_shape, after.image_shape, after.blur)
-        jobs = [replace(job, warm_start=start) for job, start in zip(jobs, resized, strict=True)]
+        jobs = [replace(job, warm_start=row) for job, row in zip(jobs, resized, strict=True)]
         failed = [feature.status == "non-finite" for feature in features]
         made = _in_order(Optimization(settings, networks, jobs, after, failed).run(on_step))
         features = [_joined(earlier, later) for earlier, later in zip(features, made, strict=True)]
@@ -105,7 +105,7 @@ def _named(part: Round) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"scales: the round of {min(part.image_shape[-2:])} pixels cannot be made: {error}") from error
+        raise InputError(f"Maximizer(scales=...): no round of {min(part.image_shape[-2:])} pixels: {error}") from error
 
 
 def _inverted_initial_picture(settings: Settings, first: Round) -> Tensor | None:
@@ -123,7 +123,7 @@ def _joined(earlier: Feature, later: Feature) -> Feature:
     return replace(
         later,
         history=torch.cat([earlier.history, later.history]),
-        # A round that is best at its start shows the best picture of the round before.
+        # If no step of a round improves on its initial picture, that is the best picture of the round before.
         best_step=earlier.steps + later.best_step if later.best_step else earlier.best_step,
         status=status,
         snapshots=earlier.snapshots | later.snapshots,

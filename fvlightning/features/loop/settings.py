@@ -18,7 +18,8 @@ from fvlightning.features.starts import InitialPicture
 from fvlightning.features.transforms import Transform, longest_warmup
 from fvlightning.schedules import CosineWithWarmup
 
-_PLAIN = (bool, int, float, str, tuple, list)
+# Attributes of learning-rate schedules that are state.
+_STATE = {"base_lrs", "last_epoch"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,23 +59,23 @@ class Settings:
                 raise InputError(f"Maximizer({name}={value}): must be at least 1")
         if self.transforms_per_step > 1 and not self.transforms:
             raise InputError(
-                f"Maximizer(transforms_per_step={self.transforms_per_step}): without transforms all are the same; "
-                "leave it out"
+                f"Maximizer(transforms_per_step={self.transforms_per_step}): needs transforms, or all copies are "
+                "alike; leave it out"
             )
         if self.open_relu_steps < 0:
             raise InputError(f"Maximizer(open_relu_steps={self.open_relu_steps}): must be at least 0")
         if any(step < 1 for step in self.snapshots):
-            raise InputError(f"Maximizer(snapshots={list(self.snapshots)}): numbers of steps, each at least 1")
+            raise InputError(f"Maximizer(snapshots={list(self.snapshots)}): must be numbers of steps, each at least 1")
         if self.repeats < 2 and any(joint.across == "repeats" for joint in self.joint_objectives):
-            raise InputError(f"Maximizer(repeats={self.repeats}): a joint objective of repeats needs at least 2")
+            raise InputError(f"Maximizer(repeats={self.repeats}): must be at least 2 for joint objectives")
         if self.pooling not in ("mean", "rms"):
-            raise InputError(f"Maximizer(pooling={self.pooling!r}): valid are 'mean' and 'rms'")
+            raise InputError(f"Maximizer(pooling={self.pooling!r}): must be 'mean' or 'rms'")
         if not 0 <= self.log_odds <= 1:
-            raise InputError(f"Maximizer(log_odds={self.log_odds}): must be at least 0, for logits, and at most 1")
+            raise InputError(f"Maximizer(log_odds={self.log_odds}): must be at least 0 and at most 1")
         if not self.min_delta >= 0:
             raise InputError(f"Maximizer(min_delta={self.min_delta}): must be at least 0")
         if self.scales and (blur := self.scales[0].blur):
-            raise InputError(f"Maximizer(scales): the first round has no picture to blur by {blur}: set it to 0")
+            raise InputError(f"Maximizer(scales=...): the blur of the first round must be 0, not {blur}")
         _ = self.warmup  # raises for a transform whose warm-up is not a share of the run
 
     @property
@@ -89,12 +90,12 @@ class Settings:
 
     @property
     def normalizes_gradients(self) -> bool:
-        """Whether gradients are normalised: as given, or with the default optimiser only."""
+        """Whether gradients are normalised; by default, with the default optimiser only."""
         return self.optimizer is None if self.normalize_gradients is None else self.normalize_gradients
 
-    # Chosen on EfficientNet-Lite0 by what networks that the pictures were not made for see in them: tools/quality.py.
+    # Defaults chosen on EfficientNet-Lite0 by how well other networks recognise the pictures: tools/quality.py.
     def make_optimizer(self, parameters: Iterable[Any]) -> Optimizer:
-        """Return the optimiser of some parameters: the one given, or AdamW."""
+        """Return the optimiser of some parameters, by default AdamW."""
         if self.optimizer is not None:
             return self.optimizer(parameters)
         decay = self.image.weight_decay
@@ -102,7 +103,7 @@ class Settings:
 
     @property
     def make_schedule(self) -> SchedulerCallable | None:
-        """The schedule given, `CosineWithWarmup` with the default optimiser, or None for a constant rate."""
+        """The schedule; by default `CosineWithWarmup` with the default optimiser, else None, a constant rate."""
         return CosineWithWarmup if self.scheduler is None and self.optimizer is None else self.scheduler
 
     def describe(self) -> dict[str, Any]:
@@ -116,14 +117,14 @@ class Settings:
         return {
             "steps": self.steps,
             "image": self.image.settings,
-            "optimizer": {"class": type(optimizer).__name__, **_plain(optimizer.defaults)},
+            "optimizer": _described(optimizer, optimizer.defaults),
             "transforms": [transform.settings for transform in self.transforms],
             "penalties": [penalty.settings for penalty in self.penalties],
             "patience": self.patience,
             "min_delta": self.min_delta,
             "pooling": self.pooling,
             "normalize_gradients": self.normalizes_gradients,
-            "scheduler": schedule and {"class": type(schedule).__name__, **_plain(vars(schedule))},
+            "scheduler": schedule and _described(schedule, vars(schedule)),
             "transforms_per_step": self.transforms_per_step,
             "open_relu_steps": self.open_relu_steps,
             "joint_objectives": [joint.settings for joint in self.joint_objectives],
@@ -135,11 +136,19 @@ class Settings:
         }
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings among the attributes of an optimiser or a schedule; the others are its state."""
-    state = {"base_lrs", "last_epoch"}
-    return {
-        name: value
-        for name, value in values.items()
-        if isinstance(value, _PLAIN) and not name.startswith("_") and name not in state
-    }
+def _described(instance: object, attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return the class of an optimiser or a schedule, with its settings among some attributes."""
+    settings = {name: _plain(value) for name, value in attributes.items() if not name.startswith("_")}
+    named = {name: value for name, value in settings.items() if value is not None and name not in _STATE}
+    return {"class": type(instance).__name__, **named}
+
+
+def _plain(value: object) -> object:
+    """Return a value as a plain one; a function by its name, and None for anything else."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return type(value)(map(_plain, value))
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    return getattr(value, "__qualname__", None)

@@ -1,4 +1,4 @@
-"""Objectives: activations -> scores of shape ``(B,)``, one a picture, to be maximised.
+"""Objectives: activations -> scores of shape ``(B,)``, one per picture, to be maximised.
 
 Objectives compose by ``+``, ``-``, and ``*`` and ``/`` with a number. An operation makes a new objective and leaves its
 operands as they are, and the weights of a sum are those written: ``1 * a + 3 * b - 5 * c`` has the weights 1, 3 and -5.

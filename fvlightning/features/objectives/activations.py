@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError
 from fvlightning.features.capture import Activation, Activations
-from fvlightning.features.objectives.base import Objective, Pooling, Scorer, moved_once
+from fvlightning.features.objectives.base import Objective, Pooling, Scorer, moved_once, short
 from fvlightning.features.units import LayerCall, Unit
 
 # Below this cosine its power is constant, so that a picture that starts far from the direction has a gradient.
@@ -20,7 +20,7 @@ _SMALLEST_COSINE = 0.1
 
 @dataclass(frozen=True)
 class UnitActivation(Objective):
-    """The activation of one unit: in a map or a sequence, that at one position, or pooled over all positions.
+    """The activation of one unit, at one position of a map or a sequence, or pooled over all positions.
 
     In a vision transformer the class and register tokens are left out of the pooling.
 
@@ -160,7 +160,7 @@ class Direction(Objective):
         values = torch.as_tensor(vector, dtype=torch.float64).detach().cpu()
         if values.ndim != 1 or not values.isfinite().all() or not values.any():
             shape = tuple(values.shape)
-            raise InputError(f"Direction(vector=...) of shape {shape}: must be finite numbers, one a unit, not all 0")
+            raise InputError(f"Direction(vector=...): must be finite numbers, one per unit, not all 0; shape {shape}")
         if not power >= 0:
             raise InputError(f"Direction(power={power}): must be at least 0")
         object.__setattr__(self, "layer", LayerCall.parse(layer) if isinstance(layer, str) else layer)
@@ -200,7 +200,7 @@ class Direction(Objective):
             directions = vectors(values.device)[0].to(values.dtype)[:, :, None]
             if directions.shape[1] != values.shape[1]:
                 problem = f"{directions.shape[1]} numbers for the {values.shape[1]} units of layer {str(layer)!r}"
-                raise InputError(f"Direction(vector=...): {problem}; give one a unit")
+                raise InputError(f"Direction(vector=...): {problem}; give one per unit")
             dots = (values * directions).sum(1)
             if not power:
                 return dots.mean(1)
@@ -214,7 +214,7 @@ class Direction(Objective):
     def __str__(self) -> str:
         digest = blake2b(repr(self.vector).encode(), digest_size=4).hexdigest()
         place = "@" + ",".join(map(str, self.position)) if self.position else ""
-        return f"Direction({self.layer}{place}, {digest}, power={self.power:g})"
+        return f"Direction({self.layer}{place}, {digest}, power={short(self.power)})"
 
 
 def _pick(tensor: Tensor, rows: Tensor, channels: Tensor, *position: Tensor) -> Tensor:

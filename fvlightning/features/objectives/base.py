@@ -31,7 +31,7 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, activations: Activations) -> Tensor:
-        """Return one score a picture, ``(B,)``, each from its own row of the activations alone."""
+        """Return one score per picture, ``(B,)``, each from its own row of the activations alone."""
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -77,14 +77,14 @@ class Objective(ABC):
     def __mul__(self, weight: float) -> "Objective":
         if not isinstance(weight, int | float):
             return NotImplemented
-        return WeightedSum([(weight * own, term) for own, term in _terms(self)])
+        return WeightedSum([(weight * factor, term) for factor, term in _terms(self)])
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> "Objective":
         if not isinstance(divisor, int | float):
             return NotImplemented
-        return WeightedSum([(own / divisor, term) for own, term in _terms(self)])
+        return WeightedSum([(factor / divisor, term) for factor, term in _terms(self)])
 
     def __neg__(self) -> "Objective":
         return self * -1.0
@@ -153,11 +153,16 @@ class WeightedSum(Objective):
         for weight, term in self.terms:
             negative, size = math.copysign(1, weight) < 0, abs(weight)
             sign = (" - " if negative else " + ") if text else "-" if negative else ""
-            number = f"{size:g}" if float(f"{size:g}") == size else repr(size)
+            number = short(size)
             # A single term with neither sign nor weight would be the term itself.
             factor = "" if size == 1 and (negative or len(self.terms) > 1) else f"{number}*"
             text += f"{sign}{factor}" + (f"({term})" if " " in str(term) else str(term))
         return text
+
+
+def short(number: float) -> str:
+    """Return the shortest text that stands for exactly this number."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
 
 
 def stack_objectives(objectives: Sequence[Objective]) -> Scorer:
@@ -174,7 +179,7 @@ def stack_objectives(objectives: Sequence[Objective]) -> Scorer:
     def score(activations: Activations) -> Tensor:
         order, *groups = on_device(next(iter(activations.values())).values.device)
         parts = [
-            scorer({layer: replace(one, tensor=one.tensor[rows]) for layer, one in activations.items()})
+            scorer({layer: replace(value, tensor=value.tensor[rows]) for layer, value in activations.items()})
             for scorer, rows in zip(scorers, groups, strict=True)
         ]
         return torch.cat(parts)[order]

@@ -11,7 +11,7 @@ from typing_extensions import override
 from fvlightning.errors import InputError
 from fvlightning.features.capture import Activations, measure_layers
 from fvlightning.features.objectives.activations import LayerEnergy, UnitActivation
-from fvlightning.features.objectives.base import Objective, Pooling, WeightedSum
+from fvlightning.features.objectives.base import Objective, Pooling, WeightedSum, short
 from fvlightning.features.units import LayerCall, Unit, UnitRange, is_weighted_sum
 
 Units = Sequence[str | Unit | Objective] | str | Unit | Objective
@@ -28,7 +28,7 @@ def objective_of(unit: str | Unit | Objective, pooling: Pooling = "mean") -> Obj
         unit: A unit, or the text form of a unit (`Unit.parse`) or of a weighted sum: units with ``+`` or ``-`` between
             spaces, and a number with ``*`` before some: ``"classifier:207 - 0.5*classifier:208 + 2*blocks.3:5@1,2"``.
             The ``str`` of the sum is the same text. An objective is returned as it is.
-        pooling: See `UnitActivation`. It is no part of the text.
+        pooling: See `UnitActivation`. It is not part of the text.
 
     Raises:
         InputError: The text is malformed, or a term names several units.
@@ -93,7 +93,7 @@ class Target(Objective):
         return -(self.objective(activations) - self.value).square()
 
     def __str__(self) -> str:
-        return f"{self.objective} -> {self.value:g}"
+        return f"{self.objective} -> {short(self.value)}"
 
 
 def resolve_objectives(

@@ -1,4 +1,4 @@
-"""What a random transform is, how transforms follow one another, and the random numbers that they are drawn from."""
+"""The base class of random transforms, their application in turn, and the random numbers that they use."""
 
 import math
 from abc import ABC, abstractmethod
@@ -103,7 +103,7 @@ def longest_warmup(transforms: Sequence[Transform]) -> float:
     """
     for transform in transforms:
         if not 0 <= transform.warmup < 1:
-            raise InputError(f"{type(transform).__name__}(warmup={transform.warmup}): must be at least 0, less than 1")
+            raise InputError(f"{type(transform).__name__}(warmup={transform.warmup}): must be in [0, 1)")
     return max((transform.warmup for transform in transforms), default=0.0)
 
 
@@ -131,7 +131,7 @@ def check_bounds(class_name: str, name: str, value: float | Sequence[float]) -> 
     """
     bounds = [value, value] if isinstance(value, int | float) else list(value)
     if not (len(bounds) == 2 and 0 <= bounds[0] <= bounds[1] and math.isfinite(bounds[1])):
-        raise InputError(f"{class_name}({name}={value}): a number of at least 0, or the smallest and the largest")
+        raise InputError(f"{class_name}({name}={value}): must be a number of at least 0, or smallest and largest")
     return float(bounds[0]), float(bounds[1])
 
 

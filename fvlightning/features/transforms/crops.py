@@ -42,9 +42,9 @@ class RandomAffine(Warp):
     ) -> None:
         super().__init__(degrees, border, flip)
         if not 0 <= shift < 1:
-            raise InputError(f"RandomAffine(shift={shift}): a share of the side, at least 0 and less than 1")
+            raise InputError(f"RandomAffine(shift={shift}): must be at least 0 and less than 1, a share of the side")
         if not 0 < scale[0] <= scale[1]:
-            raise InputError(f"RandomAffine(scale={scale}): smallest and largest factor, greater than 0")
+            raise InputError(f"RandomAffine(scale={scale}): must be the smallest and largest factor, greater than 0")
         self.shift = shift
         self.scale = tuple(scale)
 
@@ -57,7 +57,7 @@ class RandomAffine(Warp):
 class RandomResizedCrop(Warp):
     """A part of the picture, enlarged to the full size, in one warp with a rotation and a flip.
 
-    Parts from a quarter of the side to all of it are the strongest single means against pictures that excite only the
+    Parts from a quarter of the side to all of it are the strongest single remedy for pictures that excite only the
     network that they were made for: details have to excite the unit as well as the whole.
 
     Args:
@@ -66,7 +66,7 @@ class RandomResizedCrop(Warp):
         degrees: Largest rotation, either way.
         border: What surrounds the picture: ``"reflection"``, ``"border"`` (the nearest pixel) or ``"grey"``.
         flip: Whether to mirror a picture left to right, with a probability of one half.
-        smallest: Smallest side of a part in pixels, unless it has nine tenths of the side. Details of small pictures
+        smallest: Smallest side of a part in pixels, but at most nine tenths of the side. Details of small pictures
             show little; this makes one setting serve 28 pixels and 224.
 
     Raises:
@@ -83,9 +83,9 @@ class RandomResizedCrop(Warp):
     ) -> None:
         super().__init__(degrees, border, flip)
         if not (len(side) == 2 and 0 < side[0] <= side[1] and math.isfinite(side[1])):
-            raise InputError(f"RandomResizedCrop(side={side}): smallest and largest share of the side, greater than 0")
+            raise InputError(f"RandomResizedCrop(side={side}): must be smallest and largest share, greater than 0")
         if smallest < 0:
-            raise InputError(f"RandomResizedCrop(smallest={smallest}): a number of pixels, at least 0")
+            raise InputError(f"RandomResizedCrop(smallest={smallest}): must be at least 0")
         self.side = tuple(side)
         self.smallest = smallest
 
@@ -97,14 +97,14 @@ class RandomResizedCrop(Warp):
 
 
 class ZoomingCrop(Warp):
-    """A part of the picture about its middle, enlarged to the full size; the part shrinks from step to step.
+    """A part of the picture near its middle, enlarged to the full size; the part shrinks from step to step.
 
     The crops of MaCo (Fel et al. 2023, https://arxiv.org/abs/2306.06805): large ones form the whole picture, small ones
     its details. Their middle is normal about the picture's, so that the unit's feature grows there.
 
     Args:
         side: Side of the part at the first and at the last step, as a share of the picture's side; it changes linearly.
-        side_std: Standard deviation of the side about that, as a share of it.
+        side_std: Standard deviation of the side about this value, as a share of it.
         center_std: Standard deviation of the middle about the picture's, across and down, as a share of the side.
         degrees: Largest rotation, either way.
         border: What surrounds the picture: ``"reflection"``, ``"border"`` (the nearest pixel) or ``"grey"``.
@@ -125,7 +125,7 @@ class ZoomingCrop(Warp):
     ) -> None:
         super().__init__(degrees, border, flip)
         if not (len(side) == 2 and all(0 < share <= 1 for share in side)):
-            raise InputError(f"ZoomingCrop(side={side}): first and last share of the side, more than 0 and at most 1")
+            raise InputError(f"ZoomingCrop(side={side}): must be two shares of the side, greater than 0 and at most 1")
         self.side = tuple(side)
         self.side_std = check_share("ZoomingCrop", "side_std", side_std)
         self.center_std = check_share("ZoomingCrop", "center_std", center_std)

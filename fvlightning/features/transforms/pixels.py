@@ -19,7 +19,7 @@ _LEAST_FIELDS = 4
 
 
 class GaussianNoise(Transform):
-    """Normal noise on every pixel of every channel, by itself.
+    """Independent normal noise on every pixel of every channel.
 
     Args:
         std: Standard deviation; from a pair, each picture draws its own between the two.
@@ -53,7 +53,7 @@ class GaussianNoise(Transform):
 
 
 class UniformNoise(Transform):
-    """Uniform noise on every pixel of every channel, by itself.
+    """Independent uniform noise on every pixel of every channel.
 
     Args:
         amplitude: Largest value, either way; from a pair, each picture draws its own between the two.
@@ -74,9 +74,9 @@ class UniformNoise(Transform):
 
 
 class ColorJitter(Transform):
-    """Other brightness, contrast, saturation and tint, each drawn for each picture.
+    """Random brightness, contrast, saturation and tint of each picture.
 
-    Colours may leave [0, 1]: a cut would stop the gradient of the brightest and darkest places.
+    Colours may leave [0, 1]: clipping would stop the gradient of the brightest and darkest places.
 
     Args:
         brightness: Largest change of all channels together, added.
@@ -97,7 +97,7 @@ class ColorJitter(Transform):
         self.saturation = check_share("ColorJitter", "saturation", saturation, below=1)
         self.shift = check_share("ColorJitter", "shift", shift)
 
-    # So many channels have a tint of their own; further ones take turns.
+    # The number of channels with a tint of their own; further channels share these in turn.
     _N_TINTS = 4
     n_draws = 3 + _N_TINTS
 

@@ -31,7 +31,7 @@ class Warp(Transform):
     def __init__(self, degrees: float, border: Border, flip: bool) -> None:
         name = type(self).__name__
         if not math.isfinite(degrees):
-            raise InputError(f"{name}(degrees={degrees}): the largest rotation must be a finite number of degrees")
+            raise InputError(f"{name}(degrees={degrees}): must be a finite number of degrees")
         self.degrees = degrees
         self.border = _check_border(name, border)
         self.flip = flip
@@ -71,7 +71,7 @@ class Warp(Transform):
 
 
 class Perspective(Transform):
-    """The picture as a plane seen from aside: each corner looks at a place near the picture's corner.
+    """The picture as a plane seen from an angle: each corner looks at a place near the picture's corner.
 
     Args:
         distortion: Largest distance of that place from the picture's corner, across and down, inwards and outwards, as
@@ -138,5 +138,5 @@ def _cross(first: Tensor, second: Tensor) -> Tensor:
 
 def _check_border(class_name: str, border: Border) -> Border:
     if border not in get_args(Border):
-        raise InputError(f"{class_name}(border={border!r}): valid are 'reflection', 'border' and 'grey'")
+        raise InputError(f"{class_name}(border={border!r}): must be 'reflection', 'border' or 'grey'")
     return border

@@ -114,7 +114,7 @@ def test_the_caller_has_its_autocast_back_between_features(network: nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_networks_with_weights_of_another_precision(network: nn.Module, dtype: torch.dtype):
+def test_networks_with_weights_of_another_precision_give_close_scores(network: nn.Module, dtype: torch.dtype):
     expected = Maximizer(4, image=PixelImage()).maximize(network, "fc:*", SHAPE)
     with torch.autocast("cpu", torch.bfloat16):
         features = Maximizer(4, image=PixelImage()).maximize(network.to(dtype), "fc:*", SHAPE)

@@ -11,7 +11,7 @@ from fvlightning.features.capture import class_layers, survey_layers
 SHAPE = (1, 8, 8)
 
 
-def test_sizes_of_layers(cnn: nn.Module):
+def test_measured_layers_have_the_sizes_of_their_outputs(cnn: nn.Module):
     sizes = measure_layers(cnn, [LayerCall("conv"), LayerCall("fc")], SHAPE)
     assert sizes == {LayerCall("conv"): (4, 6, 6), LayerCall("fc"): (5,)}
 

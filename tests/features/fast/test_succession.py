@@ -115,12 +115,12 @@ def test_modules_that_do_not_pass_a_tensor_on_are_not_a_pair():
 @pytest.mark.parametrize("module", ["first", "between"])
 def test_a_captured_module_that_ends_between_them_parts_the_pair(module: str):
     network = Two(through)
-    assert watched(network, wanted=[network.get_submodule(module)])[0].pairs == {}
+    assert watched(network, captured=[network.get_submodule(module)])[0].pairs == {}
 
 
 def test_a_captured_module_may_end_with_the_second_or_hold_both():
     network = Two(through)
-    assert watched(network, wanted=[network, network.second, network.behind])[0].pairs
+    assert watched(network, captured=[network, network.second, network.behind])[0].pairs
 
 
 def test_a_hooked_module_that_begins_or_ends_between_them_parts_the_pair():

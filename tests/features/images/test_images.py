@@ -186,7 +186,7 @@ def test_raw_inputs_are_bounded_by_their_norm():
 @pytest.mark.parametrize(
     ("image", "settings", "message"),
     [
-        (PixelImage, {"bound": "tanh"}, "valid are 'sigmoid' and 'clip'"),
+        (PixelImage, {"bound": "tanh"}, "must be 'sigmoid' or 'clip'"),
         (PixelImage, {"std": -1}, "std=-1"),
         (PixelImage, {"max_rms": 0}, "max_rms=0"),
         (PixelImage, {"max_rms": 1.5}, "at most 1"),

@@ -295,7 +295,7 @@ def test_a_picture_gives_its_phases():
         (LaplacianImage, {"max_rms": 2}, "max_rms=2"),
         (CPPNImage, {"num_layers": 0}, "num_layers=0"),
         (CPPNImage, {"width": 0}, "width=0"),
-        (CPPNImage, {"activation": "relu"}, "valid are 'unbiased' and 'composite'"),
+        (CPPNImage, {"activation": "relu"}, "must be 'unbiased' or 'composite'"),
         (CPPNImage, {"std": math.nan}, "std=nan"),
         (CPPNImage, {"max_rms": 0}, "max_rms=0"),
         (MagnitudeConstrainedImage, {"decay": math.inf}, "decay=inf"),

@@ -154,5 +154,5 @@ def test_the_importance_of_a_growing_picture_has_the_last_size(network: nn.Modul
 
 def test_inputs_that_are_not_pictures_have_no_importance():
     settings: dict[str, Any] = {"image": RawInput(), "transforms": [], "importance": True}
-    with pytest.raises(InputError, match=r"^inputs of shape \(2,\) are not pictures: leave out importance$"):
+    with pytest.raises(InputError, match=r"^inputs of shape \(2,\) are not pictures; leave out importance$"):
         Maximizer(1, **settings).maximize(nn.Sequential(nn.Linear(2, 3)), "0:0", (2,))

@@ -94,13 +94,13 @@ def test_a_warm_start_of_another_size_is_refused(cnn: nn.Module):
 def test_pictures_have_channels_rows_and_columns(image: Any, shape: tuple[int, ...]):
     """The network would take any of the first three; neither the parametrisation nor the transforms can make them."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
-    with pytest.raises(InputError, match=r"Image cannot take a picture of shape \(.*\): give \(C, H, W\)$"):
+    with pytest.raises(InputError, match=r"Image cannot take a picture of shape \(.*\); give \(C, H, W\)$"):
         Maximizer(1, image=image).maximize(network, ["1:0"], shape)
 
 
 def test_inputs_that_are_not_pictures_have_no_transforms():
     network = nn.Sequential(nn.Linear(2, 3))
-    message = r"^inputs of shape \(2,\) are not pictures: leave out transforms \(transforms=\[\]\)$"
+    message = r"^inputs of shape \(2,\) are not pictures; leave out transforms \(transforms=\[\]\)$"
     with pytest.raises(InputError, match=message):
         Maximizer(1, image=RawInput()).maximize(network, ["0:0"], (2,))
     (feature,) = Maximizer(1, image=RawInput(), transforms=[]).maximize(network, ["0:0"], (2,))

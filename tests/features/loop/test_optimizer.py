@@ -225,10 +225,10 @@ def test_pictures_that_leave_do_not_disturb_the_schedule():
     [
         (
             lr_scheduler.ReduceLROnPlateau,
-            r"^ReduceLROnPlateau would follow one score, and each picture has its own: use a schedule of the steps, "
-            r"such as CosineWithWarmup$",
+            r"^Maximizer\(scheduler=ReduceLROnPlateau\): follows one score, and each picture has its own; use a "
+            r"schedule of the steps, such as CosineWithWarmup$",
         ),
-        (lr_scheduler.CosineAnnealingLR, r"^this scheduler cannot be used for pictures \(.*T_max"),
+        (lr_scheduler.CosineAnnealingLR, r"^Maximizer\(scheduler=\.\.\.\): cannot be used for pictures \(.*T_max"),
         (partial(CosineWithWarmup, warmup=-1), r"^CosineWithWarmup\(warmup=-1\)"),
         (partial(CosineWithWarmup, steps=0), r"^CosineWithWarmup\(steps=0\)"),
     ],

@@ -104,7 +104,7 @@ def test_scores_are_those_of_the_picture_and_the_last_rounds_are_better(
 
 def test_a_cppn_keeps_its_parameters(network: nn.Module):
     image = CPPNImage(num_layers=2, width=4)
-    message = r"^scales: the round of 8 pixels cannot be made: CPPNImage cannot blur .*; leave out the blur$"
+    message = r"^Maximizer\(scales=\.\.\.\): no round of 8 pixels: CPPNImage cannot blur .*; leave out the blur$"
     (feature,) = pixels(image=image).maximize(network, "last:0", SHAPE)
     assert feature.image.shape == (1, 15, 15)
     assert feature.parameters.shape == image.initial_parameters((1, 15, 15), torch.Generator()).shape
@@ -243,9 +243,9 @@ def test_every_step_is_counted_once_after_an_out_of_memory_in_the_last_round(net
 @pytest.mark.parametrize(
     ("scales", "unit", "message"),
     [
-        ([Scale(9, 1), Scale(6, 1)], "last:0", r"^scales: the round of 6 pixels cannot be made: .* \(1, 6, 6\)"),
-        ([Scale(6, 1), Scale(9, 1)], "last:0", r"^scales: the round of 6 pixels cannot be made"),
-        ([Scale(9, 1), Scale(15, 1)], "conv:0@9,9", r"^scales: the round of 9 pixels cannot be made: no position @9,9"),
+        ([Scale(9, 1), Scale(6, 1)], "last:0", r"^Maximizer\(scales=\.\.\.\): no round of 6 pixels: .* \(1, 6, 6\)"),
+        ([Scale(6, 1), Scale(9, 1)], "last:0", r"^Maximizer\(scales=\.\.\.\): no round of 6 pixels"),
+        ([Scale(9, 1), Scale(15, 1)], "conv:0@9,9", r"^Maximizer\(scales=...\): no round of 9 pixels: no position @9"),
     ],
 )
 def test_sizes_that_the_network_cannot_take_are_refused_before_anything_is_computed(
@@ -260,7 +260,7 @@ def test_sizes_that_the_network_cannot_take_are_refused_before_anything_is_compu
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        (SHAPE, r"^scales: the round of 12 pixels cannot be made: RawInput cannot start from a picture"),
+        (SHAPE, r"^Maximizer\(scales=\.\.\.\): no round of 12 pixels: RawInput cannot start from a picture"),
         ((9,), r"^inputs of shape \(9,\) are not pictures \(C, H, W\); leave out scales$"),
     ],
 )

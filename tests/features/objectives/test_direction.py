@@ -46,7 +46,7 @@ def test_a_direction_is_the_dot_product_times_a_power_of_the_cosine(shape: tuple
     torch.testing.assert_close(Direction("conv", vectors[0], power)(activations)[0], scores[0])
 
 
-def test_a_direction_at_a_position():
+def test_a_direction_at_a_position_scores_that_position_alone():
     values, vector = torch.randn(2, 5, 3, 4), torch.randn(5)
     objectives = [Direction("conv", vector, 1, (2, 1)), Direction("conv", vector, 1, (0, 3))]
     scores = stack_objectives(objectives)({LAYER: Activation(values)})
@@ -111,7 +111,7 @@ def test_vectors_and_powers_that_give_no_direction_are_refused(settings: dict[st
         Direction("conv", **settings)
 
 
-@pytest.mark.parametrize(("length", "message"), [(5, "0 to 3"), (3, "give one a unit")])
+@pytest.mark.parametrize(("length", "message"), [(5, "0 to 3"), (3, "give one per unit")])
 def test_a_direction_of_another_length_than_the_layer_is_refused(cnn: nn.Module, length: int, message: str):
     with pytest.raises(InputError, match=message):
         Maximizer(1).maximize(cnn, Direction("conv", torch.ones(length)), (1, 8, 8))

@@ -125,7 +125,7 @@ def test_settings_out_of_range_are_refused():
         Diversity(-1)
     with pytest.raises(InputError, match="give the layer alone, 'conv'"):
         Alignment(layer="conv:3")
-    with pytest.raises(InputError, match="needs at least 2"):
+    with pytest.raises(InputError, match="must be at least 2 for joint objectives"):
         Maximizer(joint_objectives=[Diversity()])
 
 

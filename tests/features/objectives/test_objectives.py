@@ -47,7 +47,7 @@ def naive_mean(values: Tensor) -> Tensor:
     return torch.stack([torch.stack(list(row.flatten())).sum() / row.numel() for row in values])
 
 
-def test_units(activations):
+def test_units_score_the_mean_of_a_map_a_position_or_a_logit(activations):
     maps, logits = activations[CONV].values, activations[FC].values
     torch.testing.assert_close(conv(2)(activations), naive_mean(maps[:, 2]))
     assert torch.equal(conv(2, 1, 4)(activations), maps[:, 2, 1, 4])
@@ -87,7 +87,7 @@ def test_layer_energy_is_the_mean_square(activations):
     assert objective_of(Unit("conv")) == LayerEnergy(CONV)
 
 
-def test_root_mean_square(activations):
+def test_rms_pooling_is_the_root_mean_square_over_positions(activations):
     rms = UnitActivation(Unit("conv", 2), "rms")(activations)
     torch.testing.assert_close(rms, naive_mean(activations[CONV].values[:, 2].square()).sqrt())
     rms = UnitActivation(Unit("block", 2), "rms")(activations)
@@ -173,7 +173,7 @@ def test_a_sum_has_terms():
         WeightedSum([])
 
 
-def test_target(activations):
+def test_a_target_scores_minus_the_squared_distance_to_its_value(activations):
     target = Target(fc(3), 0.25)
     torch.testing.assert_close(target(activations), -((activations[FC].values[:, 3] - 0.25) ** 2))
     assert target.layers == {FC}
@@ -231,7 +231,7 @@ def test_each_score_depends_on_its_own_picture_alone(activations, name: str):
             assert not gradient[[0, 1, 3, 4, 5]].any()
 
 
-def test_text_forms():
+def test_objectives_have_the_text_forms_of_units_and_sums():
     assert str(conv(1, 2, 3)) == "conv:1@2,3"
     assert str(LayerEnergy(CONV)) == "conv"
     assert str(fc(0) - 2.5 * conv(1)) == "fc:0 - 2.5*conv:1"
@@ -251,7 +251,9 @@ def test_the_text_of_a_users_own_objective_shows_every_setting():
     assert str(own) == "Own(index=3, share=0.5, name=x, none=None, nested=(fc:1, (fc, conv:2)), of=((fc, fc:0)))"
 
 
-@pytest.mark.parametrize("setting", [torch.ones(2), [torch.ones(2)], {"a": torch.ones(2)}, len, object()], ids=str)
+@pytest.mark.parametrize(
+    "setting", [torch.ones(2), [torch.ones(2)], {"a": torch.ones(2)}, len, object()], ids=lambda s: type(s).__name__
+)
 def test_a_setting_whose_text_may_differ_from_run_to_run_is_refused_by_name(setting: object):
     """Left out, a picture would be taken for up to date although the setting has changed."""
 

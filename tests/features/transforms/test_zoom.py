@@ -62,7 +62,7 @@ def test_the_side_stays_within_the_picture():
         assert sides.max() <= 1
 
 
-def test_normal_numbers():
+def test_normal_numbers_are_quantiles_of_the_normal_distribution():
     draws = torch.linspace(0, 1, 100_001, dtype=torch.float64)[:-1]
     numbers = normal(draws)
     assert numbers.isfinite().all()
