@@ -50,6 +50,14 @@ def draw_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.ui
     return pictures[order], labels[order]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """A worker that has finished takes tests from the other: the last ones, real processes, take long."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 @pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty folder, which gets the files of commands."""
