@@ -128,9 +128,7 @@ def test_other_folders_are_imported_by_their_public_names(name):
             modules = {file for file in FILES if folder_of(file) == imported}
             names = [alias.name for alias in node.names if f"{imported}.{alias.name}" not in modules]
             assert set(names) <= public, f"{name}: {set(names) - public} is not in the __all__ of {imported}"
-        elif not f"{name}.".startswith(
-            f"{(folder := folder_of(imported))}."
-        ):
+        elif not f"{name}.".startswith(f"{(folder := folder_of(imported))}."):
             pytest.fail(f"{name} imports from {imported}: take the name from {folder}")
         assert not any(alias.name.startswith("_") and alias.name != "__version__" for alias in node.names), name
 

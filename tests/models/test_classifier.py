@@ -310,7 +310,10 @@ class OutputsFirst(nn.Module):
             nn.Sequential(nn.Flatten(), nn.Linear(784, 7)),
             r"\(64, 7\), but num_classes is 10: .*a network with 10 outputs",
         ),
-        (nn.Conv2d(1, 10, 28), r"\(64, 10, 1, 1\), .*: \(64, 10\) is needed; give a network with one output for each class"),
+        (
+            nn.Conv2d(1, 10, 28),
+            r"\(64, 10, 1, 1\), .*: \(64, 10\) is needed; give a network with one output for each class",
+        ),
         (MnistMLP(7), r"\(64, 7\), .*give --model.network.num_classes 10, or leave num_classes out"),
     ],
 )
