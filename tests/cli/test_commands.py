@@ -127,6 +127,13 @@ def test_options_that_a_command_does_not_use_are_refused(option):
     assert usage_error("greet", "--name", "world", *option, *CPU) == f"greet does not use {key}; leave it out"
 
 
+def test_a_program_of_ones_own_has_the_errors_and_statuses_of_the_command_line(capsys):
+    assert main(["greet", "--name", "world", *CPU], trainer_class=UserTrainer) == 0
+    assert "hello world" in capsys.readouterr().out
+    assert main(["greet", *CPU], trainer_class=UserTrainer) == 2
+    assert capsys.readouterr().err == "error: greet needs --name, or a --config file that has 'name'\n"
+
+
 def test_a_command_is_misspelt_in_one_line():
     message = usage_error("cenus", *CPU)
     assert "visualize, compare, magnitude, census, greet. Did you mean 'census'?" in message
