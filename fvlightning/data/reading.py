@@ -75,6 +75,8 @@ def read_pictures(
     """
     if limit is not None and limit < 1:
         raise InputError(f"read_pictures(limit={limit}): must be at least 1")
+    if part not in _TRIED:
+        raise InputError(f"read_pictures(part={part!r}): must be 'train', 'val', 'test' or None")
     device = torch.device(device or "cpu")
     if not isinstance(source, str | Path):
         return _read_parts(source, _loaders_by_part(source, part), device, image_shape, limit=limit, seed=seed)

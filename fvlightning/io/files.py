@@ -52,8 +52,9 @@ def write_json(path: Path, value: object) -> None:
 def remove_unfinished(folder: Path) -> None:
     """Remove the temporary files that killed processes left; a live process may still write recent ones."""
     for file in folder.glob(".*.tmp"):
-        if time.time() - file.stat().st_mtime > 60:
-            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process may have renamed it
+            if time.time() - file.stat().st_mtime > 60:
+                file.unlink()
 
 
 def check_writable(folder: Path) -> None:

@@ -305,6 +305,8 @@ def test_data_that_cannot_be_used_are_refused(source: Any, message: str):
 def test_a_limit_below_1_is_refused():
     with pytest.raises(InputError, match=r"read_pictures\(limit=0\): must be at least 1"):
         read_pictures(numbered_set(), limit=0)
+    with pytest.raises(InputError, match=r"read_pictures\(part='valid'\): must be 'train', 'val', 'test' or None"):
+        read_pictures(numbered_set(), "valid")
 
 
 @pytest.fixture

@@ -240,3 +240,13 @@ def test_the_warmup_is_the_longest_of_the_transforms():
     transforms[0].warmup, transforms[1].warmup = 0.2, 0.5
     assert Maximizer(transforms=transforms).settings.warmup == 0.5
     assert Maximizer(transforms=[]).settings.warmup == 0
+
+
+def test_milestones_of_a_schedule_tell_settings_apart_and_functions_go_by_their_names():
+    def described(scheduler: Any) -> dict[str, Any]:
+        maximizer = Maximizer(4, optimizer=partial(optim.SGD, lr=0.1), scheduler=scheduler)
+        return json.loads(json.dumps(maximizer.settings.describe()))["scheduler"]
+
+    first, second = (described(partial(lr_scheduler.MultiStepLR, milestones=[step])) for step in (1, 2))
+    assert (first["milestones"], second["milestones"]) == ({"1": 1}, {"2": 1})
+    assert described(partial(lr_scheduler.LambdaLR, lr_lambda=math.exp))["lr_lambdas"] == ["exp"]
