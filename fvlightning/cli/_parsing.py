@@ -63,7 +63,10 @@ class ParsingCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # static in Lightning
         """Return the subcommands, methods of the trainer, and which of their parameters are not options."""
-        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in self._added}}
+        subcommands = {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in self._added}}
+        # A parser takes most of the time of a command's start, so only the one that is asked for is made.
+        name = next((arg for arg in self._args if not arg.startswith("-")), None)
+        return {name: subcommands[name]} if name in subcommands else subcommands
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that every subcommand takes, so that each accepts a config saved by another."""

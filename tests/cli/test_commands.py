@@ -177,8 +177,7 @@ def test_each_subcommand_takes_the_config_that_fit_saves(refused):
 
 
 def test_a_trainer_class_without_commands_has_lightnings():
-    cli = VisionCLI(
-        ["fit", *MODEL, *DATA, *CPU, "--trainer.fast_dev_run", "true", "--trainer.enable_progress_bar", "false"],
-        trainer_class=pl.Trainer,
-    )
-    assert list(cli.subcommands()) == ["fit", "validate", "test", "predict"]
+    options = [*MODEL, *DATA, *CPU, "--trainer.fast_dev_run", "true", "--trainer.enable_progress_bar", "false"]
+    VisionCLI(["fit", *options], trainer_class=pl.Trainer)
+    with pytest.raises(UsageError, match="no subcommand 'visualize'; subcommands: fit, validate, test, predict"):
+        VisionCLI(["visualize", *options], trainer_class=pl.Trainer)
