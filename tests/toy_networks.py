@@ -1,6 +1,7 @@
 """Networks whose scores and memory are known, for tests of the engine."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,12 @@ class Cramped(nn.Module):
     def __init__(self, network: nn.Module, room: int = 10**9, after: int = 0) -> None:
         super().__init__()
         self.network, self.room, self.after = network, room, after
-        self.sizes: list[int] = []
+        # Not a list of the network's own, which would be as before after each picture.
+        self.notes = SimpleNamespace(sizes=[])
+
+    @property
+    def sizes(self) -> list[int]:
+        return self.notes.sizes
 
     def forward(self, pictures: Tensor) -> Tensor:
         self.sizes.append(len(pictures))

@@ -16,6 +16,7 @@ from fvlightning.features.capture import (
     device_and_dtype,
     frozen,
     full_precision,
+    remembers_passes,
     warn_of_batch_statistics,
 )
 from fvlightning.features.fast import fast_copy
@@ -244,7 +245,8 @@ class Maximizer:
             layers = frozenset().union(*(job.objective.layers for job in jobs), *(joint.layers for joint in joints))
             shapes = [part.image_shape for part in rounds]
             only_means = not joints and all(job.objective.needs_means_only for job in jobs)
-            fast = fast_copy(network, layers, shapes, only_means)
+            remembers = remembers_passes(network, layers, shapes[0])
+            fast = network if remembers else fast_copy(network, layers, shapes, only_means)
             networks = Networks(network, fast, Precision.of_caller(device))
             capture = Capture(fast, layers, networks.precision)
             batch_size = settings.batch_size or automatic_batch_size(capture, shapes, settings.transforms_per_step)
@@ -255,7 +257,7 @@ class Maximizer:
             while done is not None:
                 yield from ((places[i], feature) for i, feature in done)
                 # Between features, the network and the random state are as the caller left them.
-                with isolated_rng(), frozen(network), full_precision(device):
+                with isolated_rng(), frozen(network, forgetful=remembers), full_precision(device):
                     done = next(parts, None)
 
         yield from in_batches(group_jobs(settings, jobs), batch_size, make, on_step or (lambda _: None), settings.steps)

@@ -4,7 +4,7 @@ from fvlightning.features.capture.activation import Activation, Activations
 from fvlightning.features.capture.capture import Capture, device_and_dtype, find_layer
 from fvlightning.features.capture.frozen import Precision, frozen, full_precision, is_compiled, warn_of_batch_statistics
 from fvlightning.features.capture.relus import open_relus
-from fvlightning.features.capture.survey import class_layers, measure_layers, survey_layers
+from fvlightning.features.capture.survey import class_layers, measure_layers, remembers_passes, survey_layers
 
 __all__ = [
     "Activation",
@@ -19,6 +19,7 @@ __all__ = [
     "is_compiled",
     "measure_layers",
     "open_relus",
+    "remembers_passes",
     "survey_layers",
     "warn_of_batch_statistics",
 ]

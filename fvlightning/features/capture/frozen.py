@@ -9,13 +9,21 @@ from typing import Self
 import torch
 from torch import nn
 
+from fvlightning.features.capture._state import State
+
 
 @contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Put `network` into evaluation mode, with weights that take no gradient, and restore it at the end.
+def frozen(network: nn.Module, *, forgetful: bool = False) -> Iterator[None]:
+    """Put `network` into evaluation mode, with weights that take no gradient, and put back all it holds at the end.
 
+    What it holds are flags, weights, buffers, hooks, and attributes: a forward pass may change any of them (`State`).
     Gradients are on inside, even if the caller has switched them off or is in inference mode. Compiled networks run
     eagerly, because an exception cannot leave a compiled graph early.
+
+    Args:
+        network: Any module.
+        forgetful: Whether each forward pass inside begins with what the network held at the entry, rather than with
+            what the pass before has left.
     """
     # Flags are set directly: some modules override `train`, which would change the flags of frozen parts.
     training = {module: module.training for module in network.modules()}
@@ -24,13 +32,19 @@ def frozen(network: nn.Module) -> Iterator[None]:
     # Only if needed: setting a stance imports the compiler, which takes seconds.
     eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
     with torch.inference_mode(False), torch.enable_grad(), eager:
+        state = None
         try:
             for module in training:
                 module.training = False
             for parameter in trainable:
                 parameter.requires_grad_(False)
+            state = State(network)
+            if forgetful:
+                network.register_forward_pre_hook(lambda *_: state.put_back(hooks=False))
             yield
         finally:
+            if state is not None:
+                state.put_back()
             for module, flag in training.items():
                 module.training = flag
             for parameter in trainable:

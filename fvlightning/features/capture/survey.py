@@ -88,6 +88,24 @@ def class_layers(network: nn.Module, layers: Iterable[LayerCall], image_shape: S
     return {}
 
 
+def remembers_passes(network: nn.Module, layers: Iterable[LayerCall], image_shape: Sequence[int]) -> bool:
+    """Return whether the activations of a frozen network depend on the pictures that it was given before.
+
+    One picture ``(C, H, W)`` goes through it twice, with another one in between, each time with the same random
+    numbers: a running mean that is fed back into the output shows, and a mere counter does not.
+    """
+    device, dtype = device_and_dtype(network)
+    capture = Capture(network, layers)
+    passes = []
+    with torch.no_grad():
+        for brightness in (0.5, 1.0, 0.5):
+            torch.manual_seed(0)
+            activations = capture(torch.full((1, *image_shape), brightness, device=device, dtype=dtype))
+            passes.append({layer: activation.tensor.clone() for layer, activation in activations.items()})
+    first, _, again = passes
+    return any(not torch.equal(first[layer], again[layer]) for layer in first)
+
+
 def _calls(
     network: nn.Module, modules: Mapping[str, nn.Module], image_shape: Sequence[int]
 ) -> list[tuple[LayerCall, nn.Module, Any]]:

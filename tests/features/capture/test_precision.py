@@ -1,5 +1,6 @@
 """Networks in low precision, with everything around them in full precision."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -179,22 +180,23 @@ def test_full_precision_ends_with_the_context():
 class AddingItsOwn(InFullPrecision):
     """Makes a tensor by itself, as networks make position embeddings."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[torch.dtype], None]) -> None:
         super().__init__()
-        self.seen: set[torch.dtype] = set()
+        self.note = note
 
     def forward(self, pictures: Tensor) -> Tensor:
-        self.seen.add(torch.linspace(0, 1, 3).dtype)
+        self.note(torch.linspace(0, 1, 3).dtype)
         return self.fc(self.flatten(pictures))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_another_default_dtype_applies_to_the_network_only(dtype: torch.dtype):
     """Lightning sets it for ``bf16-true`` and ``64-true``, and a network makes its own tensors in it."""
-    network = AddingItsOwn()
+    seen: set[torch.dtype] = set()
+    network = AddingItsOwn(seen.add)
     expected = Maximizer(16, image=FourierImage()).maximize(network, "fc:*", SHAPE)
-    assert network.seen == {torch.float32}
-    network.seen.clear()
+    assert seen == {torch.float32}
+    seen.clear()
     torch.set_default_dtype(dtype)
     try:
         # The weights are unchanged: only the draws and computations around them could differ.
@@ -202,7 +204,7 @@ def test_another_default_dtype_applies_to_the_network_only(dtype: torch.dtype):
         assert torch.get_default_dtype() == dtype
     finally:
         torch.set_default_dtype(torch.float32)
-    assert network.seen == {dtype}
+    assert seen == {dtype}
     for feature, other in zip(features, expected, strict=True):
         assert torch.equal(feature.image, other.image)
 

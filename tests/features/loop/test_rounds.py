@@ -1,6 +1,7 @@
 """Pictures that grow from round to round."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -66,13 +67,13 @@ def test_rounds_are_single_runs_whose_picture_is_resized_for_the_next(network: n
 class Sees(nn.Module):
     """Notes the sizes of the pictures in batches of more than two: smaller ones measure the layers and the memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[tuple[int, ...]], None]) -> None:
         super().__init__()
-        self.shapes: list[tuple[int, ...]] = []
+        self.note = note
 
     def forward(self, pictures: Tensor) -> Tensor:
         if len(pictures) > 2:
-            self.shapes.append(tuple(pictures.shape[2:]))
+            self.note(tuple(pictures.shape[2:]))
         return pictures
 
 
@@ -81,9 +82,10 @@ class Sees(nn.Module):
     [((1, 12, 12), [(9, 9), (12, 12), (15, 15)]), ((1, 20, 10), [(18, 9), (24, 12), (30, 15)])],
 )
 def test_the_network_sees_the_size_of_the_round_whose_side_is_the_shorter(image_shape: tuple, expected: list):
-    network = nn.Sequential(Sees(), nn.Conv2d(1, 3, 3))
+    sizes: list[tuple[int, ...]] = []
+    network = nn.Sequential(Sees(sizes.append), nn.Conv2d(1, 3, 3))
     features = pixels().maximize(network, "1:*", image_shape)
-    assert list(dict.fromkeys(network[0].shapes)) == expected
+    assert list(dict.fromkeys(sizes)) == expected
     assert {feature.image.shape for feature in features} == {(1, *expected[-1])}
 
 
