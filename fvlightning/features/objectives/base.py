@@ -66,13 +66,18 @@ class Objective(ABC):
     def __add__(self, other: "Objective | float") -> "Objective":
         if isinstance(other, Objective):
             return WeightedSum((*_terms(self), *_terms(other)))
-        # 0 is where Python's `sum` begins. Any other number would change the score and not the picture.
-        return self if isinstance(other, int | float) and other == 0 else NotImplemented
+        if not isinstance(other, int | float):
+            return NotImplemented
+        # 0 is where Python's `sum` begins.
+        return WeightedSum((*_terms(self), (other, Constant()))) if other else self
 
     __radd__ = __add__
 
-    def __sub__(self, other: "Objective") -> "Objective":
-        return self + -1.0 * other if isinstance(other, Objective) else NotImplemented
+    def __sub__(self, other: "Objective | float") -> "Objective":
+        return self + -1.0 * other if isinstance(other, Objective | int | float) else NotImplemented
+
+    def __rsub__(self, other: float) -> "Objective":
+        return -self + other
 
     def __mul__(self, weight: float) -> "Objective":
         if not isinstance(weight, int | float):
@@ -88,6 +93,31 @@ class Objective(ABC):
 
     def __neg__(self) -> "Objective":
         return self * -1.0
+
+
+@dataclass(frozen=True)
+class Constant(Objective):
+    """The score 1 of every picture: the numbers in sums are its multiples."""
+
+    @property
+    def layers(self) -> frozenset[LayerCall]:
+        """No layers."""
+        return frozenset()
+
+    @property
+    @override
+    def needs_means_only(self) -> bool:
+        return True
+
+    @property
+    @override
+    def kind(self) -> Hashable:
+        return type(self)
+
+    @override
+    def __call__(self, activations: Activations) -> Tensor:
+        tensor = next(iter(activations.values())).tensor
+        return tensor.new_ones(len(tensor))
 
 
 @dataclass(frozen=True)

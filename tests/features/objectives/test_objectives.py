@@ -143,8 +143,18 @@ def test_objectives_are_divided_by_numbers(activations):
     assert str((a - 3 * b) / 4) == "0.25*conv:0 - 0.75*fc:1"
 
 
-@pytest.mark.parametrize("other", [1, 2.5, "conv:0", None])
-def test_only_objectives_can_be_added(other):
+def test_numbers_are_added_to_objectives(activations):
+    a = conv(0)
+    scores = a(activations)
+    for objective, expected in [(1 + a, scores + 1), (a - 2.5, scores - 2.5), (3 - a, 3 - scores), (0 - a, -scores)]:
+        torch.testing.assert_close(objective(activations), expected)
+        assert objective.layers == {CONV}
+    torch.testing.assert_close(Target(2 * (a + 1), 4)(activations), -((2 * scores - 2) ** 2))
+    assert str(1 + a) == "conv:0 + Constant()"
+
+
+@pytest.mark.parametrize("other", ["conv:0", None])
+def test_texts_cannot_be_added(other):
     with pytest.raises(TypeError, match="unsupported operand"):
         conv(0) + other
     with pytest.raises(TypeError, match=r"unsupported operand|can only concatenate"):
@@ -208,6 +218,7 @@ BATCHES = {
         conv(2),
     ],
     "sums": [fc(1) + 2 * conv(0), fc(3) - conv(2), 3 * fc(0) - conv(1), fc(1) + fc(2), conv(0) + fc(0), -fc(1)],
+    "numbers": [fc(1) + 2, fc(3) - 1, 3 - fc(0), fc(1) + fc(2), conv(0) + 1, 5 + conv(1, 0, 0)],
     "targets": [Target(fc(1), 2), Target(fc(2), -1), FirstMinusLast(), -FirstMinusLast(), fc(0), LayerEnergy(FC)],
 }
 
