@@ -14,13 +14,16 @@ from fvlightning.protocols import read_class_names
 
 SUMS = "sums"
 _LONGEST = 80
+# In bytes. File systems take 255, and names of files have endings.
+_LONGEST_FOLDER = 200
 # Replacements of signs of sums that some file systems do not allow in names.
 _SIGNS = str.maketrans({":": "=", "*": "x", "·": "x", " ": None})
 
 
 def layer_name(layer: str) -> str:
-    """Return the name of a layer as the name of a file or a folder."""
-    return layer.replace("/", "_").replace(os.sep, "_")
+    """Return the name of a layer as the name of a file or a folder; a long one is cut and ends in a digest."""
+    name = layer.replace("/", "_").replace(os.sep, "_")
+    return name if len(name.encode()) <= _LONGEST_FOLDER else _cut(name, layer)
 
 
 def unit_file(unit: Unit | Objective, repeat: int = 0) -> Path:
@@ -86,4 +89,10 @@ def _text_name(text: str) -> str:
     name = re.sub(r"[^A-Za-z0-9.,@#=+_()-]", "_", plain)
     if name == plain and len(name) <= _LONGEST and not name.startswith("."):
         return name
-    return f"{name[:_LONGEST].strip('.')}_{blake2b(text.encode(), digest_size=4).hexdigest()}"
+    return _cut(name, text)
+
+
+def _cut(name: str, text: str) -> str:
+    """Return the beginning of a name, with a digest of the text that it stands for."""
+    beginning = name.encode()[:_LONGEST].decode(errors="ignore")
+    return f"{beginning.strip('.')}_{blake2b(text.encode(), digest_size=4).hexdigest()}"

@@ -7,7 +7,7 @@ from digits import Classifier
 from torch import Tensor
 
 from fvlightning.features import Direction, Objective, Unit, UnitActivation
-from fvlightning.output import class_names, unit_file, with_class
+from fvlightning.output import class_names, layer_name, unit_file, with_class
 
 SHAPE = (1, 8, 8)
 ROWS = ("first", "second", "third", "3", "fifth", "sixth", "seventh", "eighth", "none", "no row")
@@ -24,6 +24,18 @@ ROWS = ("first", "second", "third", "3", "fifth", "sixth", "seventh", "eighth", 
 )
 def test_a_unit_has_a_file_in_the_folder_of_its_layer(unit: str, repeat: int, file: str) -> None:
     assert unit_file(Unit.parse(unit), repeat).as_posix() == file
+
+
+@pytest.mark.parametrize("character", ["a", "é", "層"])
+def test_a_long_name_of_a_layer_is_cut_and_stays_unique(character: str, tmp_path: Path) -> None:
+    layers = [character * 300 + end for end in ("1", "2")]
+    files = [tmp_path / unit_file(Unit(layer, 0)) for layer in layers]
+    assert files[0] != files[1]
+    for file in files:
+        file.parent.mkdir()
+        file.write_bytes(b"")
+        file.parent.with_suffix(".png").write_bytes(b"")
+    assert layer_name("block." * 20) == "block." * 20
 
 
 @pytest.mark.parametrize(
