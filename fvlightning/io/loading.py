@@ -1,7 +1,9 @@
 """Read files of `torch.save` without running code."""
 
+import os
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
@@ -13,9 +15,10 @@ def load_plain(path: str | Path, *, refused: str, damaged: str) -> object:
     """Return the content of a file of tensors and plain values, on the CPU.
 
     Raises:
-        InputError: The file holds anything else, which could run code (the message is `refused`), or it is damaged or
-            of another kind (the message is `damaged`).
+        InputError: The file holds anything else, which could run code (the message is `refused`), it is damaged or of
+            another kind (the message is `damaged`), or it is compressed.
     """
+    _refuse_compressed(path)
     try:
         with warnings.catch_warnings():
             # torch warns of a plain pickle before it refuses it.
@@ -25,6 +28,20 @@ def load_plain(path: str | Path, *, refused: str, damaged: str) -> object:
         raise InputError(refused if _is_refused(path, str(error)) else damaged) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise InputError(damaged) from error
+
+
+def _refuse_compressed(path: str | Path) -> None:
+    """Raise `InputError` for an archive whose parts are larger than itself: unpacked, they could fill the memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked, packed = sum(part.file_size for part in archive.infolist()), os.path.getsize(path)
+    except (OSError, zipfile.BadZipFile):  # another format, or torch says what is wrong
+        return
+    if unpacked > packed:
+        raise InputError(
+            f"'{path}' is compressed, {packed / 2**20:,.1f} MiB that unpack to {unpacked / 2**20:,.1f} MiB, and is "
+            "refused; give the file that torch.save has written, which is not compressed"
+        )
 
 
 def _is_refused(path: str | Path, reason: str) -> bool:

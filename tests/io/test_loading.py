@@ -1,6 +1,7 @@
 """Files of weights are read without running code, and problems are told apart."""
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ def test_code_is_refused_and_other_problems_are_damage(tmp_path: Path, write: An
     write(tmp_path / "file.pt")
     with pytest.raises(InputError, match=f"^{message}$"):
         load_plain(tmp_path / "file.pt", refused="refused", damaged="damaged")
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_unread(tmp_path: Path):
+    torch.save({"weight": torch.zeros(2**18)}, tmp_path / "file.pt")
+    with zipfile.ZipFile(tmp_path / "file.pt") as saved, zipfile.ZipFile(tmp_path / "bomb.pt", "w") as bomb:
+        for part in saved.infolist():
+            bomb.writestr(part.filename, saved.read(part), zipfile.ZIP_DEFLATED)
+    message = r"bomb.pt' is compressed, 0.0 MiB that unpack to 1.0 MiB, and is refused; give the file that torch.save"
+    with pytest.raises(InputError, match=message):
+        load_plain(tmp_path / "bomb.pt", refused="refused", damaged="damaged")
 
 
 def test_tensors_and_plain_values_are_read(tmp_path: Path):
