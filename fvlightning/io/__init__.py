@@ -9,6 +9,7 @@ from fvlightning.io.images import (
     central_window,
     fit_picture,
     image_size,
+    opened_image,
     read_image,
     to_tensor,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "flatten",
     "image_size",
     "load_plain",
+    "opened_image",
     "read_checkpoint",
     "read_image",
     "remove_unfinished",

@@ -31,11 +31,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.errno in _NO_SPACE:
-            reason = (error.strerror or "disk full").lower()
-            raise InputError(
-                f"no space left in {path.parent} ({reason}): free some, and run the same command again"
-            ) from error
+        if isinstance(error, OSError):
+            error.filename = str(path)  # rather than the temporary name
+            if error.errno in _NO_SPACE:
+                reason = (error.strerror or "disk full").lower()
+                raise InputError(
+                    f"no space left in {path.parent} ({reason}): free some, and run the same command again"
+                ) from error
         raise
 
 

@@ -1,6 +1,7 @@
 """Image files as they are seen: upright, in 8 bits, with white behind transparent parts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,21 +27,28 @@ class UnreadableImageError(InputError):
         self.path, self.reason = path, reason
 
 
+@contextmanager
+def opened_image(path: str | Path) -> Iterator[Image.Image]:
+    """Yield an image file, opened. Whatever goes wrong inside the context is an `UnreadableImageError`."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    # The errors of damaged files depend on the format: OSError, ValueError, SyntaxError, struct.error and more.
+    except Exception as error:
+        raise UnreadableImageError(path, _reason(error)) from error
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """Return the height and width in pixels of an image that stands upright, from the header of its file.
 
     Raises:
         UnreadableImageError: The file is not an image.
     """
-    try:
-        with Image.open(path) as image:
-            # Pillow would read all pixels of a PNG without EXIF, to look for EXIF behind them.
-            may_lie = image.format != "PNG" or "exif" in image.info
-            lies = may_lie and image.getexif().get(_ORIENTATION, 1) >= 5
-            return (image.width, image.height) if lies else (image.height, image.width)
-    # The errors of damaged files depend on the format: OSError, ValueError, SyntaxError, struct.error and more.
-    except Exception as error:
-        raise UnreadableImageError(path, _reason(error)) from error
+    with opened_image(path) as image:
+        # Pillow would read all pixels of a PNG without EXIF, to look for EXIF behind them.
+        may_lie = image.format != "PNG" or "exif" in image.info
+        lies = may_lie and image.getexif().get(_ORIENTATION, 1) >= 5
+        return (image.width, image.height) if lies else (image.height, image.width)
 
 
 def read_image(path: str | Path, channels: int = 3) -> Image.Image:
@@ -51,19 +59,16 @@ def read_image(path: str | Path, channels: int = 3) -> Image.Image:
     Raises:
         UnreadableImageError: The file is missing, is not an image, is damaged, or has pixels of unknown range.
     """
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):
-                image = _from_16_bits(image)
-            elif image.mode == "F":
-                raise ValueError("its pixels are floats of unknown range")
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("L" if channels == 1 else "RGB")
-    except Exception as error:
-        raise UnreadableImageError(path, _reason(error)) from error
+    with opened_image(path) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):
+            image = _from_16_bits(image)
+        elif image.mode == "F":
+            raise ValueError("its pixels are floats of unknown range")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("L" if channels == 1 else "RGB")
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -1,5 +1,6 @@
 """Pixels, 8-bit colours as arrays ``(H, W, 3)``, or ``(H, W, 4)`` with an alpha channel, and their files."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image as PILImage
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from fvlightning.io import write_atomically
+from fvlightning.io import UnreadableImageError, opened_image, write_atomically
 
 Pixels = npt.NDArray[np.uint8]
 _FRAME_MS = 500
@@ -75,17 +76,33 @@ def save_png(image: PILImage.Image | Pixels, path: Path, info: PngInfo | None = 
 
 
 def read_pixels(path: Path) -> Pixels:
-    """Return the pixels of an image file."""
-    with PILImage.open(path) as picture:
-        return np.asarray(picture.convert("RGBA" if "A" in picture.getbands() else "RGB"))
+    """Return the pixels of an image file.
+
+    Raises:
+        UnreadableImageError: The file is missing, is not an image, or is damaged.
+    """
+    with opened_image(path) as picture:
+        return as_pixels(picture)
+
+
+def as_pixels(picture: PILImage.Image) -> Pixels:
+    """Return the pixels of an image, with its alpha channel if it has one."""
+    return np.asarray(picture.convert("RGBA" if "A" in picture.getbands() else "RGB"))
 
 
 def save_animation(frames: Sequence[Path], path: Path) -> None:
     """Join image files, in order, into an animated WebP that loops for ever and rests on its last frame.
 
-    Smaller images get a white margin at the right and below.
+    Smaller images get a white margin at the right and below. Damaged ones are left out, with a warning.
     """
-    pictures = [PILImage.fromarray(read_pixels(frame)) for frame in frames]
+    pictures = []
+    for frame in frames:
+        try:
+            pictures.append(PILImage.fromarray(read_pixels(frame)))
+        except UnreadableImageError as error:
+            warnings.warn(f"'{path}' leaves out '{frame}': {error.reason}", stacklevel=2)
+    if not pictures:
+        return
     size = max(picture.width for picture in pictures), max(picture.height for picture in pictures)
     images = [PILImage.new("RGB", size, "white") for _ in pictures]
     for image, picture in zip(images, pictures, strict=True):

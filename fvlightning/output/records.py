@@ -1,5 +1,7 @@
 """Records: the facts about each picture, inside its file and in ``features.json``."""
 
+import hashlib
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -15,8 +17,11 @@ from fvlightning.errors import InputError
 from fvlightning.features import Feature
 from fvlightning.io import write_text
 from fvlightning.output.names import SUMS, strip_file, unit_file, with_class
+from fvlightning.output.pixels import Pixels, as_pixels, save_png
 
-_KEY = "fvlightning"  # of the text in a PNG file
+# Of the texts in a PNG file: the record, and the digest of record and pixels.
+_KEY, _DIGEST_KEY = "fvlightning", "fvlightning digest"
+_END_OF_PNG = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -110,12 +115,6 @@ class Record:
                 raise InputError(f"'{source}' has a record without the key '{field.name}'; make the file again")
         return cls(**known)
 
-    def png_info(self) -> PngInfo:
-        """Return the record as the text of a PNG file, which `read_record` reads."""
-        info = PngInfo()
-        info.add_text(_KEY, json.dumps(self.to_dict()))
-        return info
-
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings as they are read back from JSON, in which tuples are lists."""
@@ -123,14 +122,33 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def save_with_record(pixels: Pixels, path: Path, record: Record) -> None:
+    """Write pixels as a PNG file with a record inside, which `read_record` reads. See `save_png`."""
+    text, info = json.dumps(record.to_dict()), PngInfo()
+    info.add_text(_KEY, text)
+    info.add_text(_DIGEST_KEY, _digest(text, pixels))
+    save_png(pixels, path, info)
+
+
 def read_record(path: str | Path) -> Record | None:
-    """Return the record inside a picture's file, or None if the file is missing, damaged or has no record."""
+    """Return the record inside a picture's file, or None if the file is not as it was written.
+
+    It may be missing, damaged, or without a record, or record or pixels may have changed since.
+    """
     # A damaged file can raise anything in Pillow, and a picture without a record is made again.
-    with suppress(Exception), PILImage.open(path) as picture:
-        record = Record.from_dict(json.loads(picture.info[_KEY]), path)
-        picture.verify()
-        return record
+    with suppress(Exception):
+        content = Path(path).read_bytes()
+        with PILImage.open(io.BytesIO(content)) as picture:
+            picture.verify()  # which closes it
+        with PILImage.open(io.BytesIO(content)) as picture:
+            text, digest = picture.info[_KEY], picture.info[_DIGEST_KEY]
+            if content.endswith(_END_OF_PNG) and digest == _digest(text, as_pixels(picture)):
+                return Record.from_dict(json.loads(text), path)
     return None
+
+
+def _digest(text: str, pixels: Pixels) -> str:
+    return hashlib.sha256(f"{text}{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:16]
 
 
 def write_manifest(records: Iterable[Record], path: Path) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from fvlightning.features import Feature, Maximizer, Objective, Unit
 from fvlightning.io import digest_of_weights, remove_unfinished
 from fvlightning.output.names import epoch_label, group_name, layer_name, strip_file, unit_file
-from fvlightning.output.pixels import read_pixels, save_png, to_pixels, value_limit, with_alpha
-from fvlightning.output.records import Record, plain, read_record, write_manifest
+from fvlightning.output.pixels import as_pixels, read_pixels, save_png, to_pixels, value_limit, with_alpha
+from fvlightning.output.records import Record, plain, read_record, save_with_record, write_manifest
 from fvlightning.output.sheets import feature_sheet, snapshot_strip
 from fvlightning.protocols import model_name
 from fvlightning.version import __version__
@@ -63,7 +63,8 @@ class FeatureWriter:
 
         def matches(record: Record) -> bool:
             same = all(getattr(record, name) == value for name, value in expected.items())
-            return same and (not snapshots or (self.folder / str(record.snapshots_file)).is_file())
+            # The strip of a picture has the same record.
+            return same and (not snapshots or read_record(self.folder / str(record.snapshots_file)) == record)
 
         repeats = self._settings.repeats
         return [unit for unit in self._units if sum(map(matches, self._read(unit))) < repeats]
@@ -88,13 +89,14 @@ class FeatureWriter:
             record = Record.of(feature, class_name=self._class_names.get(feature.name), limit=limit, **common)
             strip = self.folder / strip_file(feature.unit, feature.repeat)
             if feature.snapshots:
-                save_png(snapshot_strip(feature, bounded, record.class_name), strip)
+                sheet = snapshot_strip(feature, bounded, record.class_name)
+                save_with_record(as_pixels(sheet), strip, record)
             else:
                 strip.unlink(missing_ok=True)  # the strip of an earlier run shows another picture
             pixels = to_pixels(feature.image, limit)
             if feature.importance is not None:
                 pixels = with_alpha(pixels, feature.importance)
-            save_png(pixels, self.folder / record.file, record.png_info())
+            save_with_record(pixels, self.folder / record.file, record)
 
     def finish(self) -> tuple[list[Record], dict[str, PILImage.Image]]:
         """Read the pictures back, and write the sheets, ``LAYER.png``, and the manifest, ``features.json``.
@@ -105,7 +107,12 @@ class FeatureWriter:
         remove_unfinished(self.folder)
         records_by_sheet: dict[str, list[Record]] = {}
         for unit in self._units:
-            records_by_sheet.setdefault(group_name(unit), []).extend(self._read(unit))
+            # The run that made a picture may not have known the name of its class.
+            records = [
+                replace(record, class_name=self._class_names.get(record.unit, record.class_name))
+                for record in self._read(unit)
+            ]
+            records_by_sheet.setdefault(group_name(unit), []).extend(records)
         sheets: dict[str, PILImage.Image] = {}
         for name, records in records_by_sheet.items():
             remove_unfinished(self.folder / layer_name(name))
@@ -126,7 +133,7 @@ class FeatureWriter:
 
     def _read(self, unit: Unit | Objective) -> list[Record]:
         """Return the records of a unit's pictures in the folder, repeat by repeat."""
-        files = (unit_file(unit, repeat) for repeat in range(self._settings.repeats))
-        records = [record for file in files if (record := read_record(self.folder / file)) and record.unit == str(unit)]
-        # The run that made a picture may not have known the name of its class.
-        return [replace(record, class_name=self._class_names.get(record.unit, record.class_name)) for record in records]
+        files = [unit_file(unit, repeat) for repeat in range(self._settings.repeats)]
+        records = [(file.as_posix(), read_record(self.folder / file)) for file in files]
+        # The record of a copied file names the original.
+        return [record for file, record in records if record and (record.unit, record.file) == (str(unit), file)]

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image as PILImage
 
@@ -39,7 +40,10 @@ def test_animation_plays_the_frames_in_order(tmp_path: Path) -> None:
     for level, width in ((0, 16), (120, 16), (240, 12)):
         frames.append(tmp_path / f"{level}.png")
         save_png(np.full((16, width, 3), level, dtype=np.uint8), frames[-1])
-    save_animation(frames, tmp_path / "film.webp")
+    frames.insert(1, tmp_path / "damaged.png")
+    frames[1].write_bytes(frames[0].read_bytes()[:50])
+    with pytest.warns(UserWarning, match=r"film.webp' leaves out '.*damaged.png': "):
+        save_animation(frames, tmp_path / "film.webp")
     with PILImage.open(tmp_path / "film.webp") as film:
         levels = []
         for frame in range(film.n_frames):

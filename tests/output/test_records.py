@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from fvlightning.errors import InputError
 from fvlightning.features import Feature, Objective, Unit, UnitActivation
 from fvlightning.output import Record, read_manifest, read_record, save_png
-from fvlightning.output.records import write_manifest
+from fvlightning.output.records import save_with_record, write_manifest
 
 COMMON = {"model": "Net", "weights": "0" * 16, "image_shape": (1, 8, 8), "versions": {"torch": "2"}}
 
@@ -36,7 +36,7 @@ def make_feature(score: float = 1.5, **options: object) -> Feature:
 
 def save(record: Record, path: Path) -> Path:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    save_png(noise, path, record.png_info())
+    save_with_record(noise, path, record)
     return path
 
 
@@ -134,27 +134,37 @@ def test_manifests_that_cannot_be_read_are_refused(content: bytes | None, messag
     assert "\n" not in str(error.value)
 
 
+def forged(path: Path, texts: dict[str, str]) -> Path:
+    info = PngInfo()
+    for key, text in texts.items():
+        info.add_text(key, text)
+    save_png(np.zeros((64, 64, 3), np.uint8), path, info)
+    return path
+
+
 def test_files_without_a_good_record_have_none(tmp_path: Path) -> None:
     good = save(Record.of(make_feature(), **COMMON), tmp_path / "good.png")
     content = good.read_bytes()
     bad = tmp_path / "bad.png"
     assert read_record(bad) is None
-    for length in (0, 4, 40, len(content) // 2, len(content) - 20):
+    for length in (0, 4, 40, len(content) // 2, len(content) - 20, len(content) - 1):
         bad.write_bytes(content[:length])
         assert read_record(bad) is None, f"cut after {length} of {len(content)} bytes"
-    middle = len(content) - 100
-    bad.write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
-    assert read_record(bad) is None, "a byte of the pixels is wrong"
+    for place in (*range(40), *range(40, len(content), 97), *range(len(content) - 20, len(content))):
+        bad.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        assert read_record(bad) is None, f"byte {place} is wrong"
     bad.write_text("no picture")
     assert read_record(bad) is None
     save_png(np.zeros((4, 4, 3), np.uint8), bad)
     assert read_record(bad) is None, "a picture without a record"
     PILImage.new("RGB", (4, 4)).save(tmp_path / "bad.jpg")
     assert read_record(tmp_path / "bad.jpg") is None
-    for text in ("", "{", "[]", '{"unit": "fc:3"}'):
-        info = PngInfo()
-        info.add_text("fvlightning", text)
-        save_png(np.zeros((4, 4, 3), np.uint8), bad, info)
-        assert read_record(bad) is None, f"a record that reads {text!r}"
+    with PILImage.open(good) as picture:
+        texts = dict(picture.info)
+    record = json.loads(texts["fvlightning"])
+    others = [{}, [], 3, record | {"score": 2.0}, record | {"history": "none"}, record | {"file": [3]}]
+    for text in ("", "{", *map(json.dumps, others)):
+        assert read_record(forged(bad, texts | {"fvlightning": text})) is None, f"a record that reads {text!r}"
+    assert read_record(forged(bad, texts)) is None, "other pixels"
     assert read_record(tmp_path) is None
     assert read_record(good) is not None

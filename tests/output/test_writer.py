@@ -110,6 +110,11 @@ def test_a_unit_is_missing_if_a_picture_or_a_strip_of_it_is(tmp_path: Path) -> N
     (tmp_path / "0/0_steps.png").unlink()
     (tmp_path / "2/1_1.png").write_bytes((tmp_path / "2/1_1.png").read_bytes()[:-30])
     assert [str(unit) for unit in writer.missing()] == ["0:0", "2:1"]
+    strips = [tmp_path / f"0/0{repeat}_steps.png" for repeat in ("", "_1")]
+    (tmp_path / "0/0_steps.png").write_bytes((tmp_path / "0/0_1_steps.png").read_bytes())
+    assert str(writer.missing()[0]) == "0:0", "the strip of another picture"
+    strips[1].write_bytes(strips[1].read_bytes()[:-30])
+    assert str(writer.missing()[0]) == "0:0", "a damaged strip"
     # The picture of another unit in its place does not count.
     os.replace(tmp_path / "2/1.png", tmp_path / "2/-2.png")
     assert [str(unit) for unit in writer.missing()] == UNITS
