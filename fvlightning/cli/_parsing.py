@@ -2,7 +2,11 @@
 
 import argparse
 import inspect
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,12 @@ _SHARED_KEYS: dict[str, tuple[Any, str]] = {
     "maximizer": (Maximizer, "maximizer"),
     "ckpt_path": (str, "ckpt_path"),
     "weights_only": (bool, "weights_only"),
+}
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# Parameters of models that only training uses.
+_TRAINING_SETTINGS = {
+    *("optimizer", "scheduler", "scheduler_interval", "label_smoothing", "normalize"),
+    *("kl_warmup", "free_bits"),
 }
 
 
@@ -55,6 +65,7 @@ class ParsingCLI(LightningCLI):
     def __init__(self, args: Sequence[str], trainer_class: type[pl.Trainer], **kwargs: Any) -> None:
         self._args = list(args)
         self._added = added_commands(trainer_class)
+        self._classes: list[type] = []  # which the checkpoint's hyperparameters name
         super().__init__(trainer_class=trainer_class, args=self._args, **kwargs)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -121,7 +132,7 @@ class ParsingCLI(LightningCLI):
         for name in fvlightning.__all__:  # jsonargparse knows only imported classes by their short names
             getattr(fvlightning, name)
         try:
-            self.config = parser.parse_args(self._args)
+            self.config = self._parse(parser)
             subcommand = self.config.subcommand
             _check_objectives(self.config[subcommand].get("units"))
         except argparse.ArgumentError as error:
@@ -131,6 +142,24 @@ class ParsingCLI(LightningCLI):
                 raise UsageError(f"{subcommand} does not use --{key}; leave it out")
             # So no large model is made for nothing, and the files that a maximizer names need not exist.
             self.config[subcommand][key] = None
+
+    def _parse(self, parser: LightningArgumentParser) -> Namespace:
+        """Parse; take what the model requires and the command line lacks from the checkpoint."""
+        try:
+            return parser.parse_args(self._args)
+        except argparse.ArgumentError as error:
+            required = re.search(r"class_path '.*':\s+the following arguments are required: (.+)", str(error))
+            paths = [path for option, path in pairwise(self._args) if option == "--ckpt_path"]
+            paths += [arg.removeprefix("--ckpt_path=") for arg in self._args if arg.startswith("--ckpt_path=")]
+            if required is None or not paths or not Path(paths[-1]).is_file():
+                raise
+            checkpoint = read_checkpoint(paths[-1])
+            hyperparameters = checkpoint.get("hyper_parameters", {})
+            values = {checkpoint.get("hparams_name"): hyperparameters, **hyperparameters}
+            for name in required[1].split(", "):
+                if name in values:
+                    self._args += [f"--model.init_args.{name}", _as_option(values[name])]
+            return parser.parse_args(self._args)
 
     def _options(self) -> list[str]:
         """Return the options of the chosen subcommand, ``trainer.max_epochs`` for ``--trainer.max_epochs``."""
@@ -151,30 +180,39 @@ class ParsingCLI(LightningCLI):
         require_checkpoint(ckpt_path, subcommand, RUNS)
         if not Path(ckpt_path).is_file() or "model" in self._unused_keys(subcommand):
             return
-        hyperparameters = read_checkpoint(ckpt_path).get("hyper_parameters", {})
-        hyperparameters.pop("_instantiator", None)
-        if not hyperparameters:
+        checkpoint = read_checkpoint(ckpt_path)
+        # Read, so they are harmless, also where Lightning reads the file.
+        self._classes = [value for value in checkpoint.get("hyper_parameters", {}).values() if isinstance(value, type)]
+        model = _model_of_checkpoint(checkpoint, self.config[subcommand].model.class_path)
+        if not model:
             return
-        if class_path := hyperparameters.pop("_class_path", None):
-            hyperparameters = {"class_path": class_path, "dict_kwargs": hyperparameters}
         try:
-            self.config = self.parser.parse_object({subcommand: {"model": hyperparameters}}, self.config)
+            self.config = self.parser.parse_object({subcommand: {"model": model}}, self.config)
         except argparse.ArgumentError as error:
             reason = explain(str(error), self._options())
             raise InputError(f"the model does not take the hyperparameters of '{ckpt_path}': {reason}") from error
         settings = self.parser.parse_args(self._args, defaults=False)[subcommand].get("model")
+        self._compare_with_checkpoint(ckpt_path, settings)
+
+    def _compare_with_checkpoint(self, ckpt_path: str, settings: Namespace) -> None:
+        """Refuse a checkpoint of another network than the settings name, and warn of other settings that differ."""
+        subcommand = self.config.subcommand
         used = dict(_flat_model(self.config[subcommand].model))
         for key, value in _flat_model(settings):
-            # Only fit needs to know how the weights are trained.
-            if subcommand != "fit" and {"optimizer", "scheduler"} & set(key.split(".")):
+            # A checkpoint needs no other weights, and says so by None. Only fit needs to know how they are trained.
+            is_training = _TRAINING_SETTINGS.intersection(key.split("."))
+            if used.get(key, value) == value or key.endswith(".weights") or (is_training and subcommand != "fit"):
                 continue
-            # A checkpoint needs no other weights, and says so by None.
-            if key in used and used[key] != value and not key.endswith(".weights"):
-                rank_zero_warn(
-                    f"--{key} {value} has no effect: the checkpoint '{ckpt_path}' was made with {used[key]}, and its "
-                    "hyperparameters are kept",
-                    category=UserWarning,
+            if key.endswith("class_path") and not is_training:
+                raise InputError(
+                    f"the checkpoint '{ckpt_path}' was made with {_class_name(used[key])}, and the command or its "
+                    f"config has {_class_name(value)}; give the config of the checkpoint's run, or another checkpoint"
                 )
+            rank_zero_warn(
+                f"--{key} {value} has no effect: the checkpoint '{ckpt_path}' was made with {used[key]}, and its "
+                "hyperparameters are kept",
+                category=UserWarning,
+            )
 
 
 class _HelpFormatter(DefaultHelpFormatter):
@@ -194,6 +232,44 @@ def _check_objectives(units: object) -> None:
             parser = ArgumentParser(exit_on_error=False)
             parser.add_argument("--units", type=Sequence[str | Objective])
             parser.parse_object({"units": get_loader("yaml")(text)})
+
+
+def _model_of_checkpoint(checkpoint: Mapping[str, Any], class_path: str) -> dict[str, Any]:
+    """Return the model that a checkpoint's hyperparameters describe, as in a config; empty if it has none.
+
+    Args:
+        checkpoint: What `read_checkpoint` returns.
+        class_path: The class of the model, for checkpoints of a trainer in a script. They may have hyperparameters
+            that the class does not take, which Lightning leaves out as well.
+    """
+    hyperparameters = dict(checkpoint.get("hyper_parameters", {}))
+    hyperparameters.pop("_instantiator", None)
+    if path := hyperparameters.pop("_class_path", None):
+        return {"class_path": path, "dict_kwargs": hyperparameters}
+    module, _, name = class_path.rpartition(".")
+    signature = inspect.signature(getattr(import_module(module), name)).parameters
+    takes_others = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.values())
+    parameters = {key for key, parameter in signature.items() if parameter.kind not in _VARIADIC}
+    # `save_hyperparameters(config)` saves the entries of the parameter `config`.
+    if checkpoint.get("hparams_name") in parameters:
+        hyperparameters = {checkpoint["hparams_name"]: hyperparameters}
+    others = {key: value for key, value in hyperparameters.items() if key not in parameters}
+    model = {
+        "class_path": class_path,
+        "init_args": {key: value for key, value in hyperparameters.items() if key in parameters},
+        "dict_kwargs": others if takes_others else {},
+    }
+    return model if hyperparameters else {}
+
+
+def _as_option(value: Any) -> str:
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _class_name(class_path: object) -> str:
+    return str(class_path).rpartition(".")[2]
 
 
 def _flat_model(model: Namespace) -> Iterator[tuple[str, object]]:

@@ -96,7 +96,7 @@ class VisionCLI(ParsingCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            with freed_memory_kept():
+            with freed_memory_kept(), torch.serialization.safe_globals(list(self._classes)):
                 if subcommand == "fit":
                     super()._run_subcommand(subcommand)
                 else:

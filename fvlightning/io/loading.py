@@ -4,15 +4,35 @@ import os
 import pickle
 import warnings
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
 from fvlightning.errors import InputError
 
 
-def load_plain(path: str | Path, *, refused: str, damaged: str) -> object:
+@dataclass(frozen=True)
+class NamedClass:
+    """Stands for a class or function that a file names: nothing is imported, and nothing can be called."""
+
+    path: str
+
+    def __call__(self, *_: object) -> NoReturn:
+        """Refuse to be called by the file."""
+        raise pickle.UnpicklingError(f"Trying to call {self.path}")
+
+
+def load_plain(path: str | Path, *, refused: str, damaged: str, names: Sequence[str] = ()) -> object:
     """Return the content of a file of tensors and plain values, on the CPU.
+
+    Args:
+        path: A file of `torch.save`.
+        refused: The message if the file holds anything else.
+        damaged: The message if the file is damaged.
+        names: Paths of classes that the file may name; each becomes a `NamedClass`.
 
     Raises:
         InputError: The file holds anything else, which could run code (the message is `refused`), it is damaged or of
@@ -20,14 +40,17 @@ def load_plain(path: str | Path, *, refused: str, damaged: str) -> object:
     """
     _refuse_compressed(path)
     try:
-        with warnings.catch_warnings():
+        named = torch.serialization.safe_globals([(NamedClass(name), name) for name in names])
+        with warnings.catch_warnings(), named:
             # torch warns of a plain pickle before it refuses it.
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             return torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise InputError(refused if _is_refused(path, str(error)) else damaged) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise InputError(damaged) from error
+        # An object is made of its class without a call.
+        made = names and isinstance(error, TypeError)
+        raise InputError(refused if made else damaged) from error
 
 
 def _refuse_compressed(path: str | Path) -> None:

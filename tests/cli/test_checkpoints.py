@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 import warnings
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def test_a_hyperparameter_that_the_checkpoint_overrides_is_named(given, warned):
         assert "was made with 0.3" in messages[0]
 
 
-def test_another_optimizer_is_not_warned_of_where_nothing_is_trained(mnist_dir):
+def test_only_what_changes_the_network_counts_where_nothing_is_trained(mnist_dir, refused):
     model = ["--model", "ClassifierModule", "--model.network", "MnistMLP"]
     data = ["--data", "MNISTDataModule", "--data.data_dir", str(mnist_dir), "--data.download", "false"]
     short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "0"]
@@ -56,8 +55,15 @@ def test_another_optimizer_is_not_warned_of_where_nothing_is_trained(mnist_dir):
     assert main(["fit", *model, *data, *short, *optimizer, "0.5"]) == 0
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert main(["test", *model, *data, *short, *optimizer, "0.1", "--ckpt_path", CHECKPOINT]) == 0
+        others = [*optimizer, "0.1", "--model.label_smoothing", "0.1"]
+        assert main(["test", *model, *data, *short, *others, "--ckpt_path", CHECKPOINT]) == 0
+        visualize = ["visualize", *model, "--units", "fc1:0", "--maximizer", "Maximizer", "--maximizer.steps", "1"]
+        assert main([*visualize, *others, "--ckpt_path", CHECKPOINT]) == 0
     assert not [warning for warning in caught if "has no effect" in str(warning.message)]
+    for command in ("visualize", "test", "fit"):
+        line = refused([command, *model[:-1], "MnistCNN", *data, "--ckpt_path", CHECKPOINT], 1)
+        assert f"the checkpoint '{CHECKPOINT}' was made with MnistMLP, and the command or its config has" in line
+        assert line.endswith("has MnistCNN; give the config of the checkpoint's run, or another checkpoint")
 
 
 def test_a_missing_checkpoint_names_those_in_its_folder(refused):
@@ -107,9 +113,9 @@ def test_weights_alone_are_refused(refused):
 
 
 def test_a_checkpoint_that_holds_code_is_refused(refused):
-    torch.save({"state_dict": {}, "code": subprocess.run}, "code.ckpt")
+    torch.save({"state_dict": {}, "code": shutil.rmtree}, "code.ckpt")
     line = refused(["test", *TINY, "--ckpt_path", "code.ckpt"], 1)
-    assert "'code.ckpt' holds more than tensors and plain values, and is refused" in line
+    assert "'code.ckpt' holds more than tensors and plain values (shutil.rmtree), and is refused" in line
 
 
 def test_a_checkpoint_of_another_model_is_refused(refused):
