@@ -1,7 +1,8 @@
 """Attributes that users' modules may have: ``net``, ``input_shape``, ``class_names``, ``model_name``."""
 
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from torch import Tensor, nn
@@ -15,11 +16,29 @@ def named_network(module: nn.Module) -> nn.Module:
     return net if isinstance(net, nn.Module) else module
 
 
+def has_forward(module: nn.Module) -> bool:
+    """Return whether a module can be called: neither `nn.Module` nor a LightningModule has a ``forward`` by itself."""
+    missing = ("_forward_unimplemented", "LightningModule.forward")
+    return getattr(module.forward, "__qualname__", None) not in missing
+
+
+def picture_network(module: nn.Module) -> nn.Module:
+    """Return what takes the pictures: the module itself, or its ``net`` if it has no ``forward``."""
+    return module if has_forward(module) else named_network(module)
+
+
 def model_name(module: nn.Module) -> str:
     """Return the name of a model: its ``model_name`` (``tf_efficientnet_lite0``), or the class of its network."""
     network = named_network(module)
     name = getattr(module, "model_name", None) or getattr(network, "model_name", None)
     return name if isinstance(name, str) else type(network).__name__
+
+
+def checked_shape(shape: Any) -> tuple[int, ...]:
+    """Return the shape of pictures as a tuple, or raise `InputError` if it is not a list of whole numbers."""
+    if not (isinstance(shape, Iterable) and all(isinstance(side, SupportsIndex) for side in shape)):
+        raise InputError(f"image_shape={shape!r}: must be whole numbers, (C, H, W)")
+    return tuple(shape)
 
 
 def picture_shape(
@@ -38,7 +57,7 @@ def picture_shape(
         example.shape[1:] if isinstance(example, Tensor) else None,
     ):
         if shape is not None:
-            return tuple(shape)
+            return checked_shape(shape)
     name = type(module).__name__
     raise InputError(
         f"the shape of {name}'s pictures is not known; give image_shape (C, H, W), or set {name}.input_shape"

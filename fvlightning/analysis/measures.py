@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fvlightning.features import Objective, RandomResizedCrop, isolated_rng, picture_generator, score
 from fvlightning.features.capture import Activation, device_and_dtype, find_layer, frozen, survey_layers
+from fvlightning.protocols import picture_network
 
 _N_CROPS = 16
 # Half of the area or more. No flips: a unit may detect a direction.
@@ -92,7 +93,7 @@ class FeatureSpace:
         handle = layer.register_forward_pre_hook(take)
         try:
             with isolated_rng(), frozen(self._network), torch.no_grad():
-                self._network(pictures.to(device, dtype))
+                picture_network(self._network)(pictures.to(device, dtype))
         finally:
             handle.remove()
         return features[-1].float()

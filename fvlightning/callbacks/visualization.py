@@ -16,7 +16,7 @@ from fvlightning.callbacks.epoch_pictures import EpochPictures
 from fvlightning.errors import InputError
 from fvlightning.features import Feature, Maximizer, Objective, Unit, resolve_objectives
 from fvlightning.features.capture import find_layer
-from fvlightning.features.objectives import layers_of
+from fvlightning.features.objectives import check_responses, layers_of
 from fvlightning.output import FeatureWriter, class_names, log_image, log_scalars, picture_progress, unit_file
 from fvlightning.protocols import picture_shape
 
@@ -67,8 +67,8 @@ class VisualizationCallback(EpochPictures):
         self._require(warm_steps is None or warm_steps >= 1, "must be at least 1", warm_steps=warm_steps)
         if warm_steps is not None and not warm_start:
             rank_zero_warn("VisualizationCallback(warm_steps=...) has no effect with warm_start=False")
+        self._layers = sorted({layer.layer for layer in layers_of(units)})
         self.units = [units] if isinstance(units, str | Objective) else list(units)
-        self._layers = sorted({layer.layer for layer in layers_of(self.units)})
         self.warm_start = warm_start
         self._warm_steps = warm_steps
         self.image_shape = image_shape
@@ -116,7 +116,9 @@ class VisualizationCallback(EpochPictures):
         datamodule = getattr(trainer, "datamodule", None)
         self._shape = picture_shape(pl_module, datamodule, self.image_shape)
         # Every rank checks all units: a wrong one ends all ranks, and none waits for the others.
-        self._resolved = resolve_objectives(pl_module, self.units, self._shape, self.maximizer.settings.pooling)
+        pooling = self.maximizer.settings.pooling
+        self._resolved = resolve_objectives(pl_module, self.units, self._shape, pooling)
+        check_responses(pl_module, self._resolved, self._shape, pooling)
         self._class_names = class_names(pl_module, datamodule, self._resolved, self._shape)
         super().on_fit_start(trainer, pl_module)
 

@@ -10,6 +10,7 @@ from typing_extensions import override
 from fvlightning.data.base import InMemoryDataModule
 from fvlightning.data.tensors import TensorImages
 from fvlightning.errors import InputError, one_line
+from fvlightning.io import check_writable
 
 
 class DownloadedDataModule(InMemoryDataModule):
@@ -58,8 +59,10 @@ class DownloadedDataModule(InMemoryDataModule):
         timeout = socket.getdefaulttimeout()
         socket.setdefaulttimeout(30.0)
         try:
+            check_writable(self.data_dir)
             self.torchvision_set(download=True)
-        except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError once all mirrors have failed
+        # torchvision raises RuntimeError once all mirrors have failed.
+        except (InputError, OSError, RuntimeError) as error:
             raise self._missing(f"the download failed ({one_line(error)})") from error
         finally:
             socket.setdefaulttimeout(timeout)

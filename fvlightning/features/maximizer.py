@@ -16,6 +16,8 @@ from fvlightning.features.capture import (
     device_and_dtype,
     frozen,
     full_precision,
+    is_out_of_memory,
+    out_of_memory,
     remembers_passes,
     warn_of_batch_statistics,
 )
@@ -34,13 +36,14 @@ from fvlightning.features.loop import (
     mark_classes,
     run_rounds,
 )
-from fvlightning.features.objectives import JointObjective, Objective, Pooling
+from fvlightning.features.objectives import JointObjective, Objective, Pooling, check_responses
 from fvlightning.features.penalties import Penalty
 from fvlightning.features.rng import isolated_rng
 from fvlightning.features.scales import Scale, plan_rounds
 from fvlightning.features.starts import InitialPicture
 from fvlightning.features.transforms import GaussianNoise, RandomResizedCrop, Transform
 from fvlightning.features.units import Unit
+from fvlightning.protocols import checked_shape
 
 
 class Maximizer:
@@ -191,7 +194,8 @@ class Maximizer:
             One feature for each unit and repeat, in the order of the units, the repeats of a unit together.
 
         Raises:
-            InputError: A unit cannot be used (see `resolve_objectives`), or the network cannot take such pictures.
+            InputError: A unit cannot be used (see `resolve_objectives` and `check_responses`), the network cannot take
+                such pictures, or the memory does not suffice for one of them.
         """
         placed = sorted(self.stream(network, units, image_shape, **options), key=lambda pair: pair[0])
         return [feature for _, feature in placed]
@@ -231,10 +235,12 @@ class Maximizer:
         settings = self.settings if steps is None else dataclasses.replace(self.settings, steps=steps)
         settings.describe()  # raises before the first picture if a record cannot hold a setting
         device = device_and_dtype(network)[0]
-        rounds = plan_rounds(settings.scales, image_shape, settings.steps)
+        rounds = plan_rounds(settings.scales, checked_shape(image_shape), settings.steps)
         if steps is None:
             _warn_of_idle_patience(settings, max(part.steps for part in rounds))
         jobs = list_jobs_of_rounds(settings, network, units, rounds, warm_starts or {})
+        objectives = [job.objective for job in jobs[:: settings.repeats]]
+        check_responses(network, objectives, rounds[-1].image_shape)
         if settings.log_odds:
             jobs = mark_classes(network, jobs, rounds[-1].image_shape)
         if settings.batch_size != 1:
@@ -260,7 +266,13 @@ class Maximizer:
                 with isolated_rng(), frozen(network, forgetful=remembers), full_precision(device):
                     done = next(parts, None)
 
-        yield from in_batches(group_jobs(settings, jobs), batch_size, make, on_step or (lambda _: None), settings.steps)
+        groups = group_jobs(settings, jobs)
+        try:
+            yield from in_batches(groups, batch_size, make, on_step or (lambda _: None), settings.steps)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise out_of_memory(error, rounds[-1].image_shape) from error
 
 
 def _default_transforms() -> tuple[Transform, ...]:

@@ -69,5 +69,7 @@ def check_writable(folder: Path) -> None:
         write_atomically(folder / ".writable", lambda file: file.write(b"1"))
         (folder / ".writable").unlink()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        # In a file system that the kernel makes, such as /proc, a new folder is "no such file".
+        missing = error.errno == errno.ENOENT
+        reason = "no folder can be made there" if missing else (error.strerror or str(error)).lower()
         raise InputError(f"cannot write to the folder {folder}: {reason}; choose another one") from error

@@ -76,14 +76,16 @@ def report_pictures(records: Sequence[Record], folder: Path) -> None:
     """
     failed = [record.unit for record in records if record.status == "non-finite"]
     dead = [record.unit for record in records if record.status == "dead"]
+    n_good = len(records) - len(failed)
     if dead:
         units = "unit does" if len(dead) == 1 else "units do"
         rank_zero_info(f"{len(dead)} {units} not respond to any step: {', '.join(dead[:_MOST_NAMED])}")
-    rank_zero_info(f"{len(records)} {'picture is' if len(records) == 1 else 'pictures are'} in {folder}")
+    if n_good:
+        rank_zero_info(f"{n_good} {'picture is' if n_good == 1 else 'pictures are'} in {folder}")
     if failed:
         raise InputError(
             f"{len(failed)} of {len(records)} pictures gave values that are not finite: "
-            f"{', '.join(failed[:_MOST_NAMED])}; the others are there"
+            f"{', '.join(failed[:_MOST_NAMED])}" + ("; the others are there" if n_good else "")
         )
 
 

@@ -19,6 +19,7 @@ from fvlightning.analysis import (
 from fvlightning.data import read_pictures
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Parametrization, objective_of, resolve_objectives
+from fvlightning.features.objectives import check_responses
 from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
 from fvlightning.output import Pixels, on_grey, read_pixels, to_pixels
 from fvlightning.protocols import model_name, picture_shape
@@ -81,6 +82,7 @@ def compare(
         maximizer = maximizer.replace(batch_size=batch_size)
     shape = picture_shape(model, datamodule)
     resolved = resolve_objectives(model, units, shape, maximizer.settings.pooling)
+    check_responses(model, resolved, shape, maximizer.settings.pooling)
     check_spaces(spaces or {}, shape)
     maximizers = {name: maximizer.replace(image=image) for name, image in (spaces or {}).items()}
     folder = Path(output_dir)

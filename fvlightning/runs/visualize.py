@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 
 from fvlightning.features import Maximizer, Objective, resolve_objectives
 from fvlightning.features.capture import survey_layers
+from fvlightning.features.objectives import check_responses
 from fvlightning.io import check_writable, read_checkpoint
 from fvlightning.protocols import named_network, picture_shape
 from fvlightning.runs._pictures import report_pictures, run_pictures
@@ -64,6 +65,7 @@ def visualize(
     if batch_size is not None:
         maximizer = maximizer.replace(batch_size=batch_size)
     resolved = resolve_objectives(model, units, shape, maximizer.settings.pooling)
+    check_responses(model, resolved, shape, maximizer.settings.pooling)
     folder = Path(output_dir)
     if trainer.is_global_zero:
         check_writable(folder)

@@ -323,6 +323,13 @@ def test_wrong_units_end_before_training(tmp_path: Path, units: list[str], messa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_without_gradients_ends_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "forward", torch.no_grad()(Classifier.forward))
+    with pytest.raises(InputError, match=r"no gradient leads from layer 'fc' of Classifier .* under torch\.no_grad"):
+        fit(tmp_path, VisualizationCallback(["fc:0"]), logger=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_picture_size_that_the_network_cannot_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Classifier cannot take a picture of shape \(1, 9, 9\)"):
         fit(tmp_path, VisualizationCallback(["fc:0"], image_shape=(1, 9, 9)))

@@ -140,6 +140,9 @@ def test_the_steps_of_a_single_call_are_checked(cnn: nn.Module, steps: int):
         (["fc:5"], SHAPE, "fc.*0 to 4"),
         (["fc:0", ""], SHAPE, "malformed unit ''"),
         (["fc:0"], (1, 9, 9), r"Sequential cannot take a picture of shape \(1, 9, 9\)"),
+        (5, SHAPE, "^units=5: must be texts, such as 'conv2:0-15', units or objectives$"),
+        (["fc:0"], 8, r"^image_shape=8: must be whole numbers, \(C, H, W\)$"),
+        (["fc:0"], ("1", "8", "8"), r"^image_shape=\('1', '8', '8'\): must be whole numbers"),
         ([UnitActivation(Unit("cnv", 0))], SHAPE, r"no layer 'cnv' in Sequential; .* Did you mean 'conv'"),
         ([UnitActivation(Unit("fc", 5))], SHAPE, "fc.*0 to 4"),
         ([UnitActivation(Unit("fc", 0)) + UnitActivation(Unit("conv", 0, (6, 0)))], SHAPE, "no position @6,0"),
@@ -147,10 +150,15 @@ def test_the_steps_of_a_single_call_are_checked(cnn: nn.Module, steps: int):
     ],
 )
 def test_units_and_pictures_that_do_not_fit_the_network_are_refused(
-    cnn: nn.Module, units: Any, shape: tuple[int, ...], message: str
+    cnn: nn.Module, units: Any, shape: Any, message: str
 ):
     with pytest.raises(InputError, match=message):
         Maximizer(1).maximize(cnn, units, shape)
+
+
+def test_what_is_no_module_is_refused():
+    with pytest.raises(InputError, match=r"^the network must be a torch\.nn\.Module, not 'x'$"):
+        Maximizer(1).maximize("x", ["fc:0"], SHAPE)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("optimizer", [optim.LBFGS, partial(optim.SparseAdam, lr=0.1)])

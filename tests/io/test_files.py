@@ -54,3 +54,9 @@ def test_a_writable_folder_is_made_and_left_empty(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot write to the folder .*file: .*; choose another one"):
         check_writable(tmp_path / "file")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a file system that the kernel makes")
+def test_a_file_system_without_new_folders_is_named_as_such() -> None:
+    with pytest.raises(InputError, match=r"^cannot write to the folder /proc/x: no folder can be made there; choose"):
+        check_writable(Path("/proc/x"))

@@ -26,7 +26,20 @@ def test_units_that_do_not_answer_are_counted_in_english(caplog):
     assert caplog.messages == ["1 unit does not respond to any step: fc:0", "1 picture is in out"]
 
 
-def test_units_that_are_not_finite_are_named():
-    message = "2 of 3 pictures gave values that are not finite: fc:0, fc:2; the others are there"
-    with pytest.raises(InputError, match=message):
-        report("non-finite", "ok", "non-finite")
+@pytest.mark.parametrize(
+    ("statuses", "count", "message"),
+    [
+        (
+            ["non-finite", "ok", "non-finite"],
+            ["1 picture is in out"],
+            "2 of 3 pictures gave values that are not finite: fc:0, fc:2; the others are there",
+        ),
+        (["non-finite"], [], "1 of 1 pictures gave values that are not finite: fc:0"),
+    ],
+    ids=["some", "all"],
+)
+def test_units_that_are_not_finite_are_named_and_not_counted(statuses, count, message, caplog):
+    caplog.set_level(logging.INFO)
+    with pytest.raises(InputError, match=f"^{message}$"):
+        report(*statuses)
+    assert caplog.messages == count

@@ -149,6 +149,14 @@ def test_bad_input_ends_in_one_line(options, line, capsys):
     assert errors[0].startswith(line)
 
 
+def test_a_network_without_gradients_ends_in_one_line_before_the_first_picture(refused, monkeypatch):
+    forward = Classifier.forward
+    monkeypatch.setattr(Classifier, "forward", lambda self, pictures: forward(self, pictures.detach()))
+    line = refused([*COMMON, "--units", '["fc:0"]'], 1)
+    assert line.startswith("error: no gradient leads from layer 'fc' of Classifier to the picture: the network runs it")
+    assert not Path("out").exists()
+
+
 def test_two_processes_make_each_unit_once_with_the_same_score():
     arguments = ["--units", '["conv:*", "fc:0-2"]']
     with start(*arguments, "--trainer.devices=2", "--output_dir=two") as process:

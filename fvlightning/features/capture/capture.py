@@ -15,7 +15,7 @@ from fvlightning.errors import InputError, did_you_mean
 from fvlightning.features.capture.activation import Activation
 from fvlightning.features.capture.frozen import Precision
 from fvlightning.features.units import LayerCall
-from fvlightning.protocols import named_network
+from fvlightning.protocols import named_network, picture_network
 
 
 class _Reached(BaseException):
@@ -81,7 +81,7 @@ class Capture:
 
         with suppress(_Reached), watched(self._modules, take) as n_calls:
             # A clone, because the network may overwrite its input.
-            self.network(pictures.clone())
+            picture_network(self.network)(pictures.clone())
         if problem is not None:
             raise problem
         for layer in sorted(self.layers - activations.keys(), key=str):
@@ -156,7 +156,13 @@ def _prefix_tokens(network: nn.Module, n_tokens: int) -> int:
 
 
 def device_and_dtype(network: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Return the device and the dtype of the network's weights."""
+    """Return the device and the dtype of the network's weights.
+
+    Raises:
+        InputError: The network is not a module.
+    """
+    if not isinstance(network, nn.Module):
+        raise InputError(f"the network must be a torch.nn.Module, not {network!r}")
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fvlightning.features.capture._state import State
+from fvlightning.protocols import picture_network
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def frozen(network: nn.Module, *, forgetful: bool = False) -> Iterator[None]:
                 parameter.requires_grad_(False)
             state = State(network)
             if forgetful:
-                network.register_forward_pre_hook(lambda *_: state.put_back(hooks=False))
+                picture_network(network).register_forward_pre_hook(lambda *_: state.put_back(hooks=False))
             yield
         finally:
             if state is not None:

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fvlightning.errors import InputError, one_line
+from fvlightning.errors import InputError
 from fvlightning.features.capture.activation import Activation, tensor_keys
 from fvlightning.features.capture.capture import Capture, device_and_dtype, find_layer, watched
+from fvlightning.features.capture.diagnosis import explained
 from fvlightning.features.capture.frozen import frozen
 from fvlightning.features.rng import isolated_rng
 from fvlightning.features.units import LayerCall
-from fvlightning.protocols import named_network
+from fvlightning.protocols import named_network, picture_network
 
 
 @dataclass(frozen=True)
@@ -112,22 +113,16 @@ def _calls(
     """Run one grey picture through a network and return each call of some modules, the module and its output."""
     calls: list[tuple[LayerCall, nn.Module, Any]] = []
     with _grey_picture(network, image_shape) as picture, watched(modules, lambda *call: calls.append(call)):
-        network(picture)
+        picture_network(network)(picture)
     return calls
 
 
 @contextmanager
 def _grey_picture(network: nn.Module, image_shape: Sequence[int]) -> Iterator[Tensor]:
     """Yield a batch of one grey picture, ``(1, C, H, W)``, and explain errors of the network inside the context."""
-    refusal = f"{type(network).__name__} cannot take a picture of shape {tuple(image_shape)}"
     if not image_shape or any(side < 1 for side in image_shape):
-        raise InputError(f"{refusal}; give (C, H, W)")
-    device, dtype = device_and_dtype(network)
-    with isolated_rng(), frozen(network), torch.no_grad():
-        try:
-            yield torch.full((1, *image_shape), 0.5, device=device, dtype=dtype)
-        except InputError:
-            raise
-        except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
-            fix = "give the image_shape (C, H, W) that the network was made for"
-            raise InputError(f"{refusal}: {one_line(error)}; {fix}") from error
+        name = type(network).__name__
+        raise InputError(f"{name} cannot take a picture of shape {tuple(image_shape)}; give (C, H, W)")
+    with explained(network, image_shape), isolated_rng(), frozen(network), torch.no_grad():
+        device, dtype = device_and_dtype(network)
+        yield torch.full((1, *image_shape), 0.5, device=device, dtype=dtype)

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fvlightning.features.capture import Capture, device_and_dtype
-from fvlightning.features.loop.batches import is_out_of_memory
+from fvlightning.features.capture import Capture, device_and_dtype, is_out_of_memory
 
 # The share of the free memory that is used: gradients come on top of the tensors saved for them.
 _SHARE = 0.5

@@ -2,7 +2,6 @@
 
 import gc
 import math
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -10,11 +9,10 @@ from typing import TypeVar
 
 import torch
 
+from fvlightning.features.capture import is_out_of_memory
+
 Made = TypeVar("Made")
 Make = Callable[[Sequence[int], Callable[[int], None]], Iterator[tuple[int, Made]]]
-
-# Messages of allocators that have no exception class: those of the CPU, MPS and cuDNN.
-_MESSAGES = re.compile(r"DefaultCPUAllocator|not enough memory|out of memory|CUDNN_STATUS_ALLOC_FAILED", re.IGNORECASE)
 
 
 def in_batches(
@@ -65,13 +63,6 @@ def in_batches(
                 f"batch_size={batch_size} saves the attempt",
                 stacklevel=2,
             )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the memory of a device or of the CPU did not suffice."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and _MESSAGES.search(str(error)) is not None
 
 
 class _Counter:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -151,6 +151,8 @@ def _parse_sum(text: str, pooling: Pooling) -> WeightedSum:
 
 
 def _parse(units: Units, pooling: Pooling) -> list[UnitRange | Objective]:
+    if not isinstance(units, str | Unit | Objective | Iterable):
+        raise InputError(f"units={units!r}: must be texts, such as 'conv2:0-15', units or objectives")
     entries = [units] if isinstance(units, str | Unit | Objective) else list(units)
     if not entries:
         raise InputError("no units are given; name at least one, for example 'conv2:0-15'")

@@ -59,7 +59,7 @@ def test_gradients_are_on_inside(mode: type[torch.no_grad], cnn: nn.Module):
 
 
 def test_a_batch_norm_without_running_statistics_warns():
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False))
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False), nn.ReLU())
     with pytest.warns(UserWarning, match="batch norm '1' has no running statistics: .* set batch_size=1"):
-        Maximizer(1).maximize(network, ["1:0"], (1, 8, 8))
-    Maximizer(1, batch_size=1).maximize(network, ["1:0"], (1, 8, 8))
+        Maximizer(1).maximize(network, ["2:0"], (1, 8, 8))
+    Maximizer(1, batch_size=1).maximize(network, ["2:0"], (1, 8, 8))

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from toy_networks import BrightnessUnits, Cramped
 
+from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, PixelImage
-from fvlightning.features.loop.batches import in_batches, is_out_of_memory
+from fvlightning.features.capture import is_out_of_memory
+from fvlightning.features.loop.batches import in_batches
 
 SHAPE = (1, 8, 8)
 OnStep = Callable[[int], None]
@@ -74,6 +76,12 @@ def test_one_picture_that_does_not_fit_is_an_error():
     ):
         list(in_batches([[[0], [1]]], 2, never, lambda steps: None, 1))
     assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("after", [0, 10], ids=["at the first", "while pictures are made"])
+def test_one_picture_that_does_not_fit_the_network_is_named_with_its_size(cnn: nn.Module, after: int):
+    with pytest.raises(InputError, match=r"^out of memory with one picture of shape \(1, 8, 8\) \(.* bytes\); give a"):
+        Maximizer(20).maximize(Cramped(cnn, room=0, after=after), "network.fc:0", SHAPE)
 
 
 def test_other_errors_are_not_taken_for_an_out_of_memory():

@@ -76,19 +76,6 @@ def test_a_dead_unit_is_dead_after_a_single_step_as_well():
     assert feature.status == "dead"
 
 
-class Decides(nn.Module):
-    """Its output depends on the picture, but has no gradient to it."""
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return (pictures.flatten(1) > 0.5).float()
-
-
-def test_a_unit_without_a_gradient_to_the_picture_is_dead_and_the_others_go_on():
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), Decides())
-    features = Maximizer(3).maximize(network, ["0:0", "1:3", "0:1"], SHAPE)
-    assert [feature.status for feature in features] == ["ok", "dead", "ok"]
-
-
 def broken_above(limit: float, value: float) -> Callable[[Tensor], Tensor]:
     return lambda brightness: torch.where(brightness > limit, value, brightness)
 
