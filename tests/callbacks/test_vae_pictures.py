@@ -21,7 +21,9 @@ from fvlightning.models import VAEModule
 from fvlightning.networks import draw_alike
 
 SHEETS = {"reconstructions.png", "samples.png", "class_samples.png", "interpolations.png"}
-TILE, GAP, TOP = 112, 8, 42
+TILE, GAP = 112, 8
+LINE = 35  # height of the title and of a label on a sheet of four or more rows
+LINE_OF_TWO_ROWS = 22
 
 
 def fit(folder: Path, data: object, *callbacks: Callback, **options: Any) -> tuple[VAEModule, pl.Trainer]:
@@ -73,8 +75,8 @@ def test_files_and_loggers_get_every_epoch(tmp_path: Path, digits: MNISTDataModu
         assert {path.name for path in (run / f"vae/epoch_{epoch:04d}").iterdir()} == SHEETS
     assert {path.name for path in (run / "vae").glob("*.webp")} == {sheet.replace("png", "webp") for sheet in SHEETS}
     events = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
-    assert set(events.Tags()["images"]) == {f"vae/{Path(sheet).stem}" for sheet in SHEETS}
-    assert [image.step for image in events.Images("vae/samples")] == [0, 4, 8]
+    assert set(events.Tags()["images"]) == {f"visualization/{Path(sheet).stem}" for sheet in SHEETS}
+    assert [image.step for image in events.Images("visualization/samples")] == [0, 4, 8]
 
 
 def test_the_projector_gets_codes_classes_and_pictures(tmp_path: Path, digits: MNISTDataModule) -> None:
@@ -105,8 +107,8 @@ def test_sheets_show_what_the_network_makes(tmp_path: Path, digits: MNISTDataMod
     def tile(sheet: str, row: int, column: int) -> Tensor:
         """Read one tile back, at the pixels of the picture that it enlarges four times."""
         pixels = np.asarray(PILImage.open(folder / f"{sheet}.png").convert("L"))
-        height = (pixels.shape[0] - TOP) // round((pixels.shape[0] - TOP) / 141)
-        top, left = TOP + row * height, GAP + column * (TILE + GAP)
+        line = LINE_OF_TWO_ROWS if sheet == "interpolations" else LINE
+        top, left = line + 2 * GAP + row * (TILE + line + GAP), GAP + column * (TILE + GAP)
         return torch.tensor(pixels[top + 2 : top + TILE : 4, left + 2 : left + TILE : 4]) / 255
 
     module.eval()
@@ -161,7 +163,7 @@ def test_a_class_with_a_single_picture_has_no_row(tmp_path: Path) -> None:
     loader = DataLoader(TensorDataset(torch.rand(len(labels), 1, 28, 28), labels), batch_size=8)
     fit(tmp_path, loader, VAEPicturesCallback(pictures=6, interpolations=3), num_sanity_val_steps=0)
     with PILImage.open(tmp_path / "vae/epoch_0000/class_samples.png") as sheet:
-        assert round((sheet.height - TOP) / 141) == 2
+        assert sheet.height == LINE_OF_TWO_ROWS + 2 * GAP + 2 * (TILE + LINE_OF_TWO_ROWS + GAP)
 
 
 def test_without_codes_of_classes_there_is_no_such_sheet(tmp_path: Path, digits: MNISTDataModule) -> None:
