@@ -78,7 +78,7 @@ def test_the_rate_of_a_schedule_is_logged_beside_the_training_loss(tmp_path):
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=1, logger=logger, log_every_n_steps=1, callbacks=[monitor], **quiet
     )
-    trainer.fit(module, loader)
+    trainer.fit(module, loader, loader)
     scalars = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
 
     assert {"train/lr", "train/loss"} <= set(scalars)
