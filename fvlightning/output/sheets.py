@@ -86,8 +86,9 @@ def contact_sheet(
     columns = columns or _columns(len(pictures), height / width)
     width, height = _tile_size(width, height, columns)
     n_rows = math.ceil(len(pictures) / columns)
-    # A sheet of more rows shrinks more to fit into a card, and its labels have to stay readable.
-    font_size = max(12, min(height * min(n_rows + 2, 6) // 24, _LARGEST_FONT))
+    # A sheet of more rows or columns shrinks more to fit into a card, 7 by 4, and its labels have to stay readable.
+    share = min(max(n_rows, 4 * columns / 7) + 2, 6) / 24
+    font_size = max(12, min(int(share * height), _LARGEST_FONT))
     grid_width = columns * (width + _GAP) + _GAP
     title, title_font = _fitted(title, font_size, _SMALLEST_FONT, max(grid_width - 2 * _GAP, _WIDEST_TITLE), 1)
     line = round(1.25 * font_size)
