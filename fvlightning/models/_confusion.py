@@ -54,9 +54,9 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str], title: str) 
     cell = 0.5 if numbered else min(max(0.1 * classes, 6.0), 16.0) / classes
     column = 0.8 if numbered else 0.1 * classes * cell
     longest_name = max(map(len, class_names)) if numbered else 0
-    width = classes * cell + 3 * column + 0.12 * longest_name + 1.2
-    large_font = 2.2 * width
-    names_font = 14.0 if numbered else large_font
+    width = classes * cell + 3 * column + 0.14 * longest_name + 1.2
+    large_font = max(2.2 * width, 14.0)
+    names_font = 17.0 if numbered else large_font
     height = classes * cell + 0.007 * names_font * max(longest_name, 9) + 0.055 * large_font
     accuracy = float(confusion.diagonal().sum()) / max(int(confusion.sum()), 1)
     title = f"{title}: {accuracy:.2%} of {int(confusion.sum()):,} right"
