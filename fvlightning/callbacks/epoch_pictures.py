@@ -1,6 +1,7 @@
 """Base class of the callbacks that show pictures at the end of an epoch."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -32,6 +33,8 @@ class EpochPictures(pl.Callback):
     """
 
     subfolder: str
+    # Of the loggers' tags. TensorBoard sorts groups by name and opens the first: pictures come after train and val.
+    group = "visualization"
 
     def __init__(
         self,
@@ -88,11 +91,26 @@ class EpochPictures(pl.Callback):
         """Return the folder of an epoch's files, or None in a trial run."""
         return self._folder / f"epoch_{epoch:04d}" if self._folder else None
 
-    def publish(self, trainer: pl.Trainer, name: str, sheet: PILImage.Image, epoch: int) -> None:
-        """Write a sheet of an epoch as a file, ``NAME.png``, and pass it to the loggers. For rank zero."""
+    def publish(
+        self,
+        trainer: pl.Trainer,
+        name: str,
+        sheet: PILImage.Image,
+        epoch: int,
+        cards: Mapping[str, PILImage.Image] | None = None,
+    ) -> None:
+        """Write a sheet of an epoch as a file, ``NAME.png``, and pass it, or else its `cards`, to the loggers.
+
+        For rank zero.
+        """
         if (folder := self.epoch_folder(epoch)) is not None:
             save_png(sheet, folder / f"{layer_name(name)}.png")
-        log_image(trainer.loggers, f"{self.subfolder}/{name}", sheet, trainer.global_step)
+        self.log_sheets(trainer, cards or {name: sheet})
+
+    def log_sheets(self, trainer: pl.Trainer, sheets: Mapping[str, PILImage.Image]) -> None:
+        """Pass sheets, by name, to the loggers. For rank zero."""
+        for name, sheet in sheets.items():
+            log_image(trainer.loggers, f"{self.group}/{name}", sheet, trainer.global_step)
 
     def _require(self, is_valid: bool, requirement: str, **setting: object) -> None:
         if not is_valid:

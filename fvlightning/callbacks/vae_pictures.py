@@ -41,9 +41,9 @@ class VAEPicturesCallback(EpochPictures):
     Held-out pictures are the validation images, or the training images if there are no others.
 
     When training ends, the codes of held-out pictures go to TensorBoard's projector (PCA, t-SNE, UMAP) with their
-    pictures and classes. The mean and covariance of the codes of the training set are saved for
-    `DecorrelatedLatentImage`, beside the last checkpoint (the file itself, if that is a link) as
-    ``CHECKPOINT.codes.pt``. The callback does not affect training.
+    pictures and classes; up to 50 classes have colours there, under "Color by". The mean and covariance of the codes
+    of the training set are saved for `DecorrelatedLatentImage`, beside the last checkpoint (the file itself, if that is
+    a link) as ``CHECKPOINT.codes.pt``. The callback does not affect training.
 
     Args:
         pictures: Number of held-out pictures that are reconstructed. The first of them are the ends of interpolations.
@@ -152,7 +152,9 @@ class VAEPicturesCallback(EpochPictures):
         # The projector's sprites have three channels.
         sprites = pictures if pictures.shape[1] == 3 else pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         for writer in writers:
-            writer.add_embedding(codes, names, sprites, global_step=trainer.global_step, tag="codes")
+            writer.add_embedding(
+                codes, names, sprites, global_step=trainer.global_step, tag="codes of held-out pictures"
+            )
 
 
 def _autoencoder(pl_module: pl.LightningModule) -> Autoencoder:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,7 +18,7 @@ from fvlightning.errors import InputError
 from fvlightning.features import Feature, Maximizer, Objective, Unit, resolve_objectives
 from fvlightning.features.capture import find_layer
 from fvlightning.features.objectives import check_responses, layers_of
-from fvlightning.output import FeatureWriter, class_names, log_image, log_scalars, picture_progress, unit_file
+from fvlightning.output import FeatureWriter, class_names, group_name, log_scalars, picture_progress, unit_file
 from fvlightning.protocols import picture_shape
 
 _SHARDING_STRATEGIES = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
@@ -26,9 +27,11 @@ _SHARDING_STRATEGIES = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrat
 class VisualizationCallback(EpochPictures):
     """Runs activation maximisation on units of the network at the end of each epoch.
 
-    Each epoch has one contact sheet per layer, and one scalar per unit, ``visualization/LAYER/INDEX``: the activation
-    that the unit reaches on its picture. The pictures and ``features.json`` are in ``features/epoch_NNNN`` in the run's
-    folder. Pictures of classes are labelled with the names of the classes, if these are known.
+    Each epoch has one contact sheet per layer, ``visualization/LAYER``, and two scalars, ``visualization/LAYER/mean``
+    and ``visualization/LAYER/best``: over the layer's units, the mean and the largest of the scores that they reach on
+    their pictures. A unit that is minimised scores the negative of its activation. The pictures and ``features.json``
+    are in ``features/epoch_NNNN`` in the run's folder. Pictures of classes are labelled with the names of the classes,
+    if these are known.
 
     The callback does not affect training: weights, optimiser state and metrics end bit-identical to those of a run
     without it. In distributed training the ranks share the units.
@@ -43,6 +46,7 @@ class VisualizationCallback(EpochPictures):
         warm_steps: Number of steps of a picture with a warm start. Default: a quarter of the maximizer's.
         image_shape: ``(C, H, W)`` of the pictures. Default: the LightningModule's ``input_shape``, else the data
             module's ``image_shape``, else that of the LightningModule's ``example_input_array``.
+        log_units: Whether the activation that each unit reaches is a scalar too, ``visualization/LAYER/INDEX``.
         **settings: See `EpochPictures`.
 
     Raises:
@@ -61,6 +65,7 @@ class VisualizationCallback(EpochPictures):
         warm_start: bool = True,
         warm_steps: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        log_units: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -72,6 +77,7 @@ class VisualizationCallback(EpochPictures):
         self.warm_start = warm_start
         self._warm_steps = warm_steps
         self.image_shape = image_shape
+        self.log_units = log_units
         self._takes_offers = True
         self.offer_maximizer(maximizer or Maximizer())
         self._takes_offers = maximizer is None
@@ -135,7 +141,7 @@ class VisualizationCallback(EpochPictures):
             self._warm_starts.update({(f.name, f.repeat): f.parameters for f in features if f.status != "non-finite"})
         if not trainer.is_global_zero:
             return
-        log_scalars(trainer.loggers, _scalars(features), trainer.global_step)
+        log_scalars(trainer.loggers, _scalars(features, self.log_units), trainer.global_step)
         _warn_of_failures(features, epoch)
         if (folder := self.epoch_folder(epoch)) is None:
             return
@@ -143,8 +149,7 @@ class VisualizationCallback(EpochPictures):
             folder, self._resolved, self.maximizer, pl_module, self._shape, class_names=self._class_names, epoch=epoch
         )
         writer.write(*features)
-        for layer, sheet in writer.finish()[1].items():
-            log_image(trainer.loggers, f"{self.subfolder}/{layer}", sheet, trainer.global_step)
+        self.log_sheets(trainer, writer.finish()[1])
 
     def _make(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> list[Feature]:
         """Make this rank's share of the pictures; on rank zero, return all of them, in the order of the units."""
@@ -203,16 +208,23 @@ def _gather(trainer: pl.Trainer, features: list[Feature], failure: Exception | N
     return features if gathered is None else [feature for part in gathered for feature in part]
 
 
-def _scalars(features: Sequence[Feature]) -> dict[str, float]:
-    """Return the best value of each unit or objective over its pictures, by the name of its scalar."""
+def _scalars(features: Sequence[Feature], log_units: bool) -> dict[str, float]:
+    """Return mean and best of each layer and of the sums, and each unit's activation if asked for, by their names.
+
+    A unit or objective counts by the best of its pictures. Those without a finite score have no part.
+    """
+    finite = [feature for feature in features if math.isfinite(feature.score)]
+    best = {feature.name: feature for feature in sorted(finite, key=lambda feature: feature.score)}
+    scores: dict[str, list[float]] = {}
     scalars: dict[str, float] = {}
-    for feature in features:
-        name = "visualization/" + unit_file(feature.unit).with_suffix("").as_posix()
-        if isinstance(feature.unit, Unit) and feature.unit.minimize:
-            # The score of such a unit is its negative activation.
-            scalars[name] = min(scalars.get(name, math.inf), -feature.score)
-        else:
-            scalars[name] = max(scalars.get(name, -math.inf), feature.score)
+    for feature in best.values():
+        scores.setdefault(group_name(feature.unit), []).append(feature.score)
+        if log_units:
+            minimised = isinstance(feature.unit, Unit) and feature.unit.minimize
+            name = unit_file(feature.unit).with_suffix("").as_posix()
+            scalars[f"visualization/{name}"] = -feature.score if minimised else feature.score
+    for layer, values in scores.items():
+        scalars |= {f"visualization/{layer}/mean": fmean(values), f"visualization/{layer}/best": max(values)}
     return scalars
 
 

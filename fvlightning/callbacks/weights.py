@@ -11,7 +11,7 @@ from typing_extensions import override
 from fvlightning.callbacks.epoch_pictures import EpochPictures
 from fvlightning.errors import InputError
 from fvlightning.features.capture import find_layer
-from fvlightning.output import Pixels, contact_sheet, epoch_label, to_pixels
+from fvlightning.output import Pixels, card_parts, contact_sheet, epoch_label, to_pixels
 
 _SIDE = 4  # of a weight, in pixels
 
@@ -33,7 +33,7 @@ class WeightImagesCallback(EpochPictures):
             nor a two-dimensional convolution, or a linear layer's inputs are not the pixels of a picture.
     """
 
-    subfolder = "weights"
+    subfolder = group = "weights"
 
     def __init__(self, layer: str | None = None, max_units: int = 64, **settings: Any) -> None:
         super().__init__(**settings)
@@ -55,8 +55,13 @@ class WeightImagesCallback(EpochPictures):
         pictures = [_side_by_side(image, limit) for image in weights[: self.max_units]]
         channels = ", each unit's red, green, blue" if weights.shape[1] == 3 else ""
         title = f"{name} weights{channels}, {epoch_label(epoch)}"
-        sheet = contact_sheet(pictures, [str(unit) for unit in range(len(pictures))], title, limit=limit)
-        self.publish(trainer, name, sheet, epoch)
+        labels = [str(unit) for unit in range(len(pictures))]
+        sheet = contact_sheet(pictures, labels, title, limit=limit)
+        cards = {
+            f"{name}/{units}": contact_sheet(pictures[part], labels[part], title, limit=limit)
+            for units, part in card_parts(labels).items()
+        }
+        self.publish(trainer, name, sheet, epoch, cards)
 
     def _weights(self, pl_module: pl.LightningModule) -> tuple[str, Tensor]:
         """Return the layer's name and its weights ``(units, C, H, W)``."""

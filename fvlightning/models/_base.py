@@ -47,7 +47,8 @@ class BaseModule(L.LightningModule):
         if self._make_scheduler is None:
             return optimizer
         scheduler = self._make_scheduler(optimizer)
-        settings: dict[str, Any] = {"scheduler": scheduler, "interval": self._scheduler_interval}
+        # The name is that of LearningRateMonitor's scalar.
+        settings: dict[str, Any] = {"scheduler": scheduler, "interval": self._scheduler_interval, "name": "train/lr"}
         if isinstance(scheduler, ReduceLROnPlateau):
             settings["monitor"] = getattr(scheduler, "monitor", "val/loss")
         if isinstance(scheduler, CosineWithWarmup) and scheduler.steps is None and self._trainer is not None:

@@ -1,6 +1,7 @@
 """The LightningModule that trains a classifier."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -13,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from fvlightning.errors import InputError
 from fvlightning.models._base import BaseModule, Interval, pictures_of
 from fvlightning.models._classes import check_data, check_outputs, count_classes
-from fvlightning.models._confusion import class_scores, confusion_figure
+from fvlightning.models._confusion import MOST_NUMBERED, class_scores, confusion_figure, score_table
 from fvlightning.networks import Normalize
 from fvlightning.protocols import read_class_names
 
@@ -30,8 +31,9 @@ class ClassifierModule(BaseModule):
     - ``train/loss`` of single batches (of rank zero) and ``train/accuracy`` of the epoch;
     - ``val/loss``, ``val/accuracy``, ``test/loss`` and ``test/accuracy``;
     - with up to 2,048 classes, on `Trainer.validate` and `Trainer.test`, the unweighted means over classes
-      ``test/precision``, ``test/recall`` and ``test/f1``; to loggers alone the scores of each class, ``test/f1/CLASS``,
-      and, where they take matplotlib figures (TensorBoard), ``test/confusion_matrix``.
+      ``test/precision``, ``test/recall`` and ``test/f1``. TensorBoard gets the scores of each class in the figure
+      ``test/confusion_matrix`` and, with more than 30 classes, as the table ``test/classes`` under Text. Loggers that
+      take no matplotlib figures get them as scalars, ``test/f1/CLASS``.
 
     Args:
         network: Maps pictures ``(B, C, H, W)`` to logits ``(B, num_classes)``.
@@ -171,7 +173,11 @@ class ClassifierModule(BaseModule):
             for name, value in zip(names, values.tolist(), strict=True)
         }
         for logger in self.trainer.loggers:
-            logger.log_metrics(by_class, step=self.global_step)
-            if add_figure := getattr(getattr(logger, "experiment", None), "add_figure", None):
-                figure = confusion_figure(confusion, names, title=f"{type(self.net).__name__}, {stage}")
-                add_figure(f"{stage}/confusion_matrix", figure, global_step=self.global_step, close=False)
+            experiment: Any = getattr(logger, "experiment", None)
+            if not hasattr(experiment, "add_figure"):
+                logger.log_metrics(by_class, step=self.global_step)
+                continue
+            figure = confusion_figure(confusion, names, title=f"{type(self.net).__name__}, {stage}")
+            experiment.add_figure(f"{stage}/confusion_matrix", figure, global_step=self.global_step, close=False)
+            if len(names) > MOST_NUMBERED:
+                experiment.add_text(f"{stage}/classes", score_table(scores, names), global_step=self.global_step)

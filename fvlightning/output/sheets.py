@@ -19,7 +19,8 @@ _SMALLEST_SHRUNK_TILE = 64  # pictures shrink down to this where a sheet would b
 _WIDEST_SHEET = 3200
 _WIDEST_TITLE = 640  # a title may widen a sheet of few pictures
 _GAP = 8
-_LARGEST_FONT = 28
+_MOST_ON_A_CARD = 25  # pictures
+_LARGEST_FONT = 56
 _SMALLEST_FONT = 11
 _INK = (40, 40, 40)
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -52,6 +53,17 @@ def snapshot_strip(feature: Feature, bounded: bool, class_name: str | None = Non
     return contact_sheet(pixels, list(pictures), with_class(feature.name, class_name), columns=len(pixels), limit=limit)
 
 
+def card_parts(names: Sequence[str]) -> dict[str, slice]:
+    """Return the parts of a sheet of more than 25 pictures, by the names of their first and last pictures, ``0-24``.
+
+    TensorBoard's cards are 300 pixels wide, so more pictures need several cards. Fewer have no parts.
+    """
+    if len(names) <= _MOST_ON_A_CARD:
+        return {}
+    parts = [slice(first, first + _MOST_ON_A_CARD) for first in range(0, len(names), _MOST_ON_A_CARD)]
+    return {f"{names[part][0]}-{names[part][-1]}": part for part in parts}
+
+
 def contact_sheet(
     pictures: Sequence[Pixels],
     labels: Sequence[str],
@@ -67,26 +79,29 @@ def contact_sheet(
             All are shrunk where the sheet would be wider than 3,200 pixels.
         labels: One a picture. A label wider than its picture is set in smaller type and in up to three lines.
         title: Stands above.
-        columns: Pictures per row. Default: a number that makes the sheet a little wider than high.
+        columns: Pictures per row. Default: a number that gives the sheet about the shape of a card in TensorBoard.
         limit: For signed values, the value of the strongest red: a legend from ``-limit`` to ``limit`` stands below.
     """
     height, width = pictures[0].shape[:2]
     columns = columns or _columns(len(pictures), height / width)
     width, height = _tile_size(width, height, columns)
-    font_size = max(12, min(height // 8, _LARGEST_FONT))
-    grid_width = columns * (width + _GAP) + _GAP
-    title, title_font = _fitted(title, font_size + 4, max(grid_width - 2 * _GAP, _WIDEST_TITLE), 1)
-    line = round(1.5 * font_size)
-    top = 2 * line if title else _GAP
-    fitted = [_fitted(label, font_size, width) for label in labels]
-    label_height = max(line, *(round(1.4 * _SMALLEST_FONT) * (text.count("\n") + 1) for text, _ in fitted))
     n_rows = math.ceil(len(pictures) / columns)
+    # A sheet of more rows or columns shrinks more to fit into a card, 7 by 4, and its labels have to stay readable.
+    share = min(max(n_rows, 4 * columns / 7) + 2, 6) / 24
+    font_size = max(12, min(int(share * height), _LARGEST_FONT))
+    grid_width = columns * (width + _GAP) + _GAP
+    title, title_font = _fitted(title, font_size, _SMALLEST_FONT, max(grid_width - 2 * _GAP, _WIDEST_TITLE), 1)
+    line = round(1.25 * font_size)
+    top = line + 2 * _GAP if title else _GAP
+    small = max(_SMALLEST_FONT, font_size // 2)
+    fitted = [_fitted(label, font_size, small, width) for label in labels]
+    label_height = max(line, *(round(1.4 * small) * (text.count("\n") + 1) for text, _ in fitted))
     legend_height = 2 * line if limit is not None else 0
     sheet_width = max(grid_width, math.ceil(title_font.getlength(title)) + 2 * _GAP)
     sheet_height = top + n_rows * (height + label_height + _GAP) + legend_height
     sheet = PILImage.new("RGB", (sheet_width, sheet_height), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, line // 3), title, fill=_INK, font=title_font)
+    draw.text((_GAP, _GAP + line / 2), title, fill=_INK, font=title_font, anchor="lm")
     for place, (picture, (text, font)) in enumerate(zip(pictures, fitted, strict=True)):
         row, column = divmod(place, columns)
         x, y = _GAP + column * (width + _GAP), top + row * (height + label_height + _GAP)
@@ -99,12 +114,12 @@ def contact_sheet(
 
 
 def _columns(count: int, aspect: float) -> int:
-    """Return a number of columns that makes the sheet a little wider than high and nearly fills the last row."""
-    ideal = math.sqrt(1.6 * count * aspect)
+    """Return a number of columns that nearly fills the last row of a sheet, and its card, 7 by 4, in TensorBoard."""
+    ideal = math.sqrt(1.9 * count * aspect)
     best = min(count, math.ceil(ideal))
 
     def cost(columns: int) -> tuple[float, float]:
-        return -count % columns / columns + abs(columns - best) / 10, abs(math.log(columns / ideal))
+        return -count % columns / columns + abs(columns - best) / 4, abs(math.log(columns / ideal))
 
     return min(range(max(1, best - 2), min(count, best + 2) + 1), key=cost)
 
@@ -117,9 +132,9 @@ def _tile_size(width: int, height: int, columns: int) -> tuple[int, int]:
     return round(width * factor), round(height * factor)
 
 
-def _fitted(label: str, font_size: int, width: int, most_lines: int = 3) -> tuple[str, _Font]:
+def _fitted(label: str, largest: int, smallest: int, width: int, most_lines: int = 3) -> tuple[str, _Font]:
     """Return a label, broken into lines or cut if need be, and a font in which it is no wider than `width`."""
-    for size in range(font_size, _SMALLEST_FONT - 1, -1):
+    for size in range(largest, smallest - 1, -1):
         font = ImageFont.load_default(size)
         if font.getlength(label) <= width:
             return label, font

@@ -15,7 +15,7 @@ from fvlightning.io import digest_of_weights, remove_unfinished
 from fvlightning.output.names import epoch_label, group_name, layer_name, strip_file, unit_file
 from fvlightning.output.pixels import as_pixels, read_pixels, save_png, to_pixels, value_limit, with_alpha
 from fvlightning.output.records import Record, plain, read_record, save_with_record, write_manifest
-from fvlightning.output.sheets import feature_sheet, snapshot_strip
+from fvlightning.output.sheets import card_parts, feature_sheet, snapshot_strip
 from fvlightning.protocols import model_name
 from fvlightning.version import __version__
 
@@ -102,7 +102,8 @@ class FeatureWriter:
         """Read the pictures back, and write the sheets, ``LAYER.png``, and the manifest, ``features.json``.
 
         The manifest lists all pictures in the folder. Return the records of the pictures of these units, and the sheets
-        by layer. For rank zero, when all ranks have finished.
+        for loggers by name, ``LAYER``, or ``LAYER/FIRST-LAST`` for each 25 pictures of a layer that has more. For rank
+        zero, when all ranks have finished.
         """
         remove_unfinished(self.folder)
         records_by_sheet: dict[str, list[Record]] = {}
@@ -120,8 +121,13 @@ class FeatureWriter:
                 model = self._common["model"]
                 title = f"{model}, {name}" if self._epoch is None else f"{name}, {epoch_label(self._epoch)}"
                 pixels = [read_pixels(self.folder / record.file) for record in records]
-                sheets[name] = feature_sheet(records, pixels, title)
-                save_png(sheets[name], self.folder / f"{layer_name(name)}.png")
+                sheet = feature_sheet(records, pixels, title)
+                save_png(sheet, self.folder / f"{layer_name(name)}.png")
+                parts = card_parts([Path(record.file).stem for record in records])
+                cards = {
+                    f"{name}/{ends}": feature_sheet(records[part], pixels[part], title) for ends, part in parts.items()
+                }
+                sheets |= cards or {name: sheet}
         all_records = [record for records in records_by_sheet.values() for record in records]
         files = {record.file for record in all_records}
         paths = {path.relative_to(self.folder).as_posix(): path for path in sorted(self.folder.glob("*/*.png"))}

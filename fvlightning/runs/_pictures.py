@@ -25,7 +25,7 @@ def run_pictures(
     *,
     image_shape: tuple[int, ...],
     overwrite: bool = False,
-    tag: str = "features",
+    tag: str = "visualization",
     datamodule: object = None,
 ) -> list[Record]:
     """Make the pictures that are missing in a folder, and write its sheets and its manifest.

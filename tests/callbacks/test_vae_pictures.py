@@ -21,7 +21,7 @@ from fvlightning.models import VAEModule
 from fvlightning.networks import draw_alike
 
 SHEETS = {"reconstructions.png", "samples.png", "class_samples.png", "interpolations.png"}
-TILE, GAP, TOP = 112, 8, 42
+TILE, GAP, LINE = 112, 8, 35  # of a picture, between pictures, of the title and of a label
 
 
 def fit(folder: Path, data: object, *callbacks: Callback, **options: Any) -> tuple[VAEModule, pl.Trainer]:
@@ -73,16 +73,18 @@ def test_files_and_loggers_get_every_epoch(tmp_path: Path, digits: MNISTDataModu
         assert {path.name for path in (run / f"vae/epoch_{epoch:04d}").iterdir()} == SHEETS
     assert {path.name for path in (run / "vae").glob("*.webp")} == {sheet.replace("png", "webp") for sheet in SHEETS}
     events = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
-    assert set(events.Tags()["images"]) == {f"vae/{Path(sheet).stem}" for sheet in SHEETS}
-    assert [image.step for image in events.Images("vae/samples")] == [0, 4, 8]
+    assert set(events.Tags()["images"]) == {f"visualization/{Path(sheet).stem}" for sheet in SHEETS}
+    assert [image.step for image in events.Images("visualization/samples")] == [0, 4, 8]
 
 
 def test_the_projector_gets_codes_classes_and_pictures(tmp_path: Path, digits: MNISTDataModule) -> None:
     logger = TensorBoardLogger(tmp_path, name="run", version=0)
     module, _ = fit(tmp_path, digits, VAEPicturesCallback(embeddings=30), logger=logger)
     run = tmp_path / "run/version_0"
-    (folder,) = run.glob("*/codes")
-    assert "tensors.tsv" in (run / "projector_config.pbtxt").read_text()
+    (folder,) = run.glob("*/codes of held-out pictures")
+    config = (run / "projector_config.pbtxt").read_text()
+    assert "tensors.tsv" in config
+    assert 'tensor_name: "codes of held-out pictures:00008"' in config
     codes = np.loadtxt(folder / "tensors.tsv", delimiter="\t")
     labels = (folder / "metadata.tsv").read_text().split()
     assert codes.shape == (30, 4)
@@ -105,8 +107,7 @@ def test_sheets_show_what_the_network_makes(tmp_path: Path, digits: MNISTDataMod
     def tile(sheet: str, row: int, column: int) -> Tensor:
         """Read one tile back, at the pixels of the picture that it enlarges four times."""
         pixels = np.asarray(PILImage.open(folder / f"{sheet}.png").convert("L"))
-        height = (pixels.shape[0] - TOP) // round((pixels.shape[0] - TOP) / 141)
-        top, left = TOP + row * height, GAP + column * (TILE + GAP)
+        top, left = LINE + 2 * GAP + row * (TILE + LINE + GAP), GAP + column * (TILE + GAP)
         return torch.tensor(pixels[top + 2 : top + TILE : 4, left + 2 : left + TILE : 4]) / 255
 
     module.eval()
@@ -161,7 +162,7 @@ def test_a_class_with_a_single_picture_has_no_row(tmp_path: Path) -> None:
     loader = DataLoader(TensorDataset(torch.rand(len(labels), 1, 28, 28), labels), batch_size=8)
     fit(tmp_path, loader, VAEPicturesCallback(pictures=6, interpolations=3), num_sanity_val_steps=0)
     with PILImage.open(tmp_path / "vae/epoch_0000/class_samples.png") as sheet:
-        assert round((sheet.height - TOP) / 141) == 2
+        assert sheet.height == LINE + 2 * GAP + 2 * (TILE + LINE + GAP)
 
 
 def test_without_codes_of_classes_there_is_no_such_sheet(tmp_path: Path, digits: MNISTDataModule) -> None:

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import subprocess
@@ -168,7 +169,7 @@ def test_sums_and_objectives_have_files_sheets_scalars_and_warm_starts(tmp_path:
     logger = TensorBoardLogger(tmp_path, name="run", version=0)
     direction = Direction("fc", [1.0] * 5 + [0.0] * 5, 1.0)
     units = ["fc:1", "fc:1 - 0.5*fc:2", direction]
-    module, _ = fit(tmp_path, VisualizationCallback(units, Maximizer(steps=8)), logger=logger)
+    module, _ = fit(tmp_path, VisualizationCallback(units, Maximizer(steps=8), log_units=True), logger=logger)
     run = tmp_path / "run/version_0"
     listed = read_manifest(run / "features/epoch_0002")
     assert [record.unit for record in listed] == ["fc:1", "fc:1 - 0.5*fc:2", str(direction)]
@@ -176,7 +177,7 @@ def test_sums_and_objectives_have_files_sheets_scalars_and_warm_starts(tmp_path:
     assert (run / "features/epoch_0002/sums.png").is_file()
     assert (run / "features/sums.webp").is_file()
     events = EventAccumulator(str(run), size_guidance={"images": 0, "scalars": 0}).Reload()
-    assert set(events.Tags()["images"]) == {"features/fc", "features/sums"}
+    assert set(events.Tags()["images"]) == {"visualization/fc", "visualization/sums"}
     for record in listed:
         (point,) = [p for p in events.Scalars(f"visualization/{record.file.removesuffix('.png')}") if p.step == 12]
         assert point.value == pytest.approx(record.score)
@@ -230,20 +231,64 @@ def test_reported_score_is_reproduced_from_the_file(tmp_path: Path) -> None:
         assert score.item() == pytest.approx(record["score"], abs=1e-5)
 
 
-def test_tensorboard_gets_sheets_and_activations(tmp_path: Path) -> None:
+def test_tensorboard_gets_sheets_and_the_mean_and_best_of_each_layer(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="run", version=0)
     fit(tmp_path, VisualizationCallback(UNITS, Maximizer(steps=8)), logger=logger)
     events = EventAccumulator(str(tmp_path / "run" / "version_0"), size_guidance={"images": 0, "scalars": 0}).Reload()
-    assert set(events.Tags()["images"]) == {"features/conv", "features/fc"}
-    images = events.Images("features/conv")
+    assert set(events.Tags()["images"]) == {"visualization/conv", "visualization/fc"}
+    images = events.Images("visualization/conv")
     assert [image.step for image in images] == [0, 6, 12]
     folder = tmp_path / "run" / "version_0" / "features"
     with PILImage.open(folder / "epoch_0002" / "conv.png") as sheet:
         assert (images[-1].width, images[-1].height) == sheet.size
     scores = {record["unit"]: record["score"] for record in records(folder / "epoch_0002")}
-    assert events.Scalars("visualization/conv/4")[-1].value == pytest.approx(scores["conv:4"])
-    # The activation itself, which is small where it was minimised.
-    assert events.Scalars("visualization/fc/-3")[-1].value == pytest.approx(-scores["-fc:3"])
+    scalars = [tag for tag in events.Tags()["scalars"] if tag.startswith("visualization/")]
+    assert sorted(scalars) == [f"visualization/{layer}/{name}" for layer in ("conv", "fc") for name in ("best", "mean")]
+    for layer in ("conv", "fc"):
+        # A unit that is minimised counts by its score, the negative of its activation.
+        of_layer = [score for unit, score in scores.items() if f"{layer}:" in unit]
+        assert events.Scalars(f"visualization/{layer}/mean")[-1].value == pytest.approx(np.mean(of_layer))
+        assert events.Scalars(f"visualization/{layer}/best")[-1].value == pytest.approx(max(of_layer))
+
+
+def test_units_have_scalars_if_asked_for(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path, name="run", version=0)
+    callback = VisualizationCallback(UNITS, Maximizer(steps=4, repeats=2), log_units=True)
+    with pytest.warns(UserWarning, match="no logger takes images"):
+        fit(tmp_path, callback, logger=logger, max_epochs=1)
+    with (tmp_path / "run/version_0/metrics.csv").open() as file:
+        logged = [row for row in csv.DictReader(file) if row["visualization/conv/mean"]][-1]
+    for unit, name, sign in (("conv:4", "conv/4", 1), ("-fc:3", "fc/-3", -1)):
+        scores = [
+            record["score"]
+            for record in records(tmp_path / "run/version_0/features/epoch_0001")
+            if record["unit"] == unit
+        ]
+        # The activation itself, which is small where it was minimised.
+        assert float(logged[f"visualization/{name}"]) == pytest.approx(sign * max(scores))
+
+
+def test_a_large_layer_has_several_cards_and_one_file(tmp_path: Path) -> None:
+    class Wide(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net.fc = nn.Linear(6 * 4 * 4, 60)
+
+    logger = TensorBoardLogger(tmp_path, name="run", version=0)
+    callback = VisualizationCallback(["fc:4-59"], Maximizer(steps=1), before_training=False)
+    trainer = make_trainer(tmp_path, callback, logger=logger, max_epochs=1)
+    trainer.fit(Wide(), Digits())
+    run = tmp_path / "run/version_0"
+    cards = [f"visualization/fc/{ends}" for ends in ("4-28", "29-53", "54-59")]
+    events = EventAccumulator(str(run)).Reload()
+    assert sorted(events.Tags()["images"]) == sorted(cards)
+    listed = read_manifest(run / "features/epoch_0001")[25:50]
+    pictures = [read_pixels(run / "features/epoch_0001" / record.file) for record in listed]
+    expected = contact_sheet(pictures, [str(unit) for unit in range(29, 54)], "fc, epoch 1")
+    (card,) = events.Images(cards[1])
+    (tmp_path / "card.png").write_bytes(card.encoded_image_string)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "card.png"), np.asarray(expected))
+    assert [path.name for path in (run / "features/epoch_0001").glob("*.png")] == ["fc.png"]
 
 
 def test_logger_without_images_warns_once_and_files_are_written(tmp_path: Path) -> None:
@@ -252,7 +297,7 @@ def test_logger_without_images_warns_once_and_files_are_written(tmp_path: Path) 
         fit(tmp_path, callback, logger=CSVLogger(tmp_path, name="run", version=0), max_epochs=1)
     assert len([warning for warning in caught if "takes images" in str(warning.message)]) == 1
     assert (tmp_path / "run/version_0/features/epoch_0001/conv/0.png").exists()
-    assert "visualization/conv/0" in (tmp_path / "run/version_0/metrics.csv").read_text()
+    assert "visualization/conv/best" in (tmp_path / "run/version_0/metrics.csv").read_text()
 
 
 def test_every_n_epochs_and_not_before_training(tmp_path: Path) -> None:

@@ -6,21 +6,25 @@ import numpy as np
 import pytest
 import torch
 from digits import Classifier, Digits
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from PIL import Image as PILImage
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from fvlightning.callbacks import WeightImagesCallback
 from fvlightning.errors import InputError
 
 
-def fit(module: pl.LightningModule, folder: Path, callback: WeightImagesCallback) -> None:
+def fit(
+    module: pl.LightningModule, folder: Path, callback: WeightImagesCallback, logger: Logger | bool = False
+) -> None:
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
         max_epochs=1,
         default_root_dir=folder,
         callbacks=[callback],
-        logger=False,
+        logger=logger,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -56,6 +60,19 @@ def test_convolution_is_found_and_shown_by_kernels(tmp_path: Path) -> None:
     fit(Classifier(), tmp_path, WeightImagesCallback(max_units=4))
     assert (tmp_path / "weights/epoch_0000/conv.png").exists()
     assert (tmp_path / "weights/conv.webp").exists()
+
+
+def test_many_units_have_several_cards_and_one_file(tmp_path: Path) -> None:
+    class Wide(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 27))
+
+    logger = TensorBoardLogger(tmp_path, name="run", version=0)
+    fit(Wide(), tmp_path, WeightImagesCallback(), logger)
+    events = EventAccumulator(logger.log_dir).Reload()
+    assert sorted(events.Tags()["images"]) == ["weights/1/0-24", "weights/1/25-26"]
+    assert (tmp_path / "run/version_0/weights/epoch_0001/1.png").exists()
 
 
 class Colored(Classifier):

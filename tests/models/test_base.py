@@ -6,7 +6,9 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, TensorDataset
 
 from fvlightning.errors import InputError
@@ -65,6 +67,22 @@ def test_a_given_number_of_steps_is_kept():
 def test_a_cosine_without_steps_is_refused_in_a_training_without_an_end():
     with pytest.raises(InputError, match=r"steps=None\): must be a number in a training without max_epochs"):
         rates("epoch", max_epochs=-1, max_steps=3)
+
+
+def test_the_rate_of_a_schedule_is_logged_beside_the_training_loss(tmp_path):
+    module = ClassifierModule(MnistMLP(), scheduler=CosineWithWarmup)
+    loader = DataLoader(TensorDataset(torch.rand(8, 1, 28, 28), torch.arange(8)), batch_size=8)
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    quiet = dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    monitor = LearningRateMonitor()
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=1, logger=logger, log_every_n_steps=1, callbacks=[monitor], **quiet
+    )
+    trainer.fit(module, loader, loader)
+    scalars = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
+
+    assert {"train/lr", "train/loss"} <= set(scalars)
+    assert not [tag for tag in scalars if tag.startswith("lr")]
 
 
 @pytest.mark.parametrize("module", [BackboneModule, ClassifierModule, VAEModule])

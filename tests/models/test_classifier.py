@@ -1,10 +1,11 @@
+import csv
 import sys
 
 import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.cli import LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.nn import functional as F
@@ -78,7 +79,11 @@ def test_the_event_file_has_losses_and_accuracies(run):
     assert not any(tag.startswith("val/f1") for tag in scalars)
 
 
-def test_the_event_file_has_the_scores_of_each_class(run):
+def test_a_logger_without_figures_has_the_scores_of_each_class(run, tmp_path):
+    logger = CSVLogger(tmp_path, name="", version="")
+    make_trainer(logger=logger).test(run["module"], datamodule=run["data"], verbose=False)
+    with (tmp_path / "metrics.csv").open() as file:
+        (logged,) = (row for row in csv.DictReader(file) if row["test/f1/0"])
     images = run["data"].splits.test
     predicted = predictions(run["module"], images).argmax(1)
     confusion = torch.zeros(10, 10, dtype=torch.int64)
@@ -88,12 +93,14 @@ def test_the_event_file_has_the_scores_of_each_class(run):
     for score, values in class_scores(confusion).items():
         assert run["tested"][f"test/{score}"] == pytest.approx(values.mean().item(), rel=1e-5)
         for label, value in enumerate(values.tolist()):
-            (event,) = run["events"].Scalars(f"test/{score}/{label}")
-            assert event.value == pytest.approx(value, rel=1e-5)
+            assert float(logged[f"test/{score}/{label}"]) == pytest.approx(value, rel=1e-5)
 
 
 def test_the_event_file_has_the_confusion_matrix(run):
     assert run["events"].Tags()["images"] == ["test/confusion_matrix"]
+    # It has the scores of each class, which are no scalars.
+    scalars = [tag for tag in run["events"].Tags()["scalars"] if tag.startswith("test/")]
+    assert sorted(scalars) == [f"test/{name}" for name in ("accuracy", "f1", "loss", "precision", "recall")]
     (image,) = run["events"].Images("test/confusion_matrix")
 
     assert image.encoded_image_string.startswith(b"\x89PNG")
@@ -107,8 +114,22 @@ def test_validate_logs_the_scores_too(mnist_dir, tmp_path):
     logger.finalize("success")
     events = EventAccumulator(str(tmp_path)).Reload()
 
-    assert {f"val/f1/{digit}" for digit in range(10)} <= set(events.Tags()["scalars"])
+    assert {"val/precision", "val/recall", "val/f1"} <= set(events.Tags()["scalars"])
     assert events.Tags()["images"] == ["val/confusion_matrix"]
+
+
+def test_the_scores_of_many_classes_are_a_table(tmp_path):
+    images = TensorDataset(torch.rand(31, 1, 28, 28), torch.arange(31))
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    make_trainer(logger=logger).test(ClassifierModule(MnistMLP(31)), DataLoader(images, batch_size=31), verbose=False)
+    logger.finalize("success")
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (event,) = events.Tensors("test/classes/text_summary")
+    lines = event.tensor_proto.string_val[0].decode().splitlines()
+
+    assert lines[:2] == ["| class | precision | recall | f1 |", "| --- | --- | --- | --- |"]
+    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {label}" for label in range(31)]
+    assert events.Tags()["images"] == ["test/confusion_matrix"]
 
 
 def test_normalisation_is_that_of_the_training_images(run):

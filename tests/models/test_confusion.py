@@ -45,6 +45,25 @@ def test_figure_shows_the_numbers_and_the_scores():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("names", ["0123456789", ["airplane", "automobile", *"abcdefgh"]])
+def test_cells_are_square_and_hold_their_texts(names):
+    figure = confusion_figure(torch.full((len(names), len(names)), 9_999), names, "MnistCNN, test")
+    figure.draw_without_rendering()
+    matrix, table = figure.axes
+    for axes, columns in ((matrix, len(names)), (table, 3)):
+        box = axes.get_window_extent()
+        cell = box.width / columns, box.height / len(names)
+        assert axes is table or cell[0] == pytest.approx(cell[1], rel=1e-3)
+        text = axes.texts[0].get_window_extent()
+        assert text.width < cell[0]
+        assert text.height < cell[1]
+    assert matrix.get_window_extent().height == pytest.approx(table.get_window_extent().height, rel=1e-3)
+    title = figure._suptitle.get_window_extent()
+    assert 0 <= title.x0 < title.x1 <= figure.bbox.width
+    # Shrunk to a card of 350 pixels, letters of title and axes are at least 8 pixels high.
+    assert title.height * 350 / figure.bbox.width > 8
+
+
 def test_figure_of_many_classes_has_no_numbers():
     matrix, table = confusion_figure(torch.eye(100, dtype=torch.int64), list(map(str, range(100))), "Net").axes
 

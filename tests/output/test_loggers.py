@@ -25,7 +25,7 @@ def make_sheet() -> PILImage.Image:
 def fit(folder: Path, logger: Logger) -> Path:
     """Train for an epoch, and return the folder of the pictures."""
     pl.seed_everything(0)
-    callback = VisualizationCallback(UNITS, Maximizer(steps=2), dirpath=str(folder / "features"))
+    callback = VisualizationCallback(UNITS, Maximizer(steps=2), log_units=True, dirpath=str(folder / "features"))
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
@@ -83,7 +83,7 @@ def test_mlflow_gets_the_sheets_and_scalars_of_every_epoch(tmp_path: Path, mlflo
     client, run = mlflow_logger.experiment, mlflow_logger.run_id
     for epoch, step in ((0, 0), (1, 6)):
         for layer in ("conv", "fc", "sums"):
-            path = client.download_artifacts(run, f"features/{layer}/step_{step:08d}.png", tmp_path)
+            path = client.download_artifacts(run, f"visualization/{layer}/step_{step:08d}.png", tmp_path)
             np.testing.assert_array_equal(
                 read_pixels(Path(path)), read_pixels(folder / f"epoch_000{epoch}/{layer}.png")
             )
@@ -96,7 +96,7 @@ def test_mlflow_gets_the_sheets_and_scalars_of_every_epoch(tmp_path: Path, mlflo
 def test_wandb_keeps_the_pixels_of_the_sheets_of_every_epoch(tmp_path: Path, wandb_logger: Any) -> None:
     assert takes_images(wandb_logger)
     folder = fit(tmp_path, wandb_logger)
-    media = Path(wandb_logger.experiment.dir) / "media/images/features"
+    media = Path(wandb_logger.experiment.dir) / "media/images/visualization"
     for layer in ("conv", "fc", "sums"):
         files = sorted(media.glob(f"{layer}_*.png"), key=lambda file: int(file.name.split("_")[1]))
         for file, epoch in zip(files, (0, 1), strict=True):

@@ -7,20 +7,42 @@ from PIL import Image as PILImage
 from torch import nn
 
 from fvlightning.features import Maximizer
-from fvlightning.output import contact_sheet, save_png, to_pixels
+from fvlightning.output import card_parts, contact_sheet, save_png, to_pixels
 from fvlightning.output.sheets import snapshot_strip
 
-TILE, GAP, LABEL = 112, 8, 21
+TILE, GAP = 112, 8
 
 
 @pytest.mark.parametrize("count", range(1, 65))
 def test_sheets_of_squares_are_no_higher_than_wide(count):
     pictures = [np.zeros((TILE, TILE, 3), np.uint8)] * count
-    sheet = contact_sheet(pictures, ["0"] * count)
-    columns, rows = (sheet.width - GAP) // (TILE + GAP), (sheet.height - GAP) // (TILE + GAP + LABEL)
+    is_black = (np.asarray(contact_sheet(pictures, ["0"] * count)) == 0).all(-1)
+    columns, rows = (int(line.sum() / TILE) for line in (is_black[GAP], is_black[:, GAP]))
 
     assert columns >= rows
     assert rows == math.ceil(count / columns)
+
+
+def test_sheets_of_ten_to_25_fill_a_card_with_readable_labels():
+    for count in range(10, 26):
+        pictures = [np.full((28, 28, 3), 255, np.uint8)] * count
+        sheet = contact_sheet(pictures, ["0"] * count)
+        is_ink = (np.asarray(sheet) < 200).all(-1)[:, GAP : GAP + TILE].any(1)
+        label_height = int(is_ink.argmin() if is_ink[0] else is_ink[is_ink.argmax() :].argmin())
+
+        # TensorBoard shrinks a picture to 375 x 215 pixels on the page that it opens with, and to 350 on another.
+        scale = min(375 / sheet.width, 215 / sheet.height, 350 / sheet.width)
+        assert TILE * scale > 35
+        assert label_height * scale > 5
+
+
+def test_a_sheet_of_more_than_25_has_parts():
+    assert card_parts([str(unit) for unit in range(25)]) == {}
+    units = [str(unit) for unit in range(30, 90)]
+    parts = card_parts(units)
+
+    assert list(parts) == ["30-54", "55-79", "80-89"]
+    assert [unit for part in parts.values() for unit in units[part]] == units
 
 
 def test_sheet_holds_every_picture(tmp_path: Path) -> None:
