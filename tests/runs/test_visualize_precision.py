@@ -1,6 +1,7 @@
 """`visualize` in mixed precision, and the size of its batches."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import numpy as np
@@ -27,13 +28,13 @@ class Spy(Classifier):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sizes: list[int] = []
-        self.dtypes: set[torch.dtype] = set()
+        # Not its own list and set, which would be as before after the pictures.
+        self.seen = SimpleNamespace(sizes=[], dtypes=set())
         self.net.conv.register_forward_hook(lambda _module, _inputs, output: self.note(output))
 
     def note(self, output: Tensor) -> None:
-        self.sizes.append(len(output))
-        self.dtypes.add(output.dtype)
+        self.seen.sizes.append(len(output))
+        self.seen.dtypes.add(output.dtype)
 
 
 def make_trainer(precision: str) -> Trainer:
@@ -57,8 +58,8 @@ def test_the_network_runs_in_the_trainers_precision_with_a_layer_a_batch():
     pl.seed_everything(0)
     spy = Spy()
     make_trainer("bf16-mixed").visualize(spy, ["conv:*", "fc:*"], Maximizer(steps=4), "mixed")
-    assert torch.bfloat16 in spy.dtypes
-    assert max(spy.sizes) == 10, "all units of a layer are one batch"
+    assert torch.bfloat16 in spy.seen.dtypes
+    assert max(spy.seen.sizes) == 10, "all units of a layer are one batch"
     for record in records("mixed"):
         pixels = torch.from_numpy(read_pixels(Path("mixed", record["file"]))[None, None, ..., 0] / np.float32(255))
         with torch.no_grad(), torch.autocast("cpu"):
@@ -70,5 +71,5 @@ def test_the_network_runs_in_the_trainers_precision_with_a_layer_a_batch():
 def test_batch_size_limits_the_pictures_at_once():
     spy = Spy()
     make_trainer("32-true").visualize(spy, ["fc:*"], Maximizer(steps=4), batch_size=3)
-    assert max(spy.sizes) == 3
+    assert max(spy.seen.sizes) == 3
     assert len(records()) == 10
