@@ -69,7 +69,7 @@ def run_pictures(
 
 
 def report_pictures(records: Sequence[Record], folder: Path) -> None:
-    """Report the number of pictures, and the units that did not respond.
+    """Report the number of pictures, how many stopped early, and the units that did not respond.
 
     Raises:
         InputError: Some units gave values that are not finite.
@@ -77,11 +77,13 @@ def report_pictures(records: Sequence[Record], folder: Path) -> None:
     failed = [record.unit for record in records if record.status == "non-finite"]
     dead = [record.unit for record in records if record.status == "dead"]
     n_good = len(records) - len(failed)
+    n_early = sum(record.status != "non-finite" and record.steps < record.settings["steps"] for record in records)
     if dead:
         units = "unit does" if len(dead) == 1 else "units do"
         rank_zero_info(f"{len(dead)} {units} not respond to any step: {', '.join(dead[:_MOST_NAMED])}")
     if n_good:
-        rank_zero_info(f"{n_good} {'picture is' if n_good == 1 else 'pictures are'} in {folder}")
+        early = f", {n_early} stopped early" if n_early else ""
+        rank_zero_info(f"{n_good} {'picture is' if n_good == 1 else 'pictures are'} in {folder}{early}")
     if failed:
         raise InputError(
             f"{len(failed)} of {len(records)} pictures gave values that are not finite: "

@@ -8,8 +8,9 @@ from fvlightning.errors import InputError
 from fvlightning.runs._pictures import report_pictures
 
 
-def report(*statuses: str) -> None:
-    records = [SimpleNamespace(unit=f"fc:{index}", status=status) for index, status in enumerate(statuses)]
+def report(*statuses: str, steps: int = 8) -> None:
+    common = {"steps": steps, "settings": {"steps": 8}}
+    records = [SimpleNamespace(unit=f"fc:{index}", status=status, **common) for index, status in enumerate(statuses)]
     report_pictures(records, Path("out"))
 
 
@@ -18,6 +19,12 @@ def test_pictures_are_counted_in_english(count, words, caplog):
     caplog.set_level(logging.INFO)
     report(*["ok"] * count)
     assert caplog.messages == [words]
+
+
+def test_pictures_that_stopped_early_are_counted(caplog):
+    caplog.set_level(logging.INFO)
+    report("ok", "ok", steps=5)
+    assert caplog.messages == ["2 pictures are in out, 2 stopped early"]
 
 
 def test_units_that_do_not_answer_are_counted_in_english(caplog):
