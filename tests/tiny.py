@@ -74,6 +74,11 @@ class RefusedModel(TinyModel):
         raise InputError("the constructor\nrefuses this")
 
 
+class BrokenModel(TinyModel):
+    def __init__(self) -> None:
+        super().__init__({}["width"])
+
+
 class RefusedLater(TinyModel):
     def on_fit_start(self) -> None:
         raise InputError("the hook refuses this")

@@ -1,13 +1,16 @@
 """The command line: LightningCLI with this project's defaults."""
 
+import os
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import _InstantiatorFn
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -15,12 +18,18 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 import fvlightning
 from fvlightning.callbacks import VisualizationCallback
-from fvlightning.cli._parsing import RUNS, ParsingCLI
+from fvlightning.cli._making import make_by_default, refusals_named
+from fvlightning.cli._parsing import RUNS, ParsingCLI, config_files
 from fvlightning.cli._quiet import without_callback_warning, without_noise
+from fvlightning.cli._subcommands import PROGRAM
 from fvlightning.cli.allocation import freed_memory_kept
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer
 from fvlightning.trainer import Trainer
+
+# Lightning's errors of settings that it checks only in a run.
+_REFUSED_LATE = ("`val_check_interval`", "Early stopping conditioned on metric")
+_MOST_PER_CORE = 4  # processes
 
 
 class VisionCLI(ParsingCLI):
@@ -48,26 +57,40 @@ class VisionCLI(ParsingCLI):
                 seed_everything_default=0,
                 auto_configure_optimizers=False,
                 parser_kwargs={
+                    # `python -m` would call it __main__.py.
+                    "prog": PROGRAM if trainer_class is None else None,
                     "description": "Train vision models and see what their units look for.",
-                    "version": f"fvlightning {fvlightning.__version__}",
+                    "version": f"{PROGRAM} {fvlightning.__version__}",
                 },
             )
 
-    def instantiate_classes(self) -> None:
-        """Make data module, model and trainer; pass on the errors of their constructors."""
+    def _set_seed(self) -> None:
         try:
-            super().instantiate_classes()
+            super()._set_seed()
+        except ValueError as error:
+            raise InputError(f"--seed_everything: {one_line(error)}") from error
+
+    def instantiate_classes(self) -> None:
+        """Make data module, model and trainer; what a constructor refuses is one line with the option's name."""
+        named = partial(refusals_named, settings=self.config[self.subcommand].as_dict())
+        instantiators = [
+            # Lightning's, which keep the hyperparameters.
+            (named(_InstantiatorFn(self, "model")), pl.LightningModule, True),
+            (named(_InstantiatorFn(self, "data")), pl.LightningDataModule, True),
+            (named(make_by_default), object, True),
+        ]
+        try:
+            self.config_init = self.parser.instantiate(self.config, instantiators=instantiators)
         except ValueError as error:
             # jsonargparse wraps a constructor's error into a page about the types that it has tried.
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, InputError | MisconfigurationException | OSError):
-                if isinstance(cause, TypeError) and (self._get(self.config, "model") or {}).get("dict_kwargs"):
-                    # jsonargparse cannot check them: a checkpoint's parameters, for a class that has changed.
-                    raise InputError(f"the model cannot be made with these parameters: {cause}") from error
                 cause = cause.__cause__
             if cause is None:
                 raise
             raise cause from None
+        self.datamodule, self.model = (self._get(self.config_init, key) for key in ("data", "model"))
+        self.trainer = self.instantiate_trainer()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         """Leave out callbacks that cannot work with the trainer's settings or would litter the working directory."""
@@ -89,10 +112,18 @@ class VisionCLI(ParsingCLI):
             config["enable_checkpointing"] = False  # or Lightning would add one of its own
             if self.subcommand == "fit" and not unwanted:
                 rank_zero_info("No checkpoint will be kept: --checkpoint.dirpath FOLDER keeps them without a logger")
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+            if (value := config.get(name)) is not None and value < 1:  # Lightning would divide by it
+                raise InputError(f"--trainer.{name} {value}: must be at least 1")
         try:
-            return super()._instantiate_trainer(config, callbacks)
-        except ValueError as error:  # Lightning's error for a wrong trainer setting
-            raise InputError(str(error)) from error
+            trainer = super()._instantiate_trainer(config, callbacks)
+        except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"--trainer: {one_line(error)}") from error
+        # Lightning starts any number of processes on a CPU.
+        most = _MOST_PER_CORE * (os.cpu_count() or 1)
+        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
+            raise InputError(f"--trainer.devices {trainer.num_devices}: must be at most {most} on this CPU")
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
@@ -107,11 +138,13 @@ class VisionCLI(ParsingCLI):
             if subcommand == "fit":
                 self._print_results(stopped=True)
             raise
-        except RuntimeError as error:
-            if not str(error).startswith("Error(s) in loading state_dict"):
-                raise
-            ckpt_path = self._get(self.config, "ckpt_path")
-            raise InputError(f"'{ckpt_path}' does not fit {type(self.model).__name__}: {error}") from error
+        except (RuntimeError, ValueError) as error:
+            if str(error).startswith("Error(s) in loading state_dict"):
+                ckpt_path = self._get(self.config, "ckpt_path")
+                raise InputError(f"'{ckpt_path}' does not fit {type(self.model).__name__}: {error}") from error
+            if any(text in str(error) for text in _REFUSED_LATE):
+                raise InputError(one_line(error)) from error
+            raise
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             # Lightning leaves the group to the interpreter's end, where its threads may abort a finished program.
             torch.distributed.destroy_process_group()
@@ -166,13 +199,7 @@ class VisionCLI(ParsingCLI):
 
 def _run_name(args: Sequence[str]) -> str:
     """Return the name of the last config file in `args` without its ending, or ``"default"``."""
-    name = "default"
-    for option, value in pairwise([*args, ""]):
-        if option in ("-c", "--config") and value:
-            name = Path(value).stem
-        elif option.startswith("--config="):
-            name = Path(option.partition("=")[2]).stem
-    return name
+    return Path(([*config_files(args)] or ["default"])[-1]).stem
 
 
 def _is_without_folder(callback: Callback) -> bool:
