@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import _InstantiatorFn
@@ -70,6 +71,13 @@ class VisionCLI(ParsingCLI):
         except ValueError as error:
             raise InputError(f"--seed_everything: {one_line(error)}") from error
 
+    def before_instantiate_classes(self) -> None:
+        """Let the runs go to ``--trainer.default_root_dir``, unless the logger has another folder of its own."""
+        trainer = self._get(self.config, "trainer")
+        settings = trainer.logger.get("init_args", {}) if isinstance(trainer.logger, Namespace) else {}
+        if trainer.default_root_dir is not None and settings.get("save_dir") == RUNS:
+            settings["save_dir"] = str(trainer.default_root_dir)
+
     def instantiate_classes(self) -> None:
         """Make data module, model and trainer; what a constructor refuses is one line with the option's name."""
         named = partial(refusals_named, settings=self.config[self.subcommand].as_dict())
@@ -95,7 +103,8 @@ class VisionCLI(ParsingCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         """Leave out callbacks that cannot work with the trainer's settings or would litter the working directory."""
         if config.get("logger") is None or config["logger"] is True:
-            config["logger"] = TensorBoardLogger(RUNS, name=self.run_name, default_hp_metric=False)
+            folder = config.get("default_root_dir") or RUNS
+            config["logger"] = TensorBoardLogger(folder, name=self.run_name, default_hp_metric=False)
         # With these Lightning keeps no checkpoint, but refuses the callback or makes its empty folder.
         unwanted = config.get("enable_checkpointing") is False or config.get("barebones") or config.get("fast_dev_run")
         left_out: tuple[type[Callback], ...] = (ModelCheckpoint,) if unwanted else ()

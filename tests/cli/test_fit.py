@@ -46,6 +46,20 @@ def test_logger_and_checkpoint_are_set_from_yaml():
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("logger", [[], ["--trainer.logger", "true"]])
+def test_runs_go_to_the_default_root_dir(logger, capsys):
+    assert main(["fit", *TINY, "--trainer.default_root_dir", "there", *logger]) == 0
+    assert [path.name for path in Path().iterdir()] == ["there"]
+    assert Path("there/default/version_0/checkpoints/last.ckpt").exists()
+    assert "tensorboard --logdir there " in capsys.readouterr().out
+
+
+def test_a_folder_of_the_logger_comes_before_the_default_root_dir():
+    folders = ["--trainer.default_root_dir", "there", "--trainer.logger.save_dir", "here"]
+    assert main(["fit", *TINY, *folders]) == 0
+    assert [path.name for path in Path().iterdir()] == ["here"]
+
+
 @pytest.mark.parametrize("logger", ["true", "null"])
 def test_true_and_null_are_the_default_logger(logger):
     assert main(["fit", *TINY, "--trainer.logger", logger]) == 0
