@@ -58,6 +58,11 @@ class TestableModel(TinyModel):
         self.log("test/accuracy", 0.75)
 
 
+class LongNamesModel(TinyModel):
+    def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("test/" + 60 * "n", 0.75)
+
+
 class TinyData(pl.LightningDataModule):
     def __init__(self, size: int = 8) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import _InstantiatorFn
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -21,11 +21,12 @@ import fvlightning
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.cli._making import make_by_default, refusals_named
 from fvlightning.cli._parsing import RUNS, ParsingCLI, config_files
-from fvlightning.cli._quiet import without_callback_warning, without_noise
+from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
 from fvlightning.cli._subcommands import PROGRAM
 from fvlightning.cli.allocation import freed_memory_kept
 from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer
+from fvlightning.output import EpochProgressBar
 from fvlightning.trainer import Trainer
 
 # Lightning's errors of settings that it checks only in a run.
@@ -117,6 +118,9 @@ class VisionCLI(ParsingCLI):
         callbacks = [callback for callback in callbacks if not isinstance(callback, left_out)]
         configured = config.get("callbacks") or []
         all_callbacks = [*callbacks, *(configured if isinstance(configured, list) else [configured])]
+        has_bar = any(isinstance(callback, ProgressBar) for callback in all_callbacks)
+        if not (has_bar or config.get("enable_progress_bar") is False or config.get("barebones")):
+            callbacks.append(EpochProgressBar())
         if not any(isinstance(callback, ModelCheckpoint) for callback in all_callbacks):
             config["enable_checkpointing"] = False  # or Lightning would add one of its own
             if self.subcommand == "fit" and not unwanted:
@@ -136,7 +140,7 @@ class VisionCLI(ParsingCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            with freed_memory_kept():
+            with freed_memory_kept(), whole_lines():
                 if subcommand == "fit":
                     super()._run_subcommand(subcommand)
                 else:

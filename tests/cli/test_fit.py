@@ -1,6 +1,7 @@
 """`fit` by the command line: where its results are, and its defaults."""
 
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -143,15 +144,27 @@ def test_public_classes_have_short_names(prefix, capsys):
     assert config["data"]["class_path"] == "fvlightning.MNISTDataModule"
 
 
-def test_lightnings_advertisements_are_silenced():
+def test_lines_that_no_user_needs_are_silenced():
     records: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: records.append(record.getMessage())
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    logger.addHandler(handler)
-    filters = list(logger.filters)
+    loggers = [
+        logging.getLogger(f"lightning.{name}") for name in ("pytorch.utilities.rank_zero", "fabric.utilities.seed")
+    ]
+    filters = [list(logger.filters) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
     assert main(["fit", *TINY]) == 0
-    logger.removeHandler(handler)
-    assert records
-    assert not [message for message in records if "Tip" in message]
-    assert logger.filters == filters
+    for logger in loggers:
+        logger.removeHandler(handler)
+    assert records == ["`Trainer.fit` stopped: `max_epochs=1` reached."]
+    assert [logger.filters for logger in loggers] == filters
+
+
+def test_a_log_file_has_whole_lines_and_epochs_from_one(capsys):
+    bar = ["--trainer.enable_progress_bar", "true", "--trainer.max_epochs", "2"]
+    assert main(["fit", *TINY, *bar, "--model", "tiny.LongNamesModel", "--test_after_fit", "true"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^Epoch 2/2 .* 2/2 .*it/s *$", out, re.MULTILINE)
+    assert 60 * "n" in out
+    assert "COLUMNS" not in os.environ
