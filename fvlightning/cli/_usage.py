@@ -96,8 +96,11 @@ def _no_subcommand(match: re.Match[str], options: list[str]) -> str:
 def _missing(match: re.Match[str], options: list[str]) -> str:
     subcommand, _, key = match["key"].partition(".")
     if not key:  # a parameter of a class
-        owner = re.search(r"Given value: Namespace\(class_path='([^']+)'", match.string[match.end() :])
-        return f"{owner[1]} needs '{subcommand}'" if owner else f"a setting '{subcommand}' is missing"
+        before, after = match.string[: match.start()], match.string[match.end() :]
+        owner = re.search(_CLASS + "$", before) or re.search(
+            r"Given value: Namespace\(class_path='(?P<path>[^']+)'", after
+        )
+        return f"{owner['path']} needs '{subcommand}'" if owner else f"a setting '{subcommand}' is missing"
     return f"{subcommand} needs --{key}, or a --config file that has '{key}'"
 
 
@@ -174,7 +177,7 @@ def _shortened(message: str) -> str:
         re.sub(r"\.* Got value: Namespace\(.*", "", line.strip().removeprefix("- ")) for line in message.splitlines()
     ]
     text = " ".join(line for line in lines if not _NOISE.match(line))
-    text = re.sub(rf"Type typing\.Callable\[\S.*?\] {_CALLABLE}", "", text)
+    text = re.sub(rf"Type [\w.]*Callable\[\S.*?\] {_CALLABLE}", "", text)
     text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)
     text = re.sub(r"Problem with given class_path '([^']+)':", r"\1:", text)
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 import fvlightning
 from fvlightning.callbacks import VisualizationCallback
-from fvlightning.cli._making import make_by_default, refusals_named
+from fvlightning.cli._making import late_refusal, make_by_default, refusal, refusals_named, says_enough
 from fvlightning.cli._parsing import RUNS, ParsingCLI, config_files
 from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
 from fvlightning.cli._subcommands import PROGRAM
@@ -29,8 +29,6 @@ from fvlightning.features import Maximizer
 from fvlightning.output import EpochProgressBar
 from fvlightning.trainer import Trainer
 
-# Lightning's errors of settings that it checks only in a run.
-_REFUSED_LATE = ("`val_check_interval`", "Early stopping conditioned on metric")
 _MOST_PER_CORE = 4  # processes
 
 
@@ -81,7 +79,8 @@ class VisionCLI(ParsingCLI):
 
     def instantiate_classes(self) -> None:
         """Make data module, model and trainer; what a constructor refuses is one line with the option's name."""
-        named = partial(refusals_named, settings=self.config[self.subcommand].as_dict())
+        settings = self.config[self.subcommand].as_dict()
+        named = partial(refusals_named, settings=settings)
         instantiators = [
             # Lightning's, which keep the hyperparameters.
             (named(_InstantiatorFn(self, "model")), pl.LightningModule, True),
@@ -91,13 +90,7 @@ class VisionCLI(ParsingCLI):
         try:
             self.config_init = self.parser.instantiate(self.config, instantiators=instantiators)
         except ValueError as error:
-            # jsonargparse wraps a constructor's error into a page about the types that it has tried.
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, InputError | MisconfigurationException | OSError):
-                cause = cause.__cause__
-            if cause is None:
-                raise
-            raise cause from None
+            raise refusal(error, settings) from None
         self.datamodule, self.model = (self._get(self.config_init, key) for key in ("data", "model"))
         self.trainer = self.instantiate_trainer()
 
@@ -128,6 +121,8 @@ class VisionCLI(ParsingCLI):
         for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
             if (value := config.get(name)) is not None and value < 1:  # Lightning would divide by it
                 raise InputError(f"--trainer.{name} {value}: must be at least 1")
+        if "spawn" in str(config.get("strategy")):
+            raise InputError(f"--trainer.strategy {config['strategy']}: cannot pass the model to a process; use ddp")
         try:
             trainer = super()._instantiate_trainer(config, callbacks)
         except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
@@ -151,13 +146,13 @@ class VisionCLI(ParsingCLI):
             if subcommand == "fit":
                 self._print_results(stopped=True)
             raise
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:
             if str(error).startswith("Error(s) in loading state_dict"):
                 ckpt_path = self._get(self.config, "ckpt_path")
                 raise InputError(f"'{ckpt_path}' does not fit {type(self.model).__name__}: {error}") from error
-            if any(text in str(error) for text in _REFUSED_LATE):
-                raise InputError(one_line(error)) from error
-            raise
+            if says_enough(error) or (refused := late_refusal(error)) is None:
+                raise
+            raise refused from error
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             # Lightning leaves the group to the interpreter's end, where its threads may abort a finished program.
             torch.distributed.destroy_process_group()

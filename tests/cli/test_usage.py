@@ -77,6 +77,10 @@ def test_help_of_a_subcommand_begins_with_an_example_and_its_own_options(subcomm
         (["fit", "--model", ""], "'' is not a class path"),
         (["fit", "--model.lr", "3"], "'lr' is a parameter of the model, whose class is missing"),
         (["fit", "--model", "ClassifierModule"], "fvlightning.ClassifierModule needs 'network'"),
+        (
+            ["fit", "--model", "ClassifierModule", "--model.network", "torch.nn.Linear"],
+            "torch.nn.Linear needs 'in_feat",
+        ),
         (["fit", *TINY, "--config="], "no config file ''"),
         (["fit", *TINY, "--trainer", "3"], "--trainer 3: no such file; give a config file, or the settings one by one"),
         (["fit", *TINY, "--seed_everything", "x"], "seed_everything: expected bool or int, got x"),
@@ -149,6 +153,7 @@ def test_a_config_before_the_subcommand_ends_in_one_line(refused):
         (["--trainer.accumulate_grad_batches", "0"], "--trainer.accumulate_grad_batches 0: must be at least 1"),
         (["--trainer.val_check_interval", "99"], "`val_check_interval` (99) must be less than or equal to"),
         (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=x"], "conditioned on metric `x`"),
+        (["--trainer.strategy", "ddp_spawn"], "--trainer.strategy ddp_spawn: cannot pass the model to a process"),
         (["--seed_everything", "-1"], "--seed_everything: -1 is not in bounds"),
         (["--model", "tiny.BrokenModel"], "--model BrokenModel: KeyError: 'width' ("),
     ],
@@ -166,6 +171,10 @@ def test_errors_of_constructors_and_hooks_end_in_one_line(args, message, refused
             "--model.optimizer SGD: Invalid learning rate: -1.0"),
         (["--model.scheduler", "torch.optim.lr_scheduler.OneCycleLR", "--model.scheduler.max_lr", "1"],
             "--model.scheduler OneCycleLR: You must define either total_steps OR"),
+        (["--model.scheduler", "torch.optim.lr_scheduler.StepLR", "--model.scheduler.step_size", "0"],
+            "the optimizer or scheduler of the model cannot make a step: ZeroDivisionError: "),
+        (["--model.network", "timm.create_model", "--model.network.model_name", "none"],
+            "--model.network create_model: RuntimeError: Unknown model (none)"),
     ],
 )  # fmt: skip
 def test_what_a_constructor_of_torch_refuses_names_the_option(args, message, mnist_dir, refused):

@@ -57,11 +57,9 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse settings that are out of range."""
         for name in ("steps", "repeats", "batch_size", "patience", "transforms_per_step"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"Maximizer({name}={value}): must be at least 1")
-        for name in ("steps", "repeats", "transforms_per_step"):
-            if (value := getattr(self, name)) > _MOST:
-                raise InputError(f"Maximizer({name}={value}): must be at most {_MOST:,}")
+            if (value := getattr(self, name)) is not None and not 1 <= value <= _MOST:
+                bound = "at least 1" if value < 1 else f"at most {_MOST:,}"
+                raise InputError(f"Maximizer({name}={value}): must be {bound}")
         if self.transforms_per_step > 1 and not self.transforms:
             raise InputError(
                 f"Maximizer(transforms_per_step={self.transforms_per_step}): needs transforms, or all copies are "
