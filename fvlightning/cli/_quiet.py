@@ -12,9 +12,10 @@ _OF_NO_INTEREST = (
     "Seed set to",  # it stands in the config
     "GPU available:",  # a warning says so if one is not used
     "TPU available:",
+    "Loading `train_dataloader` to estimate",  # by a schedule that takes the number of steps
     "Restoring states from",  # a second line follows when that is done
 )
-_WIDTH = 160  # columns
+_WIDTH = 240  # columns: the bar of a VAE, with its six metrics, needs 190
 
 
 @contextmanager
