@@ -20,4 +20,5 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 def one_line(error: Exception) -> str:
     """Return the message of another library's error in one line, without a full stop; its type if it has none."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    message = str(error).partition("Exception raised from")[0]  # by torch, before places in its C++ code
+    return " ".join(message.split()).rstrip(".") or type(error).__name__

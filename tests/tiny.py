@@ -58,6 +58,11 @@ class TestableModel(TinyModel):
         self.log("test/accuracy", 0.75)
 
 
+class LongNamesModel(TinyModel):
+    def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("test/" + 60 * "n", 0.75)
+
+
 class TinyData(pl.LightningDataModule):
     def __init__(self, size: int = 8) -> None:
         super().__init__()
@@ -72,6 +77,11 @@ class TinyData(pl.LightningDataModule):
 class RefusedModel(TinyModel):
     def __init__(self) -> None:
         raise InputError("the constructor\nrefuses this")
+
+
+class BrokenModel(TinyModel):
+    def __init__(self) -> None:
+        super().__init__({}["width"])
 
 
 class RefusedLater(TinyModel):

@@ -15,10 +15,12 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_lo
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from yaml import YAMLError
 
 import fvlightning
+from fvlightning.cli._subcommands import ARGUMENTS, EXAMPLES, SUBCOMMANDS
 from fvlightning.cli._usage import UsageError, explain
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer, Objective
 from fvlightning.io import flatten, read_checkpoint, require_checkpoint
 
@@ -111,6 +113,9 @@ class ParsingCLI(LightningCLI):
         self._being_added = subcommand
         if subcommand in self._added:
             kwargs["description"] = (inspect.getdoc(getattr(klass, subcommand)) or "").partition("\n\nArgs:")[0]
+        else:
+            kwargs["description"] = f"{SUBCOMMANDS[subcommand]}\n\n    {self.parser.prog} {EXAMPLES[subcommand]}"
+        kwargs["usage"] = f"{self.parser.prog} {subcommand} {ARGUMENTS}"
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if "weights_only" in self._subcommand_method_arguments[subcommand]:
             parser.set_defaults(weights_only=True)
@@ -119,7 +124,19 @@ class ParsingCLI(LightningCLI):
             parser.add_argument("--maximizer", type=Maximizer | None, help=purpose)
         for key in self._unused_keys(subcommand):
             parser.add_argument(f"--{key}", type=_SHARED_KEYS[key][0] | None, help=argparse.SUPPRESS)
+        self._order_groups(parser, is_added=subcommand in self._added)
         return parser
+
+    def _order_groups(self, parser: LightningArgumentParser, is_added: bool) -> None:
+        """Let the help begin with what a command is about, and end with the many options of the trainer."""
+        groups, own = parser.groups or {}, parser._action_groups[-1]
+        for key, group in groups.items():
+            group.title = f"options of the {key}"
+        own.title = "options of the command"
+        late = [groups[key] for key in ("trainer", "checkpoint", "lr_monitor")]
+        parser._action_groups = sorted(
+            parser._action_groups, key=lambda group: 2 if group in late else int((group is own) != is_added)
+        )
 
     def _unused_keys(self, subcommand: str) -> list[str]:
         """Return the keys of a model's config that a subcommand accepts and leaves alone."""
@@ -131,6 +148,8 @@ class ParsingCLI(LightningCLI):
         """Parse into ``self.config``; raise `UsageError`, one line, for input that cannot be understood."""
         for name in fvlightning.__all__:  # jsonargparse knows only imported classes by their short names
             getattr(fvlightning, name)
+        for path in config_files(self._args):
+            _check_config(Path(path))
         try:
             self.config = self._parse(parser)
             subcommand = self.config.subcommand
@@ -177,7 +196,7 @@ class ParsingCLI(LightningCLI):
         ckpt_path = self.config[subcommand].get("ckpt_path")
         if not ckpt_path:
             return
-        require_checkpoint(ckpt_path, subcommand, RUNS)
+        require_checkpoint(ckpt_path, subcommand, str(self.config[subcommand].trainer.default_root_dir or RUNS))
         if not Path(ckpt_path).is_file() or "model" in self._unused_keys(subcommand):
             return
         checkpoint = read_checkpoint(ckpt_path)
@@ -213,6 +232,36 @@ class ParsingCLI(LightningCLI):
                 "hyperparameters are kept",
                 category=UserWarning,
             )
+
+
+def config_files(args: Sequence[str]) -> Iterator[str]:
+    """Yield the config files that the arguments behind the program's name give."""
+    for option, value in pairwise([*args, ""]):
+        if option in ("-c", "--config") and value:
+            yield value
+        elif option.startswith("--config="):
+            yield option.partition("=")[2]
+
+
+def _check_config(path: Path) -> None:
+    """Raise `UsageError`, which names the file, if a config cannot be read; a missing file is left to jsonargparse."""
+    if not path.is_file():
+        return
+    try:
+        settings = get_loader("yaml")(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read config '{path}': {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read config '{path}': it is not text; give a YAML file") from error
+    except YAMLError as error:
+        reason = one_line(error).replace(' in "<unicode string>"', "")
+        raise UsageError(f"Problems parsing config '{path}': {reason}") from error
+    if not isinstance(settings, dict):
+        content = "is empty" if settings is None or settings == "" else "has no keys"
+        raise UsageError(f"config '{path}' {content}; give a YAML file with keys such as model, data and trainer")
+    for key in ("trainer", "checkpoint", "lr_monitor"):
+        if not isinstance(value := settings.get(key), dict | str | None):
+            raise UsageError(f"config '{path}': {key} is {value!r}; it must have settings, by name")
 
 
 class _HelpFormatter(DefaultHelpFormatter):

@@ -1,16 +1,31 @@
-"""Hides messages of Lightning that no user of the command line can act on."""
+"""Hides messages of Lightning that no user of the command line can act on, and keeps the others whole."""
 
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_OF_NO_INTEREST = (
+    "Tip: For seamless",  # two services of Lightning's maker
+    "Seed set to",  # it stands in the config
+    "GPU available:",  # a warning says so if one is not used
+    "TPU available:",
+    "Loading `train_dataloader` to estimate",  # by a schedule that takes the number of steps
+    "Restoring states from",  # a second line follows when that is done
+)
+_WIDTH = 240  # columns: the bar of a VAE, with its six metrics, needs 190
+
 
 @contextmanager
 def without_noise() -> Iterator[None]:
-    """Silence Lightning's advertisements and the warnings that this project's defaults would cause."""
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    logger.addFilter(_is_no_advertisement)
+    """Silence Lightning's advertisements, and the lines and warnings that every run would cause."""
+    loggers = [
+        logging.getLogger(f"lightning.{name}") for name in ("pytorch.utilities.rank_zero", "fabric.utilities.seed")
+    ]
+    for logger in loggers:
+        logger.addFilter(_is_of_interest)
     formatting = warnings.formatwarning
     warnings.formatwarning = _one_line
     try:
@@ -26,7 +41,8 @@ def without_noise() -> Iterator[None]:
             yield
     finally:
         warnings.formatwarning = formatting
-        logger.removeFilter(_is_no_advertisement)
+        for logger in loggers:
+            logger.removeFilter(_is_of_interest)
 
 
 @contextmanager
@@ -37,10 +53,23 @@ def without_callback_warning() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def whole_lines() -> Iterator[None]:
+    """Let tables and bars in a log file, which has no width, keep long names and lines whole."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        yield
+        return
+    os.environ["COLUMNS"] = str(_WIDTH)  # Lightning and rich look it up
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+
+
 def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:
     """Return a warning without the line of code that the user has not written."""
     return f"warning: {message}\n"
 
 
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip: For seamless" not in record.getMessage()  # two services of Lightning's maker
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    return not any(text in record.getMessage() for text in _OF_NO_INTEREST)

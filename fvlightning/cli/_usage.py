@@ -50,6 +50,8 @@ def _misplaced_option(match: re.Match[str], options: list[str]) -> str:
 
 def _unknown_parameter(match: re.Match[str], options: list[str]) -> str:
     key, class_path = match["key"].split(".")[0], match["path"]
+    if (part := _BASES.get(class_path)) and not did_you_mean(key, ["init_args"]):
+        return f"'{key}' is a parameter of the {part}, whose class is missing: give it as well, package.module.Class"
     parameters = _parameters(class_path)
     valid = ", ".join(parameters) or "none"
     return f"{class_path} has no parameter '{key}'; parameters: {valid}{did_you_mean(key, [*parameters, 'init_args'])}"
@@ -93,8 +95,12 @@ def _no_subcommand(match: re.Match[str], options: list[str]) -> str:
 
 def _missing(match: re.Match[str], options: list[str]) -> str:
     subcommand, _, key = match["key"].partition(".")
-    if not key:  # a key inside of a list of settings
-        return f"a setting '{subcommand}' is missing"
+    if not key:  # a parameter of a class
+        before, after = match.string[: match.start()], match.string[match.end() :]
+        owner = re.search(_CLASS + "$", before) or re.search(
+            r"Given value: Namespace\(class_path='(?P<path>[^']+)'", after
+        )
+        return f"{owner['path']} needs '{subcommand}'" if owner else f"a setting '{subcommand}' is missing"
     return f"{subcommand} needs --{key}, or a --config file that has '{key}'"
 
 
@@ -103,14 +109,48 @@ def _no_file(match: re.Match[str], options: list[str]) -> str:
     return f"no config file '{path}'{did_you_mean(path.name, [file.name for file in path.parent.glob('*.yaml')])}"
 
 
+def _not_a_number(match: re.Match[str], options: list[str]) -> str:
+    return _shortened(match.string)
+
+
+def _not_settings(match: re.Match[str], options: list[str]) -> str:
+    key, value = match["key"], match["value"]
+    return f"--{key} {value}: no such file; give a config file, or the settings one by one, --{key}.NAME VALUE"
+
+
+def _not_a_config(match: re.Match[str], options: list[str]) -> str:
+    return f"no config file '{match['value']}'"
+
+
+# The classes that jsonargparse assumes if none is given, and what they are for.
+_BASES = {
+    "lightning.LightningModule": "model",
+    "lightning.LightningDataModule": "data",
+    "torch.optim.Optimizer": "optimizer",
+    "torch.optim.lr_scheduler.LRScheduler": "scheduler",
+    "typing.Union": "scheduler",  # of two base classes
+}
 # jsonargparse also tries the base class of callbacks, which has no parameters.
 _CLASS = r"Problem with given class_path '(?!lightning\.Callback')(?P<path>[^']+)':\s+"
+_CALLABLE = "expects a function or a callable class: "
 # The first match wins: mistakes inside a class come before those around it.
 _CASES: list[tuple[str, Callable[[re.Match[str], list[str]], str]]] = [
     (_CLASS + r"Option '(?P<key>[^']+)' is not accepted", _unknown_parameter),
     (_CLASS + r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'", _unknown_class),
     (_CLASS + r"No module named '(?P<module>[^']+)'", _unknown_module),
-    (r"Expected a dot import path string: (?P<name>.+)", _unknown_short_name),
+    (
+        _CALLABLE + r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'\. Got value: (?P<path>.+)",
+        _unknown_class,
+    ),
+    (_CALLABLE + r"No module named '(?P<module>[^']+)'\. Got value: (?P<path>.+)", _unknown_module),
+    (_CALLABLE + r"Expected '(?P<path>[^']+)' to be a subclass of <class '(?P<base>[^']+)'>", _wrong_class),
+    (
+        _CALLABLE + r"Option '(?P<key>[^']+)' is not accepted\. Got value: Namespace\(class_path='(?P<path>[^']+)'",
+        _unknown_parameter,
+    ),
+    # A union of a number and a tensor, such as a learning rate.
+    (r"Expected a <class '(?:int|float)'>\s+- Expected a dot import path string", _not_a_number),
+    (r"Expected a dot import path string: (?P<name>.*)", _unknown_short_name),
     (r"Import path (?:(?P<path>[\w.]+) )?does not correspond to a subclass of (?P<base>\w+)", _wrong_class),
     (r"Option '(?P<key>[^']+)' is not accepted before subcommand", _misplaced_option),
     (r"does not accept option '(?P<key>[^']+)'", _unknown_option),
@@ -118,6 +158,8 @@ _CASES: list[tuple[str, Callable[[re.Match[str], list[str]], str]]] = [
     (r"unrecognized arguments: (?:[^-]\S* )*(?P<key>\S+)", _unknown_option),
     (r"invalid choice: '(?P<key>[^']+)' \(choose from (?P<valid>[^)]+)\)", _unknown_subcommand),
     (r"to be one of \{(?P<valid>[^}]+)\}, but it was not provided", _no_subcommand),
+    (r"Parser key \"(?P<key>[^\"]+)\":\s+Unable to load config '(?P<value>[^']+)'", _not_settings),
+    (r"Unexpected config: (?P<value>.*)", _not_a_config),
     (r"File does not exist: '?(?P<path>[^']+)'?", _no_file),
     (r"the following arguments are required: (?P<key>[\w.]+)", _missing),
 ]
@@ -126,17 +168,22 @@ _CASES: list[tuple[str, Callable[[re.Match[str], list[str]], str]]] = [
 _NOISE = re.compile(
     r"Does not validate against any of the Union subtypes|Subtypes: |Errors:|Given value type: |Subclass types expect|"
     r"a class path \(str\)|a dict |Expected a <class 'NoneType'>|Expected a path but .* not accessible or invalid|"
-    r"Given value: .*class_path|Given value: NestedArg"
+    r"Given value: .*class_path|Given value: NestedArg|Expected a dot import path string"
 )
 
 
 def _shortened(message: str) -> str:
-    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
-    text = " ".join(line for line in lines if line and not _NOISE.match(line))
+    lines = [
+        re.sub(r"\.* Got value: Namespace\(.*", "", line.strip().removeprefix("- ")) for line in message.splitlines()
+    ]
+    text = " ".join(line for line in lines if not _NOISE.match(line))
+    text = re.sub(rf"Type [\w.]*Callable\[\S.*?\] {_CALLABLE}", "", text)
     text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)
     text = re.sub(r"Problem with given class_path '([^']+)':", r"\1:", text)
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
-    text = re.sub(r"Expected an? ", "expected ", text)
+    text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", text)
+    text = " ".join(re.sub(r"Expected an? ", "expected ", text).split())
+    text = re.sub(r"(?<=[^:]) expected ", " or ", text)  # the members of a union
     return re.sub(r"\.? (?:Got|Given) value: ", ", got ", text)
 
 

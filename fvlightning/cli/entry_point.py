@@ -1,14 +1,16 @@
 """The command line: ``fvlightning SUBCOMMAND ...``, the same as ``python -m fvlightning SUBCOMMAND ...``.
 
-Nothing heavy is imported before `main` has answered ``--version``. The subcommands are in `fvlightning.runs`, their
-options in `fvlightning.cli.vision_cli`.
+Nothing heavy is imported before `main` has answered ``--help``, ``--version`` and a misspelt subcommand. The
+subcommands are in `fvlightning.runs`, their options in `fvlightning.cli.vision_cli`.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fvlightning import __version__
+from fvlightning.cli._subcommands import PROGRAM, overview, problem_with
 from fvlightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,9 +37,19 @@ def main(args: Sequence[str] | None = None, trainer_class: "type[Trainer] | None
         130 after Ctrl+C, 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if args is None else list(args)
+    if args is None and not sys.flags.safe_path and os.getcwd() not in sys.path:
+        # As `python -m fvlightning` does, so that the installed command finds a model in the working directory.
+        sys.path.insert(0, os.getcwd())
     if arguments[:1] == ["--version"]:
-        print(f"fvlightning {__version__}")
+        print(f"{PROGRAM} {__version__}")
         return 0
+    if trainer_class is None:
+        if arguments in (["--help"], ["-h"]):
+            print(overview())
+            return 0
+        if problem := problem_with(arguments):
+            print(f"error: {problem}", file=sys.stderr)
+            return EXIT_USAGE
     try:
         # These imports take seconds: inside the try, so that Ctrl+C ends them quietly.
         from fvlightning.cli.vision_cli import VisionCLI

@@ -1,13 +1,17 @@
 """The command line: LightningCLI with this project's defaults."""
 
+import os
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from jsonargparse import Namespace
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import _InstantiatorFn
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -15,12 +19,17 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 import fvlightning
 from fvlightning.callbacks import VisualizationCallback
-from fvlightning.cli._parsing import RUNS, ParsingCLI
-from fvlightning.cli._quiet import without_callback_warning, without_noise
+from fvlightning.cli._making import late_refusal, make_by_default, refusal, refusals_named, says_enough
+from fvlightning.cli._parsing import RUNS, ParsingCLI, config_files
+from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
+from fvlightning.cli._subcommands import PROGRAM
 from fvlightning.cli.allocation import freed_memory_kept
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer
+from fvlightning.output import EpochProgressBar
 from fvlightning.trainer import Trainer
+
+_MOST_PER_CORE = 4  # processes
 
 
 class VisionCLI(ParsingCLI):
@@ -48,31 +57,48 @@ class VisionCLI(ParsingCLI):
                 seed_everything_default=0,
                 auto_configure_optimizers=False,
                 parser_kwargs={
+                    # `python -m` would call it __main__.py.
+                    "prog": PROGRAM if trainer_class is None else None,
                     "description": "Train vision models and see what their units look for.",
-                    "version": f"fvlightning {fvlightning.__version__}",
+                    "version": f"{PROGRAM} {fvlightning.__version__}",
                 },
             )
 
-    def instantiate_classes(self) -> None:
-        """Make data module, model and trainer; pass on the errors of their constructors."""
+    def _set_seed(self) -> None:
         try:
-            super().instantiate_classes()
+            super()._set_seed()
         except ValueError as error:
-            # jsonargparse wraps a constructor's error into a page about the types that it has tried.
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, InputError | MisconfigurationException | OSError):
-                if isinstance(cause, TypeError) and (self._get(self.config, "model") or {}).get("dict_kwargs"):
-                    # jsonargparse cannot check them: a checkpoint's parameters, for a class that has changed.
-                    raise InputError(f"the model cannot be made with these parameters: {cause}") from error
-                cause = cause.__cause__
-            if cause is None:
-                raise
-            raise cause from None
+            raise InputError(f"--seed_everything: {one_line(error)}") from error
+
+    def before_instantiate_classes(self) -> None:
+        """Let the runs go to ``--trainer.default_root_dir``, unless the logger has another folder of its own."""
+        trainer = self._get(self.config, "trainer")
+        settings = trainer.logger.get("init_args", {}) if isinstance(trainer.logger, Namespace) else {}
+        if trainer.default_root_dir is not None and settings.get("save_dir") == RUNS:
+            settings["save_dir"] = str(trainer.default_root_dir)
+
+    def instantiate_classes(self) -> None:
+        """Make data module, model and trainer; what a constructor refuses is one line with the option's name."""
+        settings = self.config[self.subcommand].as_dict()
+        named = partial(refusals_named, settings=settings)
+        instantiators = [
+            # Lightning's, which keep the hyperparameters.
+            (named(_InstantiatorFn(self, "model")), pl.LightningModule, True),
+            (named(_InstantiatorFn(self, "data")), pl.LightningDataModule, True),
+            (named(make_by_default), object, True),
+        ]
+        try:
+            self.config_init = self.parser.instantiate(self.config, instantiators=instantiators)
+        except ValueError as error:
+            raise refusal(error, settings) from None
+        self.datamodule, self.model = (self._get(self.config_init, key) for key in ("data", "model"))
+        self.trainer = self.instantiate_trainer()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         """Leave out callbacks that cannot work with the trainer's settings or would litter the working directory."""
         if config.get("logger") is None or config["logger"] is True:
-            config["logger"] = TensorBoardLogger(RUNS, name=self.run_name, default_hp_metric=False)
+            folder = config.get("default_root_dir") or RUNS
+            config["logger"] = TensorBoardLogger(folder, name=self.run_name, default_hp_metric=False)
         # With these Lightning keeps no checkpoint, but refuses the callback or makes its empty folder.
         unwanted = config.get("enable_checkpointing") is False or config.get("barebones") or config.get("fast_dev_run")
         left_out: tuple[type[Callback], ...] = (ModelCheckpoint,) if unwanted else ()
@@ -85,18 +111,32 @@ class VisionCLI(ParsingCLI):
         callbacks = [callback for callback in callbacks if not isinstance(callback, left_out)]
         configured = config.get("callbacks") or []
         all_callbacks = [*callbacks, *(configured if isinstance(configured, list) else [configured])]
+        has_bar = any(isinstance(callback, ProgressBar) for callback in all_callbacks)
+        if not (has_bar or config.get("enable_progress_bar") is False or config.get("barebones")):
+            callbacks.append(EpochProgressBar())
         if not any(isinstance(callback, ModelCheckpoint) for callback in all_callbacks):
             config["enable_checkpointing"] = False  # or Lightning would add one of its own
             if self.subcommand == "fit" and not unwanted:
                 rank_zero_info("No checkpoint will be kept: --checkpoint.dirpath FOLDER keeps them without a logger")
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+            if (value := config.get(name)) is not None and value < 1:  # Lightning would divide by it
+                raise InputError(f"--trainer.{name} {value}: must be at least 1")
+        if "spawn" in str(config.get("strategy")):
+            raise InputError(f"--trainer.strategy {config['strategy']}: cannot pass the model to a process; use ddp")
         try:
-            return super()._instantiate_trainer(config, callbacks)
-        except ValueError as error:  # Lightning's error for a wrong trainer setting
-            raise InputError(str(error)) from error
+            trainer = super()._instantiate_trainer(config, callbacks)
+        except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"--trainer: {one_line(error)}") from error
+        # Lightning starts any number of processes on a CPU.
+        most = _MOST_PER_CORE * (os.cpu_count() or 1)
+        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
+            raise InputError(f"--trainer.devices {trainer.num_devices}: must be at most {most} on this CPU")
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            with freed_memory_kept(), torch.serialization.safe_globals(list(self._classes)):
+            safe = torch.serialization.safe_globals(list(self._classes))
+            with freed_memory_kept(), whole_lines(), safe:
                 if subcommand == "fit":
                     super()._run_subcommand(subcommand)
                 else:
@@ -107,11 +147,13 @@ class VisionCLI(ParsingCLI):
             if subcommand == "fit":
                 self._print_results(stopped=True)
             raise
-        except RuntimeError as error:
-            if not str(error).startswith("Error(s) in loading state_dict"):
+        except Exception as error:
+            if str(error).startswith("Error(s) in loading state_dict"):
+                ckpt_path = self._get(self.config, "ckpt_path")
+                raise InputError(f"'{ckpt_path}' does not fit {type(self.model).__name__}: {error}") from error
+            if says_enough(error) or (refused := late_refusal(error)) is None:
                 raise
-            ckpt_path = self._get(self.config, "ckpt_path")
-            raise InputError(f"'{ckpt_path}' does not fit {type(self.model).__name__}: {error}") from error
+            raise refused from error
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             # Lightning leaves the group to the interpreter's end, where its threads may abort a finished program.
             torch.distributed.destroy_process_group()
@@ -166,13 +208,7 @@ class VisionCLI(ParsingCLI):
 
 def _run_name(args: Sequence[str]) -> str:
     """Return the name of the last config file in `args` without its ending, or ``"default"``."""
-    name = "default"
-    for option, value in pairwise([*args, ""]):
-        if option in ("-c", "--config") and value:
-            name = Path(value).stem
-        elif option.startswith("--config="):
-            name = Path(option.partition("=")[2]).stem
-    return name
+    return Path(([*config_files(args)] or ["default"])[-1]).stem
 
 
 def _is_without_folder(callback: Callback) -> bool:

@@ -1,4 +1,4 @@
-"""A progress bar that counts pictures."""
+"""Progress bars that count epochs and pictures."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +14,22 @@ _REFRESH_SECONDS = 0.1
 _SECONDS_BETWEEN_LINES = 30.0  # the log of a run of hours stays short
 # Takes the number of finished pictures and the fraction of steps completed, in [0, 1].
 Show = Callable[[int, float], object]
+
+
+class EpochProgressBar(RichProgressBar):
+    """Lightning's bar with epochs counted from 1, so that a training of two ends with ``Epoch 2/2``."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        max_epochs = self.trainer.max_epochs
+        total = f"/{max_epochs}" if max_epochs is not None and max_epochs > 0 else ""
+        # As long as the bar of the validation, or the two would flicker.
+        return f"Epoch {current_epoch + 1}{total}".ljust(len(self.validation_description))
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Return what stands behind the bar: the metrics, without the number of the run, which is no metric."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
 class PictureProgress:

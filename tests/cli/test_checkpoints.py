@@ -130,7 +130,7 @@ def test_a_checkpoint_of_another_model_is_refused(refused):
     ("hyperparameters", "message"),
     [
         ({"lr": "fast"}, "the model does not take the hyperparameters of 'other.ckpt': .*lr: expected float, got fast"),
-        ({"depth": 3}, "the model cannot be made with these parameters: .* unexpected keyword argument 'depth'"),
+        ({"depth": 3}, "--model TestableModel: TypeError: .* unexpected keyword argument 'depth'"),
     ],
 )
 def test_hyperparameters_that_the_model_does_not_take_are_named(hyperparameters, message, refused):

@@ -1,6 +1,7 @@
 """`fit` by the command line: where its results are, and its defaults."""
 
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -44,6 +45,20 @@ def test_logger_and_checkpoint_are_set_from_yaml():
     assert main(["fit", "-c", write_config("mine.yaml", trainer={"logger": logger}, checkpoint=checkpoint)]) == 0
     assert Path("there/it/version_0/checkpoints/weights.ckpt").exists()
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("logger", [[], ["--trainer.logger", "true"]])
+def test_runs_go_to_the_default_root_dir(logger, capsys):
+    assert main(["fit", *TINY, "--trainer.default_root_dir", "there", *logger]) == 0
+    assert [path.name for path in Path().iterdir()] == ["there"]
+    assert Path("there/default/version_0/checkpoints/last.ckpt").exists()
+    assert "tensorboard --logdir there " in capsys.readouterr().out
+
+
+def test_a_folder_of_the_logger_comes_before_the_default_root_dir():
+    folders = ["--trainer.default_root_dir", "there", "--trainer.logger.save_dir", "here"]
+    assert main(["fit", *TINY, *folders]) == 0
+    assert [path.name for path in Path().iterdir()] == ["here"]
 
 
 @pytest.mark.parametrize("logger", ["true", "null"])
@@ -129,15 +144,27 @@ def test_public_classes_have_short_names(prefix, capsys):
     assert config["data"]["class_path"] == "fvlightning.MNISTDataModule"
 
 
-def test_lightnings_advertisements_are_silenced():
+def test_lines_that_no_user_needs_are_silenced():
     records: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: records.append(record.getMessage())
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    logger.addHandler(handler)
-    filters = list(logger.filters)
+    loggers = [
+        logging.getLogger(f"lightning.{name}") for name in ("pytorch.utilities.rank_zero", "fabric.utilities.seed")
+    ]
+    filters = [list(logger.filters) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
     assert main(["fit", *TINY]) == 0
-    logger.removeHandler(handler)
-    assert records
-    assert not [message for message in records if "Tip" in message]
-    assert logger.filters == filters
+    for logger in loggers:
+        logger.removeHandler(handler)
+    assert records == ["`Trainer.fit` stopped: `max_epochs=1` reached."]
+    assert [logger.filters for logger in loggers] == filters
+
+
+def test_a_log_file_has_whole_lines_and_epochs_from_one(capsys):
+    bar = ["--trainer.enable_progress_bar", "true", "--trainer.max_epochs", "2"]
+    assert main(["fit", *TINY, *bar, "--model", "tiny.LongNamesModel", "--test_after_fit", "true"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^Epoch 2/2 .* 2/2 .*it/s *$", out, re.MULTILINE)
+    assert 60 * "n" in out
+    assert "COLUMNS" not in os.environ

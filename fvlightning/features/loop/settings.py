@@ -18,6 +18,8 @@ from fvlightning.features.starts import InitialPicture
 from fvlightning.features.transforms import Transform, longest_warmup
 from fvlightning.schedules import CosineWithWarmup
 
+# More steps or pictures would fill the memory before the first step.
+_MOST = 1_000_000
 # Attributes of learning-rate schedules that are state.
 _STATE = {"base_lrs", "last_epoch"}
 
@@ -55,8 +57,9 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse settings that are out of range."""
         for name in ("steps", "repeats", "batch_size", "patience", "transforms_per_step"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"Maximizer({name}={value}): must be at least 1")
+            if (value := getattr(self, name)) is not None and not 1 <= value <= _MOST:
+                bound = "at least 1" if value < 1 else f"at most {_MOST:,}"
+                raise InputError(f"Maximizer({name}={value}): must be {bound}")
         if self.transforms_per_step > 1 and not self.transforms:
             raise InputError(
                 f"Maximizer(transforms_per_step={self.transforms_per_step}): needs transforms, or all copies are "

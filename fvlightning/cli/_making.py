@@ -1,0 +1,106 @@
+"""Makes the classes that options name, so that what a constructor refuses is one line with the option."""
+
+import functools
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+import fvlightning
+from fvlightning import features
+from fvlightning.errors import InputError, one_line
+
+Make = Callable[..., Any]
+# Lightning's errors of settings that it checks only in a run.
+_REFUSED_LATE = ("`val_check_interval`", "Early stopping conditioned on metric")
+
+
+def refusals_named(make: Make, settings: object) -> Make:
+    """Return `make`, which makes an instance of a class, with errors that name the option and the class.
+
+    Only errors that do not say enough are changed.
+
+    Args:
+        make: Called with the class and the arguments of its constructor.
+        settings: The options as nested dictionaries and lists.
+    """
+
+    @functools.wraps(make)  # jsonargparse looks at the parameters
+    def made(class_type: type, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return make(class_type, *args, **kwargs)
+        except Exception as error:
+            if says_enough(error):
+                raise
+            plain = {name: value for name, value in kwargs.items() if type(value) in (int, float, str)}
+            options = [
+                option
+                for option, name, values in _named(settings)
+                if name == class_type.__name__ and plain == {key: values.get(key, plain[key]) for key in plain}
+            ]
+            raise InputError(f"{' or '.join(options)} {class_type.__name__}: {_reason(error)}".lstrip()) from error
+
+    return made
+
+
+def make_by_default(class_type: type, *args: Any, **kwargs: Any) -> Any:
+    """Call a class."""
+    return class_type(*args, **kwargs)
+
+
+def says_enough(error: Exception) -> bool:
+    """Return whether the command line prints the message of an error as it is."""
+    is_of_file = isinstance(error, OSError) and error.filename is not None
+    return is_of_file or isinstance(error, InputError | MisconfigurationException)
+
+
+def refusal(error: ValueError, settings: object) -> Exception:
+    """Return the error behind the page that jsonargparse writes about the types that it has tried."""
+    cause: Exception = error
+    while not says_enough(cause) and isinstance(cause.__cause__, Exception):
+        cause = cause.__cause__
+    if says_enough(cause):
+        return cause
+    # Of a function, such as torchvision.models.resnet18: `refusals_named` gets only classes.
+    called = {frame.name for frame in traceback.extract_tb(cause.__traceback__)}
+    functions = [f"{option} {name}: " for option, name, _ in _named(settings) if name in called]
+    return InputError("".join(functions[-1:]) + _reason(cause))
+
+
+def late_refusal(error: Exception) -> InputError | None:
+    """Return the error of a setting that torch or Lightning checks only in a training, or None for a defect."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if files[-1].startswith(_folder(torch.optim)) and not any(name.startswith(_folder(features)) for name in files):
+        return InputError(f"the optimizer or scheduler of the model cannot make a step: {_reason(error)}")
+    return InputError(one_line(error)) if any(text in str(error) for text in _REFUSED_LATE) else None
+
+
+def _named(settings: object, option: str | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield each option that names a class or function, such as ``--model.optimizer``, with its name and arguments."""
+    if isinstance(settings, list):
+        for value in settings:
+            yield from _named(value, option)
+    elif isinstance(settings, dict):
+        if option is not None and "class_path" in settings:
+            yield option, str(settings["class_path"]).rpartition(".")[2], settings.get("init_args", {})
+        for name, value in settings.items():
+            inner = f"--{name}" if option is None else f"{option}.{name}"
+            yield from _named(value, option if name == "init_args" else inner)
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an error, with its kind unless that says nothing, and the line of the user's own code."""
+    kind = "" if isinstance(error, ValueError) or not str(error) else f"{type(error).__name__}: "
+    frames = traceback.extract_tb(error.__traceback__)
+    foreign = (_folder(fvlightning), sysconfig.get_path("stdlib"), "<")
+    own = [frame for frame in frames if not frame.filename.startswith(foreign) and "-packages" not in frame.filename]
+    return f"{kind}{one_line(error)}" + (f" ({own[-1].filename}:{own[-1].lineno})" if own else "")
+
+
+def _folder(package: ModuleType) -> str:
+    return str(Path(str(package.__file__)).parent)

@@ -1,0 +1,51 @@
+"""What the program says about its subcommands, before anything heavy is imported."""
+
+from collections.abc import Sequence
+
+from fvlightning.errors import did_you_mean
+
+PROGRAM = "fvlightning"
+# What each subcommand does; the docstrings of those of `fvlightning.runs` begin with it.
+SUBCOMMANDS = {
+    "fit": "Train a model.",
+    "validate": "Measure a model on the validation data.",
+    "test": "Measure a model on the test data.",
+    "predict": "Run a model on data.",
+    "visualize": "Make pictures of what units look for.",
+    "compare": "Make pictures of the same units in several spaces.",
+    "magnitude": "Measure how much of each frequency images have.",
+}
+# An example of each that is Lightning's; the others have theirs in their docstrings.
+EXAMPLES = {
+    "fit": "fit --config configs/quickstart.yaml",
+    "validate": "validate --config configs/quickstart.yaml --ckpt_path last.ckpt",
+    "test": "test --config configs/quickstart.yaml --ckpt_path last.ckpt",
+    "predict": "predict --config configs/quickstart.yaml --ckpt_path last.ckpt",
+}
+ARGUMENTS = "[--config FILE] [--OPTION VALUE] ..."
+
+
+def overview() -> str:
+    """Return the help of the whole program."""
+    lines = "\n".join(f"  {name:<11}{purpose}" for name, purpose in SUBCOMMANDS.items())
+    return f"""usage: {PROGRAM} SUBCOMMAND {ARGUMENTS}
+
+Train vision models and see what their units look for.
+
+    {PROGRAM} {EXAMPLES["fit"]}
+
+subcommands:
+{lines}
+
+{PROGRAM} SUBCOMMAND --help lists the options of a subcommand, {PROGRAM} --version prints the version."""
+
+
+def problem_with(arguments: Sequence[str]) -> str | None:
+    """Return the line about a subcommand that is missing or misspelt, or None."""
+    valid = f"subcommands: {', '.join(SUBCOMMANDS)}"
+    if not arguments:
+        return f"no subcommand given; {valid}; see --help"
+    name = arguments[0]
+    if name in SUBCOMMANDS or name.startswith("-"):
+        return None
+    return f"no subcommand '{name}'; {valid}{did_you_mean(name, SUBCOMMANDS)}"
