@@ -32,6 +32,8 @@ def without_noise() -> Iterator[None]:
         with warnings.catch_warnings():
             # Lightning's own use of torch's pytrees: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+            # It calls what jsonargparse has renamed: https://github.com/Lightning-AI/pytorch-lightning/issues/21900
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="lightning.pytorch.cli")
             # Each run has its own folder, so a resumed run never has that of its checkpoint.
             warnings.filterwarnings("ignore", message="The dirpath has changed from")
             # In memory, worker processes only slow a loader down; else their number is the user's decision.

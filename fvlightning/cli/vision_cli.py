@@ -70,6 +70,9 @@ class VisionCLI(ParsingCLI):
         except ValueError as error:
             raise InputError(f"--seed_everything: {one_line(error)}") from error
 
+    def _add_instantiators(self) -> None:
+        """Leave them to `instantiate_classes`: jsonargparse deprecates how Lightning adds them."""
+
     def before_instantiate_classes(self) -> None:
         """Let the runs go to ``--trainer.default_root_dir``, unless the logger has another folder of its own."""
         trainer = self._get(self.config, "trainer")

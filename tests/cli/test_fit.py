@@ -161,7 +161,8 @@ def test_lines_that_no_user_needs_are_silenced():
     assert [logger.filters for logger in loggers] == filters
 
 
-def test_a_log_file_has_whole_lines_and_epochs_from_one(capsys):
+def test_a_log_file_has_whole_lines_and_epochs_from_one(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     bar = ["--trainer.enable_progress_bar", "true", "--trainer.max_epochs", "2"]
     assert main(["fit", *TINY, *bar, "--model", "tiny.LongNamesModel", "--test_after_fit", "true"]) == 0
     out = capsys.readouterr().out
