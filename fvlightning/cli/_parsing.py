@@ -19,7 +19,7 @@ from yaml import YAMLError
 
 import fvlightning
 from fvlightning.cli._subcommands import ARGUMENTS, EXAMPLES, SUBCOMMANDS
-from fvlightning.cli._usage import UsageError, explain
+from fvlightning.cli._usage import SHIPPED_CONFIGS, UsageError, explain
 from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer, Objective
 from fvlightning.io import flatten, read_checkpoint, require_checkpoint
@@ -65,7 +65,7 @@ class ParsingCLI(LightningCLI):
     """
 
     def __init__(self, args: Sequence[str], trainer_class: type[pl.Trainer], **kwargs: Any) -> None:
-        self._args = list(args)
+        self._args = with_shipped_configs(args)
         self._added = added_commands(trainer_class)
         self._classes: list[type] = []  # which the checkpoint's hyperparameters name
         super().__init__(trainer_class=trainer_class, args=self._args, **kwargs)
@@ -234,13 +234,24 @@ class ParsingCLI(LightningCLI):
             )
 
 
-def config_files(args: Sequence[str]) -> Iterator[str]:
-    """Yield the config files that the arguments behind the program's name give."""
-    for option, value in pairwise([*args, ""]):
-        if option in ("-c", "--config") and value:
-            yield value
-        elif option.startswith("--config="):
-            yield option.partition("=")[2]
+def config_files(args: Sequence[str]) -> list[str]:
+    """Return the config files that the arguments behind the program's name give."""
+    return [args[place].removeprefix("--config=") for place in _places_of_configs(args)]
+
+
+def with_shipped_configs(args: Sequence[str]) -> list[str]:
+    """Return the arguments with the package's own ``configs/NAME.yaml`` in place of one that is not there."""
+    complete = list(args)
+    for place, path in zip(_places_of_configs(args), map(Path, config_files(args)), strict=True):
+        shipped = SHIPPED_CONFIGS / path.name
+        if path.parent == Path("configs") and not path.exists() and shipped.is_file():
+            complete[place] = complete[place].replace(str(path), str(shipped))
+    return complete
+
+
+def _places_of_configs(args: Sequence[str]) -> list[int]:
+    behind = [place + 1 for place, option in enumerate(args[:-1]) if option in ("-c", "--config")]
+    return sorted([*behind, *(place for place, arg in enumerate(args) if arg.startswith("--config="))])
 
 
 def _check_config(path: Path) -> None:

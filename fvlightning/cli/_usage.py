@@ -8,7 +8,10 @@ from pathlib import Path
 
 import jsonargparse
 
+import fvlightning
 from fvlightning.errors import InputError, did_you_mean
+
+SHIPPED_CONFIGS = Path(fvlightning.__file__).parent / "configs"
 
 
 class UsageError(InputError):
@@ -106,7 +109,8 @@ def _missing(match: re.Match[str], options: list[str]) -> str:
 
 def _no_file(match: re.Match[str], options: list[str]) -> str:
     path = Path(match["path"])
-    return f"no config file '{path}'{did_you_mean(path.name, [file.name for file in path.parent.glob('*.yaml')])}"
+    names = [file.name for folder in (path.parent, SHIPPED_CONFIGS) for file in folder.glob("*.yaml")]
+    return f"no config file '{path}'{did_you_mean(path.name, dict.fromkeys(names))}"
 
 
 def _not_a_number(match: re.Match[str], options: list[str]) -> str:

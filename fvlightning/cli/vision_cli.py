@@ -165,6 +165,8 @@ class VisionCLI(ParsingCLI):
         if {"model", "ckpt_path"} & set(self._unused_keys(subcommand)) or self._get(self.config, "ckpt_path"):
             return
         model = self._get(self.config, "model")
+        if self._get(self.config, "list_layers"):
+            return
         if model is not None and model.get("init_args", {}).get("weights") is None:
             rank_zero_warn(f"{subcommand} without --ckpt_path uses the weights that the model is made with")
 
@@ -211,7 +213,7 @@ class VisionCLI(ParsingCLI):
 
 def _run_name(args: Sequence[str]) -> str:
     """Return the name of the last config file in `args` without its ending, or ``"default"``."""
-    return Path(([*config_files(args)] or ["default"])[-1]).stem
+    return Path(["default", *config_files(args)][-1]).stem
 
 
 def _is_without_folder(callback: Callback) -> bool:

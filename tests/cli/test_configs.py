@@ -55,8 +55,9 @@ def test_each_config_of_a_backbone_makes_pictures(config):
 @pytest.mark.filterwarnings("ignore:visualize without --ckpt_path")
 @pytest.mark.parametrize("config", [path for path in CONFIGS if "maximizer_" in path.stem], ids=lambda path: path.stem)
 def test_each_config_of_a_maximizer_makes_pictures(config):
-    quickstart = next(path for path in CONFIGS if path.stem == "quickstart")
-    args = ["--config", str(quickstart), "--config", str(config), "--maximizer.steps=2", "--units", '["conv2:0"]']
+    # In an empty folder these are the files that the package ships.
+    configs = ["--config", "configs/quickstart.yaml", f"--config=configs/{config.name}"]
+    args = [*configs, "--maximizer.steps=2", "--units", '["conv2:0"]']
     assert main(["visualize", *args, "--trainer.accelerator", "cpu"]) == 0
     assert Path("out/conv2/0.png").exists()
 
