@@ -33,7 +33,7 @@ class EpochPictures(pl.Callback):
     """
 
     subfolder: str
-    # Of the loggers' tags. TensorBoard sorts groups by name and opens the first: pictures come after train and val.
+    # The first part of the loggers' tags. TensorBoard sorts by it and opens the first: pictures follow train and val.
     group = "visualization"
 
     def __init__(
@@ -99,7 +99,7 @@ class EpochPictures(pl.Callback):
         epoch: int,
         cards: Mapping[str, PILImage.Image] | None = None,
     ) -> None:
-        """Write a sheet of an epoch as a file, ``NAME.png``, and pass it, or else its `cards`, to the loggers.
+        """Write a sheet of an epoch as a file, ``NAME.png``; pass its `cards`, or the sheet without any, to loggers.
 
         For rank zero.
         """

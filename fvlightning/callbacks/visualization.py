@@ -211,7 +211,7 @@ def _gather(trainer: pl.Trainer, features: list[Feature], failure: Exception | N
 def _scalars(features: Sequence[Feature], log_units: bool) -> dict[str, float]:
     """Return mean and best of each layer and of the sums, and each unit's activation if asked for, by their names.
 
-    A unit or objective counts by the best of its pictures. Those without a finite score have no part.
+    A unit or objective counts by the best of its pictures. Non-finite scores are left out.
     """
     finite = [feature for feature in features if math.isfinite(feature.score)]
     best = {feature.name: feature for feature in sorted(finite, key=lambda feature: feature.score)}

@@ -2,10 +2,8 @@
 
 import argparse
 import inspect
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from yaml import YAMLError
 
 import fvlightning
+from fvlightning.cli._hyperparameters import as_option, model_of_checkpoint
 from fvlightning.cli._subcommands import ARGUMENTS, EXAMPLES, SUBCOMMANDS
 from fvlightning.cli._usage import SHIPPED_CONFIGS, UsageError, explain
 from fvlightning.errors import InputError, one_line
@@ -33,8 +32,8 @@ _SHARED_KEYS: dict[str, tuple[Any, str]] = {
     "ckpt_path": (str, "ckpt_path"),
     "weights_only": (bool, "weights_only"),
 }
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-# Parameters of models that only training uses.
+_REQUIRED = re.compile(r"class_path '(?P<class_path>.*)':\s+the following arguments are required: (?P<names>.+)")
+# Parameters of this package's models that only training uses.
 _TRAINING_SETTINGS = {
     *("optimizer", "scheduler", "scheduler_interval", "label_smoothing", "normalize"),
     *("kl_warmup", "free_bits"),
@@ -167,17 +166,16 @@ class ParsingCLI(LightningCLI):
         try:
             return parser.parse_args(self._args)
         except argparse.ArgumentError as error:
-            required = re.search(r"class_path '.*':\s+the following arguments are required: (.+)", str(error))
+            required = re.search(_REQUIRED, str(error))
             paths = [path for option, path in pairwise(self._args) if option == "--ckpt_path"]
             paths += [arg.removeprefix("--ckpt_path=") for arg in self._args if arg.startswith("--ckpt_path=")]
             if required is None or not paths or not Path(paths[-1]).is_file():
                 raise
-            checkpoint = read_checkpoint(paths[-1])
-            hyperparameters = checkpoint.get("hyper_parameters", {})
-            values = {checkpoint.get("hparams_name"): hyperparameters, **hyperparameters}
-            for name in required[1].split(", "):
-                if name in values:
-                    self._args += [f"--model.init_args.{name}", _as_option(values[name])]
+            model = model_of_checkpoint(read_checkpoint(paths[-1]), required["class_path"], paths[-1])
+            arguments = {**model.get("init_args", {}), **model.get("dict_kwargs", {})}
+            for name in required["names"].split(", "):
+                if name in arguments:
+                    self._args.append(f"--model.init_args.{name}={as_option(arguments[name])}")
             return parser.parse_args(self._args)
 
     def _options(self) -> list[str]:
@@ -200,9 +198,9 @@ class ParsingCLI(LightningCLI):
         if not Path(ckpt_path).is_file() or "model" in self._unused_keys(subcommand):
             return
         checkpoint = read_checkpoint(ckpt_path)
-        # Read, so they are harmless, also where Lightning reads the file.
+        # `read_checkpoint` has checked them, so Lightning may load them too.
         self._classes = [value for value in checkpoint.get("hyper_parameters", {}).values() if isinstance(value, type)]
-        model = _model_of_checkpoint(checkpoint, self.config[subcommand].model.class_path)
+        model = model_of_checkpoint(checkpoint, self.config[subcommand].model.class_path, ckpt_path)
         if not model:
             return
         try:
@@ -216,10 +214,11 @@ class ParsingCLI(LightningCLI):
     def _compare_with_checkpoint(self, ckpt_path: str, settings: Namespace) -> None:
         """Refuse a checkpoint of another network than the settings name, and warn of other settings that differ."""
         subcommand = self.config.subcommand
-        used = dict(_flat_model(self.config[subcommand].model))
+        model = self.config[subcommand].model
+        used, of_package = dict(_flat_model(model)), model.class_path.startswith("fvlightning.")
         for key, value in _flat_model(settings):
-            # A checkpoint needs no other weights, and says so by None. Only fit needs to know how they are trained.
-            is_training = _TRAINING_SETTINGS.intersection(key.split("."))
+            # `weights` is None in a checkpoint, which brings its own.
+            is_training = of_package and _TRAINING_SETTINGS.intersection(key.split("."))
             if used.get(key, value) == value or key.endswith(".weights") or (is_training and subcommand != "fit"):
                 continue
             if key.endswith("class_path") and not is_training:
@@ -228,8 +227,8 @@ class ParsingCLI(LightningCLI):
                     f"config has {_class_name(value)}; give the config of the checkpoint's run, or another checkpoint"
                 )
             rank_zero_warn(
-                f"--{key} {value} has no effect: the checkpoint '{ckpt_path}' was made with {used[key]}, and its "
-                "hyperparameters are kept",
+                f"--{key} {_name(value)} has no effect: the checkpoint '{ckpt_path}' was made with "
+                f"{_name(used[key])}, and its hyperparameters are kept",
                 category=UserWarning,
             )
 
@@ -294,42 +293,12 @@ def _check_objectives(units: object) -> None:
             parser.parse_object({"units": get_loader("yaml")(text)})
 
 
-def _model_of_checkpoint(checkpoint: Mapping[str, Any], class_path: str) -> dict[str, Any]:
-    """Return the model that a checkpoint's hyperparameters describe, as in a config; empty if it has none.
-
-    Args:
-        checkpoint: What `read_checkpoint` returns.
-        class_path: The class of the model, for checkpoints of a trainer in a script. They may have hyperparameters
-            that the class does not take, which Lightning leaves out as well.
-    """
-    hyperparameters = dict(checkpoint.get("hyper_parameters", {}))
-    hyperparameters.pop("_instantiator", None)
-    if path := hyperparameters.pop("_class_path", None):
-        return {"class_path": path, "dict_kwargs": hyperparameters}
-    module, _, name = class_path.rpartition(".")
-    signature = inspect.signature(getattr(import_module(module), name)).parameters
-    takes_others = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.values())
-    parameters = {key for key, parameter in signature.items() if parameter.kind not in _VARIADIC}
-    # `save_hyperparameters(config)` saves the entries of the parameter `config`.
-    if checkpoint.get("hparams_name") in parameters:
-        hyperparameters = {checkpoint["hparams_name"]: hyperparameters}
-    others = {key: value for key, value in hyperparameters.items() if key not in parameters}
-    model = {
-        "class_path": class_path,
-        "init_args": {key: value for key, value in hyperparameters.items() if key in parameters},
-        "dict_kwargs": others if takes_others else {},
-    }
-    return model if hyperparameters else {}
-
-
-def _as_option(value: Any) -> str:
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def _class_name(class_path: object) -> str:
     return str(class_path).rpartition(".")[2]
+
+
+def _name(value: object) -> object:
+    return value.__name__ if isinstance(value, type) else value
 
 
 def _flat_model(model: Namespace) -> Iterator[tuple[str, object]]:

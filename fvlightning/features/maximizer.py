@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -240,13 +241,14 @@ class Maximizer:
             _warn_of_idle_patience(settings, max(part.steps for part in rounds))
         jobs = list_jobs_of_rounds(settings, network, units, rounds, warm_starts or {})
         objectives = [job.objective for job in jobs[:: settings.repeats]]
-        check_responses(network, objectives, rounds[-1].image_shape)
+        if problem := check_responses(network, objectives, rounds[-1].image_shape):
+            warnings.warn(problem, stacklevel=2)
         if settings.log_odds:
             jobs = mark_classes(network, jobs, rounds[-1].image_shape)
         if settings.batch_size != 1:
             warn_of_batch_statistics(network)
 
-        with isolated_rng(), frozen(network):
+        with isolated_rng(), frozen(network) as held:
             joints = settings.joint_objectives
             layers = frozenset().union(*(job.objective.layers for job in jobs), *(joint.layers for joint in joints))
             shapes = [part.image_shape for part in rounds]
@@ -255,7 +257,12 @@ class Maximizer:
             fast = network if remembers else fast_copy(network, layers, shapes, only_means)
             networks = Networks(network, fast, Precision.of_caller(device))
             capture = Capture(fast, layers, networks.precision)
-            batch_size = settings.batch_size or automatic_batch_size(capture, shapes, settings.transforms_per_step)
+            if remembers:
+                # In one pass as well, a mean of the batch, say, ties the pictures together.
+                batch_size = _alone(settings.batch_size)
+            else:
+                batch_size = settings.batch_size or automatic_batch_size(capture, shapes, settings.transforms_per_step)
+            run_frozen = partial(frozen, network, forgetful=remembers, writes_weights=held.writes_weights)
 
         def make(places: Sequence[int], on_step: Callable[[int], None]) -> Iterator[tuple[int, Feature]]:
             parts = run_rounds(settings, networks, [jobs[place] for place in places], rounds, on_step)
@@ -263,7 +270,7 @@ class Maximizer:
             while done is not None:
                 yield from ((places[i], feature) for i, feature in done)
                 # Between features, the network and the random state are as the caller left them.
-                with isolated_rng(), frozen(network, forgetful=remembers), full_precision(device):
+                with isolated_rng(), run_frozen(), full_precision(device):
                     done = next(parts, None)
 
         groups = group_jobs(settings, jobs)
@@ -277,6 +284,17 @@ class Maximizer:
 
 def _default_transforms() -> tuple[Transform, ...]:
     return RandomResizedCrop(side=(0.35, 1.1), degrees=15, smallest=64), GaussianNoise((0.0, 0.3), warmup=0.3)
+
+
+def _alone(batch_size: int | None) -> int:
+    """Return 1, or a batch size that the user has set, with a warning."""
+    if batch_size not in (None, 1):
+        warnings.warn(
+            f"Maximizer(batch_size={batch_size}): the network's output depends on the pictures before, and pictures "
+            "that share a batch may depend on each other; leave it out for pictures that stand alone",
+            stacklevel=3,
+        )
+    return batch_size or 1
 
 
 def _warn_of_idle_patience(settings: Settings, steps: int) -> None:

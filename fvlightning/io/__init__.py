@@ -1,6 +1,6 @@
 """Images, safe loading, checkpoints, digests and atomic files."""
 
-from fvlightning.io.checkpoints import flatten, read_checkpoint, require_checkpoint
+from fvlightning.io.checkpoints import flatten, imported_class, read_checkpoint, require_checkpoint
 from fvlightning.io.digests import digest_of_file, digest_of_tensors, digest_of_weights
 from fvlightning.io.files import check_writable, remove_unfinished, write_atomically, write_json, write_text
 from fvlightning.io.images import (
@@ -26,6 +26,7 @@ __all__ = [
     "fit_picture",
     "flatten",
     "image_size",
+    "imported_class",
     "load_plain",
     "opened_image",
     "read_checkpoint",

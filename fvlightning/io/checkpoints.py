@@ -65,6 +65,8 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     checkpoint = load_plain(path, refused=refused, damaged=damaged, names=names)
     content: dict[str, Any] = checkpoint if isinstance(checkpoint, dict) else {}
     hyperparameters = content.get("hyper_parameters", {})
+    if not isinstance(hyperparameters, dict):
+        raise InputError(damaged)
     named = {key: value.path for key, value in hyperparameters.items() if isinstance(value, NamedClass)}
     if set(names) - set(named.values()):
         raise InputError(refused)
@@ -72,7 +74,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         if key not in content:
             raise InputError(f"'{path}' is not a Lightning checkpoint: it has no '{key}'")
     for key, name in named.items():
-        hyperparameters[key] = _imported_class(name)
+        hyperparameters[key] = imported_class(name)
         if hyperparameters[key] is None:
             raise InputError(
                 f"the hyperparameter '{key}' of the checkpoint '{path}' is {name}, which is not a class of layers, "
@@ -90,14 +92,15 @@ def _names_in(path: str) -> list[str]:
         return []
 
 
-def _imported_class(path: str) -> type | None:
+def imported_class(path: str) -> type | None:
     """Return a class of layers, optimisers or schedules by its path, if its module is imported already."""
     parts = path.split(".")
     for length in range(len(parts) - 1, 0, -1):
         if (found := sys.modules.get(".".join(parts[:length]))) is not None:
             named: Any = found
             for name in parts[length:]:
-                named = getattr(named, name, None)
+                # `getattr` might run code: that of a module which imports on demand.
+                named = vars(named).get(name) if hasattr(named, "__dict__") else None
             return named if isinstance(named, type) and issubclass(named, _CLASSES) else None
     return None
 

@@ -48,7 +48,7 @@ def load_plain(path: str | Path, *, refused: str, damaged: str, names: Sequence[
     except pickle.UnpicklingError as error:
         raise InputError(refused if _is_refused(path, str(error)) else damaged) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        # An object is made of its class without a call.
+        # The file makes an object of a class that it names.
         made = names and isinstance(error, TypeError)
         raise InputError(refused if made else damaged) from error
 

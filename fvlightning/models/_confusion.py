@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_NUMBERED = 30  # classes; the numbers of more would be too small to read
+_MOST_NUMBERED = 30  # classes; the numbers of more would be too small to read
 
 
 def class_scores(confusion: Tensor) -> dict[str, Tensor]:
@@ -49,7 +49,7 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str], title: str) 
     scores = torch.stack([*class_scores(confusion).values()], dim=1)
     shares = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
     classes = len(class_names)
-    numbered = classes <= MOST_NUMBERED
+    numbered = classes <= _MOST_NUMBERED
     # All lengths in inches, and font sizes in points, 1/72 of an inch.
     cell = 0.5 if numbered else min(max(0.1 * classes, 6.0), 16.0) / classes
     column = 0.8 if numbered else 0.1 * classes * cell

@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from fvlightning.errors import InputError
 from fvlightning.models._base import BaseModule, Interval, pictures_of
 from fvlightning.models._classes import check_data, check_outputs, count_classes
-from fvlightning.models._confusion import MOST_NUMBERED, class_scores, confusion_figure, score_table
+from fvlightning.models._confusion import class_scores, confusion_figure, score_table
 from fvlightning.networks import Normalize
 from fvlightning.protocols import read_class_names
 
@@ -32,8 +32,8 @@ class ClassifierModule(BaseModule):
     - ``val/loss``, ``val/accuracy``, ``test/loss`` and ``test/accuracy``;
     - with up to 2,048 classes, on `Trainer.validate` and `Trainer.test`, the unweighted means over classes
       ``test/precision``, ``test/recall`` and ``test/f1``. TensorBoard gets the scores of each class in the figure
-      ``test/confusion_matrix`` and, with more than 30 classes, as the table ``test/classes`` under Text. Loggers that
-      take no matplotlib figures get them as scalars, ``test/f1/CLASS``.
+      ``test/confusion_matrix`` and as the table ``test/classes`` under Text. Loggers that take no matplotlib figures
+      get them as scalars, ``test/f1/CLASS``.
 
     Args:
         network: Maps pictures ``(B, C, H, W)`` to logits ``(B, num_classes)``.
@@ -179,5 +179,4 @@ class ClassifierModule(BaseModule):
                 continue
             figure = confusion_figure(confusion, names, title=f"{type(self.net).__name__}, {stage}")
             experiment.add_figure(f"{stage}/confusion_matrix", figure, global_step=self.global_step, close=False)
-            if len(names) > MOST_NUMBERED:
-                experiment.add_text(f"{stage}/classes", score_table(scores, names), global_step=self.global_step)
+            experiment.add_text(f"{stage}/classes", score_table(scores, names), global_step=self.global_step)

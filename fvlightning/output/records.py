@@ -19,7 +19,7 @@ from fvlightning.io import write_text
 from fvlightning.output.names import SUMS, strip_file, unit_file, with_class
 from fvlightning.output.pixels import Pixels, as_pixels, save_png
 
-# Of the texts in a PNG file: the record, and the digest of record and pixels.
+# Keys of the texts in a PNG file: the record, and the digest of record and pixels.
 _KEY, _DIGEST_KEY = "fvlightning", "fvlightning digest"
 _END_OF_PNG = b"\0\0\0\0IEND\xaeB`\x82"
 

@@ -82,7 +82,8 @@ def compare(
         maximizer = maximizer.replace(batch_size=batch_size)
     shape = picture_shape(model, datamodule)
     resolved = resolve_objectives(model, units, shape, maximizer.settings.pooling)
-    check_responses(model, resolved, shape, maximizer.settings.pooling)
+    if problem := check_responses(model, resolved, shape, maximizer.settings.pooling):
+        raise InputError(problem)
     check_spaces(spaces or {}, shape)
     maximizers = {name: maximizer.replace(image=image) for name, image in (spaces or {}).items()}
     folder = Path(output_dir)

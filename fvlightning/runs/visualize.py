@@ -5,6 +5,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
+from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, resolve_objectives
 from fvlightning.features.capture import survey_layers
 from fvlightning.features.objectives import check_responses
@@ -65,7 +66,8 @@ def visualize(
     if batch_size is not None:
         maximizer = maximizer.replace(batch_size=batch_size)
     resolved = resolve_objectives(model, units, shape, maximizer.settings.pooling)
-    check_responses(model, resolved, shape, maximizer.settings.pooling)
+    if problem := check_responses(model, resolved, shape, maximizer.settings.pooling):
+        raise InputError(problem)
     folder = Path(output_dir)
     if trainer.is_global_zero:
         check_writable(folder)

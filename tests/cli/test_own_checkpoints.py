@@ -73,3 +73,16 @@ def test_other_classes_and_functions_are_not_taken_from_a_checkpoint(named: obje
     line = refused(["visualize", *trained, *UNITS], 1)
     assert f"the hyperparameter 'activation' of the checkpoint '{trained[-1]}' is {named.__module__}." in line
     assert "save_hyperparameters(ignore=['activation'])" in line
+
+
+@pytest.mark.parametrize("text", ["shutil.rmtree", "poisoned.call"])
+@pytest.mark.parametrize("model", [own_models.HoldsClass(), own_models.HoldsTypedClass(nn.ReLU)])
+def test_no_text_in_a_checkpoint_is_imported(model: pl.LightningModule, text: str, refused, monkeypatch):
+    Path("poisoned.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.syspath_prepend(Path())
+    trained = train(model)
+    checkpoint = torch.load(trained[-1], weights_only=False)
+    checkpoint["hyper_parameters"]["activation"] = text
+    torch.save(checkpoint, trained[-1])
+    line = refused(["visualize", *trained, *UNITS], 1)
+    assert f"names '{text}', which is not a class of layers, optimisers or schedules" in line

@@ -85,14 +85,16 @@ def _require_forward(network: nn.Module) -> None:
 
 def _explanation(network: nn.Module, image_shape: Sequence[int], error: Exception) -> str:
     name = type(network).__name__
-    if len(inputs := _required_inputs(network)) > 1:
+    if isinstance(network, torch.jit.ScriptModule):
+        return f"{name} is a TorchScript module, whose layers cannot be watched; give the module that it was made from"
+    if isinstance(error, TypeError) and len(inputs := _required_inputs(network)) > 1:
         return (
             f"{name} takes {len(inputs)} inputs ({', '.join(inputs)}), but gets one, the picture; wrap it in a module "
             "whose forward takes the picture alone and adds the others"
         )
     refusal = f"{name} cannot take a picture of shape {tuple(image_shape)}: {one_line(error)}"
     if layers := quantized_layers(network):
-        return f"{refusal}; its layer {layers[0]!r} is quantised: use the network from before that"
+        return f"{refusal}; its layer {layers[0]!r} is quantised: use the network as it was before"
     return f"{refusal}; give the image_shape (C, H, W) that the network was made for"
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,7 +14,7 @@ from fvlightning.protocols import picture_network
 
 
 @contextmanager
-def frozen(network: nn.Module, *, forgetful: bool = False) -> Iterator[None]:
+def frozen(network: nn.Module, *, forgetful: bool = False, writes_weights: bool | None = None) -> Iterator[State]:
     """Put `network` into evaluation mode, with weights that take no gradient, and put back all it holds at the end.
 
     What it holds are flags, weights, buffers, hooks, and attributes: a forward pass may change any of them (`State`).
@@ -25,6 +25,11 @@ def frozen(network: nn.Module, *, forgetful: bool = False) -> Iterator[None]:
         network: Any module.
         forgetful: Whether each forward pass inside begins with what the network held at the entry, rather than with
             what the pass before has left.
+        writes_weights: Whether forward passes write weights. Default: each operation is watched for that, which takes
+            some microseconds.
+
+    Yields:
+        What the network held at the entry.
     """
     # Flags are set directly: some modules override `train`, which would change the flags of frozen parts.
     training = {module: module.training for module in network.modules()}
@@ -32,24 +37,20 @@ def frozen(network: nn.Module, *, forgetful: bool = False) -> Iterator[None]:
     compiled = any(is_compiled(module) for module in training)
     # Only if needed: setting a stance imports the compiler, which takes seconds.
     eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
-    with torch.inference_mode(False), torch.enable_grad(), eager:
-        state = None
-        try:
-            for module in training:
-                module.training = False
-            for parameter in trainable:
-                parameter.requires_grad_(False)
-            state = State(network)
-            if forgetful:
-                picture_network(network).register_forward_pre_hook(lambda *_: state.put_back(hooks=False))
-            yield
-        finally:
-            if state is not None:
-                state.put_back()
-            for module, flag in training.items():
-                module.training = flag
-            for parameter in trainable:
-                parameter.requires_grad_(True)
+    with torch.inference_mode(False), torch.enable_grad(), eager, ExitStack() as stack:
+        for parameter in trainable:
+            stack.callback(parameter.requires_grad_, True)
+            parameter.requires_grad_(False)
+        for module, flag in training.items():
+            stack.callback(setattr, module, "training", flag)
+            module.training = False
+        state = State(network, copies_weights=bool(writes_weights))
+        stack.callback(state.put_back)
+        if forgetful:
+            picture_network(network).register_forward_pre_hook(lambda *_: state.put_back(hooks=False))
+        if writes_weights is None:
+            stack.enter_context(state.saved_weights())
+        yield state
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -92,19 +92,22 @@ def class_layers(network: nn.Module, layers: Iterable[LayerCall], image_shape: S
 def remembers_passes(network: nn.Module, layers: Iterable[LayerCall], image_shape: Sequence[int]) -> bool:
     """Return whether the activations of a frozen network depend on the pictures that it was given before.
 
-    One picture ``(C, H, W)`` goes through it twice, with another one in between, each time with the same random
+    A picture ``(C, H, W)`` goes through the network as it is, and again after another one, with the same random
     numbers: a running mean that is fed back into the output shows, and a mere counter does not.
     """
     device, dtype = device_and_dtype(network)
     capture = Capture(network, layers)
-    passes = []
+
+    def run(brightness: float) -> list[Tensor]:
+        torch.manual_seed(0)
+        activations = capture(torch.full((1, *image_shape), brightness, device=device, dtype=dtype))
+        return [activations[layer].tensor.clone() for layer in sorted(activations, key=str)]
+
     with torch.no_grad():
-        for brightness in (0.5, 1.0, 0.5):
-            torch.manual_seed(0)
-            activations = capture(torch.full((1, *image_shape), brightness, device=device, dtype=dtype))
-            passes.append({layer: activation.tensor.clone() for layer, activation in activations.items()})
-    first, _, again = passes
-    return any(not torch.equal(first[layer], again[layer]) for layer in first)
+        with frozen(network):
+            first = run(0.5)
+        run(1.0)
+        return not all(map(torch.equal, first, run(0.5)))
 
 
 def _calls(

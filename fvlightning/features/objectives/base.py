@@ -69,7 +69,7 @@ class Objective(ABC):
         if not isinstance(other, int | float):
             return NotImplemented
         # 0 is where Python's `sum` begins.
-        return WeightedSum((*_terms(self), (other, Constant()))) if other else self
+        return WeightedSum((*_terms(self), (other, _Constant()))) if other else self
 
     __radd__ = __add__
 
@@ -96,7 +96,7 @@ class Objective(ABC):
 
 
 @dataclass(frozen=True)
-class Constant(Objective):
+class _Constant(Objective):
     """The score 1 of every picture: the numbers in sums are its multiples."""
 
     @property
@@ -186,7 +186,10 @@ class WeightedSum(Objective):
             number = short(size)
             # A single term with neither sign nor weight would be the term itself.
             factor = "" if size == 1 and (negative or len(self.terms) > 1) else f"{number}*"
-            text += f"{sign}{factor}" + (f"({term})" if " " in str(term) else str(term))
+            if isinstance(term, _Constant):  # in brackets, because a layer may be called "2"
+                text += f"{sign}({number})"
+            else:
+                text += f"{sign}{factor}" + (f"({term})" if " " in str(term) else str(term))
         return text
 
 

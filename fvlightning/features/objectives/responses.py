@@ -21,7 +21,7 @@ from fvlightning.features.objectives.text import objective_of
 from fvlightning.features.rng import isolated_rng
 from fvlightning.features.units import LayerCall, Unit
 
-# Each has another brightness. By chance, the mean of a unit is the same for two pictures, but not for so many.
+# Each has another brightness. Two pictures may share a unit's mean by chance; four hardly do.
 _N_PICTURES = 4
 # How much of a map's changes may be left in its mean, by rounding.
 _ROUNDING = 1e-5
@@ -30,7 +30,7 @@ _MOST_NAMED = 8
 
 def check_responses(
     network: nn.Module, units: Sequence[Unit | Objective], image_shape: Sequence[int], pooling: Pooling = "mean"
-) -> None:
+) -> str | None:
     """Check by a few random pictures that units can be maximised.
 
     Args:
@@ -39,14 +39,17 @@ def check_responses(
         image_shape: ``(C, H, W)``.
         pooling: See `UnitActivation`.
 
+    Returns:
+        What to do about units the mean of whose map is the same for every picture, as normalisation over the positions
+        makes it; None without any. An untrained network may have such units, and get over it.
+
     Raises:
-        InputError: No gradient leads from a layer to the picture, or the mean of a unit's map is the same for every
-            picture, as normalisation over the positions makes it.
+        InputError: No gradient leads from a layer to the picture.
     """
     objectives = {str(unit): objective_of(unit, pooling) for unit in units}
     capture = Capture(network, frozenset().union(*(objective.layers for objective in objectives.values())))
     if not capture.layers:
-        return
+        return None
     device, dtype = device_and_dtype(network)
     generator = torch.Generator().manual_seed(0)
 
@@ -75,7 +78,7 @@ def check_responses(
         with torch.no_grad():
             for power in range(2, _N_PICTURES + 1):
                 if not suspects:
-                    return
+                    return None
                 later = run(power)[1]
                 layers = {unit.layer_call for parts in suspects.values() for unit in parts}
                 constant = {layer: _constant_means(first[layer], later[layer]) for layer in layers}
@@ -84,8 +87,7 @@ def check_responses(
                     for name, parts in suspects.items()
                     if all(constant[unit.layer_call][unit.index or 0] for unit in parts)
                 }
-    if suspects:
-        raise InputError(_advice(list(suspects), next(iter(suspects.values()))[0], first))
+    return _advice(list(suspects), next(iter(suspects.values()))[0], first) if suspects else None
 
 
 def _reaches(tensor: Tensor, picture: Tensor) -> bool:
@@ -109,7 +111,7 @@ def _reason(network: nn.Module, layer: LayerCall, outputs: Sequence[Tensor]) -> 
     """Return why no gradient leads from a layer to the picture, by its outputs for several pictures."""
     problem = f"no gradient leads from layer {str(layer)!r} of {type(network).__name__} to the picture"
     if quantized := quantized_layers(network):
-        return f"{problem}: quantised layers, such as {quantized[0]!r}, have none; use the network from before that"
+        return f"{problem}: quantised layers, such as {quantized[0]!r}, have none; use the network as it was before"
     if all(torch.equal(outputs[0], output) for output in outputs):
         return f"{problem}: {len(outputs)} random pictures give the same output; choose a layer that depends on them"
     if not outputs[0].is_floating_point():

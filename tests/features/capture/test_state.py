@@ -71,8 +71,8 @@ def changing(cnn: nn.Module, request: pytest.FixtureRequest) -> Changing:
 @pytest.mark.parametrize(
     "work",
     [
-        lambda network: Maximizer(3, batch_size=2).maximize(network, UNITS, SHAPE),
-        lambda network: next(Maximizer(3, batch_size=2).stream(network, UNITS, SHAPE)),
+        lambda network: Maximizer(3).maximize(network, UNITS, SHAPE),
+        lambda network: next(Maximizer(3).stream(network, UNITS, SHAPE)),
         lambda network: score(network, ["net.fc:1"], torch.rand(2, *SHAPE), gradients=True),
     ],
     ids=["pictures", "one of a stream", "scores"],
@@ -107,8 +107,11 @@ def test_hooks_that_a_network_registers_are_gone(cnn: nn.Module):
 
 def test_each_picture_is_that_of_the_network_as_it_was_given(changing: Changing):
     """Neither earlier steps nor earlier pictures have changed it."""
+    if changing.fed_back:
+        with pytest.warns(UserWarning, match="depends on the pictures before, and pictures that share a batch may"):
+            Maximizer(1, batch_size=2).maximize(changing, UNITS, SHAPE)
     alone = [Maximizer(20).maximize(changing, [f"net.fc:{index}"], SHAPE)[0] for index in range(5)]
-    in_turns = Maximizer(20, batch_size=1).maximize(changing, UNITS, SHAPE)
+    in_turns = Maximizer(20, batch_size=None if changing.fed_back else 1).maximize(changing, UNITS, SHAPE)
     for one, other in zip(alone, in_turns, strict=True):
         assert torch.equal(one.image, other.image)
         assert one.score == other.score
@@ -159,3 +162,47 @@ def test_only_what_is_fed_back_is_remembered(cnn: nn.Module, name: str, expected
         assert remembers_passes(network, [LayerCall("net.fc")], SHAPE) is False, "the layer comes before the sum"
         network = nn.Sequential(network)
         assert remembers_passes(network, [LayerCall("0")], SHAPE) is expected
+
+
+class Initialised(nn.Module):
+    """Takes its offset from the first batch, as ActNorm does."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.offset: Tensor | None = None
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        if self.offset is None:
+            self.offset = pictures.mean().detach()
+        return self.net(pictures - self.offset)
+
+
+def test_a_network_that_its_first_batch_initialises_keeps_its_score(cnn: nn.Module):
+    network = Initialised(cnn)
+    (feature,) = Maximizer(5).maximize(network, ["net.fc:2"], SHAPE)
+    assert network.offset is None
+    assert feature.score == score(network, ["net.fc:2"], feature.image[None]).item()
+
+
+class Unwritable(dict):
+    """A dictionary that refuses changes, as the configurations of some libraries do."""
+
+    def update(self, *_: object) -> None:
+        raise TypeError("frozen")
+
+
+def test_containers_that_refuse_changes_are_left_alone(cnn: nn.Module):
+    cnn.config = Unwritable(width=4)
+    with frozen(cnn.train()):
+        pass
+    assert cnn.training
+    assert cnn.config == {"width": 4}
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(1, 4, 1, 1).expand(3, 4, 1, 1), torch.eye(3).to_sparse()])
+def test_buffers_of_any_layout_are_left_as_they_are(cnn: nn.Module, tensor: Tensor):
+    cnn.register_buffer("other", tensor)
+    with frozen(cnn):
+        pass
+    assert cnn.other is tensor

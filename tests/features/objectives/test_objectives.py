@@ -150,7 +150,7 @@ def test_numbers_are_added_to_objectives(activations):
         torch.testing.assert_close(objective(activations), expected)
         assert objective.layers == {CONV}
     torch.testing.assert_close(Target(2 * (a + 1), 4)(activations), -((2 * scores - 2) ** 2))
-    assert str(1 + a) == "conv:0 + Constant()"
+    assert str(2.5 - (a + 1)) == "-conv:0 - (1) + (2.5)"
 
 
 @pytest.mark.parametrize("other", ["conv:0", None])
