@@ -1,6 +1,7 @@
 """Makes the classes that options name, so that what a constructor refuses is one line with the option."""
 
 import functools
+import re
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import lightning
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -16,8 +18,14 @@ from fvlightning import features
 from fvlightning.errors import InputError, one_line
 
 Make = Callable[..., Any]
-# Lightning's errors of settings that it checks only in a run.
-_REFUSED_LATE = ("`val_check_interval`", "Early stopping conditioned on metric")
+# What errors of torch mean that come of a user's own model.
+_EXPLAINED = {
+    "Cannot copy out of meta tensor": "the model has weights without values, on the device 'meta'; load its weights",
+    "does not require grad and does not have a grad_fn": (
+        "the loss depends on no weight that is trained; training_step must return it with its gradient, and some "
+        "weights must have requires_grad"
+    ),
+}
 
 
 def refusals_named(make: Make, settings: object) -> Make:
@@ -66,6 +74,10 @@ def refusal(error: ValueError, settings: object) -> Exception:
         cause = cause.__cause__
     if says_enough(cause):
         return cause
+    # The cause may be another member of a union, a text say. The page has the reasons of all.
+    reasons = re.findall(r"^ +- (?!Expected an? |Does not validate )(.+)$", str(error), re.MULTILINE)
+    if str(cause).startswith("Expected a") and reasons:
+        return InputError(reasons[-1])
     # Of a function, such as torchvision.models.resnet18: `refusals_named` gets only classes.
     called = {frame.name for frame in traceback.extract_tb(cause.__traceback__)}
     functions = [f"{option} {name}: " for option, name, _ in _named(settings) if name in called]
@@ -73,11 +85,19 @@ def refusal(error: ValueError, settings: object) -> Exception:
 
 
 def late_refusal(error: Exception) -> InputError | None:
-    """Return the error of a setting that torch or Lightning checks only in a training, or None for a defect."""
-    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    if files[-1].startswith(_folder(torch.optim)) and not any(name.startswith(_folder(features)) for name in files):
+    """Return the error of a setting that torch or Lightning checks only in a run, or None for a defect."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if any(frame.filename.startswith(_folder(features)) for frame in frames):
+        return None
+    if any(frame.name == "_format_checkpoint_name" for frame in frames):
+        return InputError(f"--checkpoint.filename: {_reason(error)}; give a format such as '{{epoch}}-{{step}}'")
+    if frames[-1].filename.startswith(_folder(torch.optim)):
         return InputError(f"the optimizer or scheduler of the model cannot make a step: {_reason(error)}")
-    return InputError(one_line(error)) if any(text in str(error) for text in _REFUSED_LATE) else None
+    # Lightning checks some settings, and the modules that it gets, only in a run; fsspec the addresses of files.
+    is_theirs = frames[-1].filename.startswith(_folder(lightning)) or "-packages/fsspec/" in frames[-1].filename
+    if is_theirs and (frames[-1].line or "").startswith("raise "):
+        return InputError(one_line(error))
+    return next((InputError(line) for text, line in _EXPLAINED.items() if text in str(error)), None)
 
 
 def _named(settings: object, option: str | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:

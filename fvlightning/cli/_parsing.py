@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -32,6 +33,7 @@ _SHARED_KEYS: dict[str, tuple[Any, str]] = {
     "ckpt_path": (str, "ckpt_path"),
     "weights_only": (bool, "weights_only"),
 }
+_PATHS = ("ckpt_path", "images", "output", "output_dir", "trainer.default_root_dir")
 _REQUIRED = re.compile(r"class_path '(?P<class_path>.*)':\s+the following arguments are required: (?P<names>.+)")
 # Parameters of this package's models that only training uses.
 _TRAINING_SETTINGS = {
@@ -152,6 +154,7 @@ class ParsingCLI(LightningCLI):
         try:
             self.config = self._parse(parser)
             subcommand = self.config.subcommand
+            _check_paths(self.config[subcommand])
             _check_objectives(self.config[subcommand].get("units"))
         except argparse.ArgumentError as error:
             raise UsageError(explain(str(error), self._options())) from error
@@ -269,8 +272,12 @@ def _check_config(path: Path) -> None:
     if not isinstance(settings, dict):
         content = "is empty" if settings is None or settings == "" else "has no keys"
         raise UsageError(f"config '{path}' {content}; give a YAML file with keys such as model, data and trainer")
+    try:
+        json.dumps(settings, default=str, skipkeys=True)
+    except ValueError as error:
+        raise UsageError(f"config '{path}': an alias, *NAME, is inside its own anchor, &NAME") from error
     for key in ("trainer", "checkpoint", "lr_monitor"):
-        if not isinstance(value := settings.get(key), dict | str | None):
+        if not isinstance(value := settings.get(key, {}), dict | str):
             raise UsageError(f"config '{path}': {key} is {value!r}; it must have settings, by name")
 
 
@@ -283,6 +290,13 @@ class _HelpFormatter(DefaultHelpFormatter):
         return "\n\n".join(part if part.startswith(" ") else fill(part, width, indent) for part in paragraphs)
 
 
+def _check_paths(settings: Namespace) -> None:
+    """Raise `UsageError` if a file or folder has an empty name, which would be the working directory."""
+    for key in _PATHS:
+        if settings.get(key) == "":
+            raise UsageError(f"--{key} is empty; name a file or folder, or leave the option out")
+
+
 def _check_objectives(units: object) -> None:
     """Raise the `argparse.ArgumentError` of malformed objectives, which jsonargparse mistakes for texts of units."""
     texts = [units] if isinstance(units, str) else units if isinstance(units, list) else []
@@ -290,7 +304,12 @@ def _check_objectives(units: object) -> None:
         if isinstance(text, str) and "class_path" in text:
             parser = ArgumentParser(exit_on_error=False)
             parser.add_argument("--units", type=Sequence[str | Objective])
-            parser.parse_object({"units": get_loader("yaml")(text)})
+            try:
+                objectives = get_loader("yaml")(text)
+            except YAMLError as error:
+                reason = one_line(error).replace(' in "<unicode string>"', "")
+                raise UsageError(f"--units: neither units nor objectives by class_path: {reason}") from error
+            parser.parse_object({"units": objectives})
 
 
 def _class_name(class_path: object) -> str:

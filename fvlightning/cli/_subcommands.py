@@ -22,6 +22,7 @@ EXAMPLES = {
     "test": "test --config configs/quickstart.yaml --ckpt_path last.ckpt",
     "predict": "predict --config configs/quickstart.yaml --ckpt_path last.ckpt",
 }
+_BEFORE_SUBCOMMAND = ("-h", "--help", "--version", "-c", "--config", "--print_config")
 ARGUMENTS = "[--config FILE] [--OPTION VALUE] ..."
 
 
@@ -46,6 +47,11 @@ def problem_with(arguments: Sequence[str]) -> str | None:
     if not arguments:
         return f"no subcommand given; {valid}; see --help"
     name = arguments[0]
-    if name in SUBCOMMANDS or name.startswith("-"):
+    if name in SUBCOMMANDS:
         return None
+    if name.startswith("-"):
+        subcommand = next((argument for argument in arguments if argument in SUBCOMMANDS), None)
+        if subcommand is None or name.partition("=")[0] in _BEFORE_SUBCOMMAND:
+            return None
+        return f"'{name}' is an option of a subcommand: put it after '{subcommand}'"
     return f"no subcommand '{name}'; {valid}{did_you_mean(name, SUBCOMMANDS)}"

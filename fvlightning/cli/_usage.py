@@ -53,11 +53,20 @@ def _misplaced_option(match: re.Match[str], options: list[str]) -> str:
 
 def _unknown_parameter(match: re.Match[str], options: list[str]) -> str:
     key, class_path = match["key"].split(".")[0], match["path"]
+    if key == "class_path":
+        return f"{_owner(match.string)}: parameters beside 'class_path' must be inside 'init_args'"
     if (part := _BASES.get(class_path)) and not did_you_mean(key, ["init_args"]):
         return f"'{key}' is a parameter of the {part}, whose class is missing: give it as well, package.module.Class"
     parameters = _parameters(class_path)
     valid = ", ".join(parameters) or "none"
     return f"{class_path} has no parameter '{key}'; parameters: {valid}{did_you_mean(key, [*parameters, 'init_args'])}"
+
+
+def _wrong_callback(match: re.Match[str], options: list[str]) -> str:
+    if re.search(_CLASS, match.string):  # the callback takes the parameter, with another value
+        return _shortened(match.string)
+    key, owner = match["key"], _owner(match.string)
+    return f"'{key}' is a parameter of a callback, whose class is missing: give --{owner}+=CLASS --{owner}.{key} VALUE"
 
 
 def _unknown_class(match: re.Match[str], options: list[str]) -> str:
@@ -67,6 +76,8 @@ def _unknown_class(match: re.Match[str], options: list[str]) -> str:
 
 
 def _unknown_module(match: re.Match[str], options: list[str]) -> str:
+    if Path(match["path"]).suffix in (".yaml", ".yml", ".json"):
+        return f"'{match['path']}' is not a class path; give package.module.Class, or the file by --config"
     parent, _, name = match["module"].rpartition(".")
     suggestion = did_you_mean(name, _submodules(parent))
     return f"cannot import '{match['path']}': no module '{match['module']}'{suggestion}"
@@ -156,10 +167,11 @@ _CASES: list[tuple[str, Callable[[re.Match[str], list[str]], str]]] = [
     (r"Expected a <class '(?:int|float)'>\s+- Expected a dot import path string", _not_a_number),
     (r"Expected a dot import path string: (?P<name>.*)", _unknown_short_name),
     (r"Import path (?:(?P<path>[\w.]+) )?does not correspond to a subclass of (?P<base>\w+)", _wrong_class),
+    (r"class_path 'lightning\.Callback':\s+Option '(?P<key>[^']+)' is not accepted", _wrong_callback),
     (r"Option '(?P<key>[^']+)' is not accepted before subcommand", _misplaced_option),
     (r"does not accept option '(?P<key>[^']+)'", _unknown_option),
     (r"Option '(?P<key>[^']+)' is not accepted", _unknown_option),
-    (r"unrecognized arguments: (?:[^-]\S* )*(?P<key>\S+)", _unknown_option),
+    (r"unrecognized arguments: (?:[^-]\S* )*(?P<key>\S*)", _unknown_option),
     (r"invalid choice: '(?P<key>[^']+)' \(choose from (?P<valid>[^)]+)\)", _unknown_subcommand),
     (r"to be one of \{(?P<valid>[^}]+)\}, but it was not provided", _no_subcommand),
     (r"Parser key \"(?P<key>[^\"]+)\":\s+Unable to load config '(?P<value>[^']+)'", _not_settings),
@@ -172,7 +184,8 @@ _CASES: list[tuple[str, Callable[[re.Match[str], list[str]], str]]] = [
 _NOISE = re.compile(
     r"Does not validate against any of the Union subtypes|Subtypes: |Errors:|Given value type: |Subclass types expect|"
     r"a class path \(str\)|a dict |Expected a <class 'NoneType'>|Expected a path but .* not accessible or invalid|"
-    r"Given value: .*class_path|Given value: NestedArg|Expected a dot import path string"
+    r"Given value: .*class_path|Given value: NestedArg|Expected a dot import path string|"
+    r"Problem with given class_path 'lightning\.Callback'|Option '.*' is not accepted"
 )
 
 
@@ -188,7 +201,16 @@ def _shortened(message: str) -> str:
     text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", text)
     text = " ".join(re.sub(r"Expected an? ", "expected ", text).split())
     text = re.sub(r"(?<=[^:]) expected ", " or ", text)  # the members of a union
+    text = re.sub(r"'(\w+)' object has no attribute 'keys'", r"init_args must be parameters by name, not \1", text)
+    text = re.sub(r"argument of type '(\w+)' is not iterable", r"class_path must be package.module.Class, not \1", text)
+    text = re.sub(r"\.? (?:Got|Given) value:$", ", got ''", text)
     return re.sub(r"\.? (?:Got|Given) value: ", ", got ", text)
+
+
+def _owner(message: str) -> str:
+    """Return the outermost key that a message is about, such as ``data`` or ``trainer.callbacks``."""
+    owner = re.search(r'Parser key "([^"]+)"', message)
+    return owner[1] if owner else "a class"
 
 
 def _parameters(class_path: str) -> list[str]:

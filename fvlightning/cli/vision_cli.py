@@ -23,6 +23,7 @@ from fvlightning.cli._making import late_refusal, make_by_default, refusal, refu
 from fvlightning.cli._parsing import RUNS, ParsingCLI, config_files
 from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
 from fvlightning.cli._subcommands import PROGRAM
+from fvlightning.cli._usage import UsageError
 from fvlightning.cli.allocation import freed_memory_kept
 from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer
@@ -30,6 +31,7 @@ from fvlightning.output import EpochProgressBar
 from fvlightning.trainer import Trainer
 
 _MOST_PER_CORE = 4  # processes
+_LOADED = {"fit": "train", "validate": "val", "test": "test", "predict": "predict"}
 
 
 class VisionCLI(ParsingCLI):
@@ -137,6 +139,9 @@ class VisionCLI(ParsingCLI):
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
+        loader = f"{_LOADED.get(subcommand, '')}_dataloader"
+        if self.datamodule is None and subcommand in _LOADED and not is_overridden(loader, self.model):
+            raise UsageError(f"{subcommand} needs --data, or a --config file that has 'data'")
         try:
             # The commands of this package read checkpoints themselves.
             safe = torch.serialization.safe_globals([] if subcommand in self._added else list(self._classes))

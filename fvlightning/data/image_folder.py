@@ -122,7 +122,7 @@ class ImageFolderDataModule(ImageDataModule):
                 examples.setdefault(size, file.path)
         if self.on_error == "raise":
             report(errors, len(candidates), self.on_error)
-        _require_images(folders["train"], class_names, {file.label for file in files["train"]})
+        _require_images(folders["train"], class_names, {file.label for file in files["train"]}, errors)
 
         shape = (self.channels, *(self.image_size or _common_size(examples)))
         n_bytes = sum(map(len, files.values())) * math.prod(shape)
@@ -135,7 +135,7 @@ class ImageFolderDataModule(ImageDataModule):
                 parts[part], damage = images.load()
                 errors += damage
         report(errors, len(candidates), self.on_error)
-        _require_images(folders["train"], class_names, set(parts["train"].labels.tolist()))
+        _require_images(folders["train"], class_names, set(parts["train"].labels.tolist()), errors)
         splits = self._split(parts)
         self.image_shape, self.class_names = shape, class_names
         self.num_workers = 0 if in_memory else self._file_workers
@@ -201,11 +201,15 @@ def _list_files(folder: Path, class_names: Sequence[str]) -> list[LabelledFile]:
     return files
 
 
-def _require_images(folder: Path, class_names: Sequence[str], labels: set[int]) -> None:
-    """Check that every class is among the labels of the images in a folder."""
+def _require_images(
+    folder: Path, class_names: Sequence[str], labels: set[int], errors: Sequence[UnreadableImageError]
+) -> None:
+    """Check that every class is among the labels of the images in a folder; name the first file with an error."""
     if empty := [name for label, name in enumerate(class_names) if label not in labels]:
+        reasons = [f" ({one.path}: {one.reason})" for one in errors if folder / empty[0] in Path(one.path).parents]
         raise InputError(
-            f"no image of {_some(empty)} can be read in {folder}; add images there, or remove their folders"
+            f"no image of {_some(empty)} can be read in {folder}{''.join(reasons[:1])}; add images there, or remove "
+            "their folders"
         )
 
 

@@ -179,7 +179,8 @@ def _read_parts(
     """Yield the pictures of the first part, a loader or a list of loaders, that has any."""
     for loaders in parts:
         n_read = 0
-        for number, loader in enumerate(loaders if isinstance(loaders, list | tuple) else [loaders]):
+        listed = loaders if isinstance(loaders, list | tuple) else [] if loaders is None else [loaders]
+        for number, loader in enumerate(listed):
             for batch, indices in _in_order(loader, limit, seed):
                 batch = _transfer(batch, source, device, number)
                 pictures, labels = _pictures_and_labels(batch, image_shape, _name(source))

@@ -14,6 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from fvlightning.errors import InputError
 from fvlightning.io.loading import NamedClass, load_plain
 
+# Subcommands whose checkpoints Lightning reads.
+_OF_LIGHTNING = ("fit", "validate", "test", "predict")
 # Words for checkpoints that Lightning finds by itself. 'best' and 'last' work only after a fit in the same process.
 _FOUND_BY_LIGHTNING = ("hpc", "registry")
 # What the folder of a sharded checkpoint holds: that of FSDP, and that of DeepSpeed.
@@ -28,7 +30,8 @@ def require_checkpoint(ckpt_path: str, subcommand: str, runs: str) -> None:
     """Check that there is a checkpoint.
 
     Args:
-        ckpt_path: A file, a folder (sharded checkpoints), a URL, or a word that Lightning understands.
+        ckpt_path: A file, a folder (sharded checkpoints), or, for Lightning's subcommands, a URL or a word that
+            Lightning understands.
         subcommand: ``fit`` also takes ``last``, the last checkpoint in ``--checkpoint.dirpath``.
         runs: The folder whose checkpoints the message names if there are none beside `ckpt_path`.
 
@@ -36,7 +39,10 @@ def require_checkpoint(ckpt_path: str, subcommand: str, runs: str) -> None:
         InputError: There is no such checkpoint.
     """
     path = Path(ckpt_path)
-    is_word = ckpt_path.split(":")[0] in _FOUND_BY_LIGHTNING or (ckpt_path == "last" and subcommand == "fit")
+    if subcommand not in _OF_LIGHTNING and "://" in ckpt_path:
+        raise InputError(f"{subcommand} takes a checkpoint from a file; download '{ckpt_path}', and give the file")
+    is_word = subcommand in _OF_LIGHTNING and ckpt_path.split(":")[0] in _FOUND_BY_LIGHTNING
+    is_word |= subcommand == "fit" and ckpt_path == "last"
     if path.is_dir() and not (is_word or any((path / name).exists() for name in _IN_SHARDED)):
         names = _name_checkpoints(ckpt_path, runs) or f"none in it, none under '{runs}'"
         raise InputError(f"'{ckpt_path}' is a folder, not a checkpoint; checkpoints: {names}")

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -32,6 +33,11 @@ def explained(network: nn.Module, image_shape: Sequence[int]) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except (AttributeError, ArithmeticError, KeyError) as error:  # a fault in a user's own forward
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {one_line(error)} ({place.filename}:{place.lineno})"
+        name = type(picture_network(network)).__name__
+        raise InputError(f"{name} fails on a picture of shape {tuple(image_shape)}: {reason}") from error
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise out_of_memory(error, image_shape) from error

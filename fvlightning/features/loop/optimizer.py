@@ -80,7 +80,10 @@ class PictureOptimizer:
                 slot.grad = gradient.contiguous()
         self._optimizer.step()
         if self._schedule is not None:
-            self._schedule.step()
+            try:
+                self._schedule.step()
+            except (ArithmeticError, ValueError) as error:
+                raise InputError(f"Maximizer(scheduler=...): cannot make a step ({error})") from error
         if before is not None and hold is not None:
             batch = self.parameters.detach()
             batch.copy_(torch.where(hold.reshape(-1, *[1] * (batch.ndim - 1)), before, batch))
