@@ -73,8 +73,7 @@ def write_weights(
     }
     cosine, centred, largest = (_short(medians[name]) for name in _COSINES)
     line = f"{layer}: median cosine of weights and pictures {cosine} (at most {largest}), without their means {centred}"
-    n_opposite = sum(values["cosine"] is not None and values["cosine"] < 0 for values in figures)
-    if n_opposite:
+    if n_opposite := sum((values["centred_cosine"] or 0) < 0 for values in figures):
         line += f"; {n_opposite} of {len(figures)} pictures show the opposite of the weights"
     return line, cards or {layer: sheet}
 
