@@ -44,9 +44,9 @@ def weights(
     frame around that patch. Blue weights are negative, red ones positive; kernels for three channels are colours around
     grey. OUTPUT_DIR/weights.json has for each unit the norm of its weights, the score of its picture, and the cosine of
     the weights and the picture or patch as the layer sees it, after normalisation: as it is, with the means of both
-    removed, and the largest that any picture in [0, 1] can have. It is negative where the pooling rms, which rewards
-    either sign, has led to the opposite of a kernel. The pictures are made as visualize makes them, and those that are
-    in OUTPUT_DIR are kept.
+    removed, and the largest that any picture in [0, 1] can have. Without means it is negative where a picture shows the
+    opposite of a kernel, which the pooling rms rewards as well. The pictures are made as visualize makes them, and
+    those that are in OUTPUT_DIR are kept.
 
     Args:
         trainer: The trainer.
