@@ -10,15 +10,20 @@ from fvlightning.analysis.comparison import (
     natural_medians,
 )
 from fvlightning.analysis.measures import FeatureSpace, spectral_slope
+from fvlightning.analysis.weights import FirstLayer, WeightMatch, first_layer, weight_images
 
 __all__ = [
     "FeatureSpace",
+    "FirstLayer",
     "Measures",
     "PictureMeasures",
+    "WeightMatch",
+    "first_layer",
     "measure_natural_images",
     "measure_pictures",
     "measure_strongest",
     "medians",
     "natural_medians",
     "spectral_slope",
+    "weight_images",
 ]

@@ -82,21 +82,23 @@ class FeatureSpace:
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Return the features ``(B, D)``, on the network's device, of pictures ``(B, C, H, W)`` in [0, 1]."""
+        inputs = layer_inputs(self._network, self.layer, pictures)[-1]
         layer = find_layer(self._network, self.layer)
-        device, dtype = device_and_dtype(self._network)
-        features: list[Tensor] = []
+        values = Activation.of(inputs, None, layer, pictures.shape[2:]).values
+        return (values.flatten(2).mean(2) if values.ndim > 2 else values).float()
 
-        def take(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            values = Activation.of(inputs, None, layer, pictures.shape[2:]).values
-            features.append(values.flatten(2).mean(2) if values.ndim > 2 else values)
 
-        handle = layer.register_forward_pre_hook(take)
-        try:
-            with isolated_rng(), frozen(self._network), torch.no_grad():
-                picture_network(self._network)(pictures.to(device, dtype))
-        finally:
-            handle.remove()
-        return features[-1].float()
+def layer_inputs(network: nn.Module, layer: str, pictures: Tensor) -> list[tuple[Any, ...]]:
+    """Return the positional inputs of each call of a layer, for pictures ``(B, C, H, W)`` in [0, 1]."""
+    device, dtype = device_and_dtype(network)
+    inputs: list[tuple[Any, ...]] = []
+    handle = find_layer(network, layer).register_forward_pre_hook(lambda _, args: inputs.append(args))
+    try:
+        with isolated_rng(), frozen(network), torch.no_grad():
+            picture_network(network)(pictures.to(device, dtype))
+    finally:
+        handle.remove()
+    return inputs
 
 
 def nearest_distances(features: Tensor, references: Tensor | None = None) -> Tensor:

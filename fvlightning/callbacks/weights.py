@@ -3,17 +3,12 @@
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
+from fvlightning.analysis import first_layer, weight_images
 from fvlightning.callbacks.epoch_pictures import EpochPictures
-from fvlightning.errors import InputError
-from fvlightning.features.capture import find_layer
-from fvlightning.output import Pixels, card_parts, contact_sheet, epoch_label, to_pixels
-
-_SIDE = 4  # of a weight, in pixels
+from fvlightning.output import card_parts, contact_sheet, epoch_label, weight_pixels
 
 
 class WeightImagesCallback(EpochPictures):
@@ -52,7 +47,7 @@ class WeightImagesCallback(EpochPictures):
             return
         name, weights = self._weights(pl_module)
         limit = float(weights.abs().max()) or 1.0  # units that are not shown count as well
-        pictures = [_side_by_side(image, limit) for image in weights[: self.max_units]]
+        pictures = [weight_pixels(image, limit) for image in weights[: self.max_units]]
         channels = ", each unit's red, green, blue" if weights.shape[1] == 3 else ""
         title = f"{name} weights{channels}, {epoch_label(epoch)}"
         labels = [str(unit) for unit in range(len(pictures))]
@@ -65,33 +60,5 @@ class WeightImagesCallback(EpochPictures):
 
     def _weights(self, pl_module: pl.LightningModule) -> tuple[str, Tensor]:
         """Return the layer's name and its weights ``(units, C, H, W)``."""
-        paths = (path for path, module in pl_module.named_modules() if isinstance(module, nn.Linear | nn.Conv2d))
-        name = self.layer or str(next(paths, "")).removeprefix("net.")
-        if not name:
-            raise InputError(f"{type(pl_module).__name__} has no Linear or Conv2d layer whose weights could be shown")
-        layer = find_layer(pl_module, name)
-        if not isinstance(layer, nn.Linear | nn.Conv2d):
-            raise InputError(
-                f"layer {name!r} is a {type(layer).__name__}; WeightImagesCallback shows Linear and Conv2d layers"
-            )
-        weights = layer.weight.detach().float().cpu()
-        if isinstance(layer, nn.Conv2d):
-            return name, weights
-        shape = getattr(pl_module, "input_shape", None)
-        if shape is None or torch.Size(shape).numel() != layer.in_features:
-            raise InputError(
-                f"layer {name!r} takes {layer.in_features} inputs, which are not the pixels of a picture of shape "
-                f"{shape}; choose the first layer of the network"
-            )
-        return name, weights.reshape(-1, *shape)
-
-
-def _side_by_side(weights: Tensor, limit: float) -> Pixels:
-    """Return the channels of a unit's weights, ``(C, H, W)``, as pixels, side by side on white paper."""
-    if len(weights) == 1:
-        return to_pixels(weights, limit)
-    # A gap is narrower than a weight, so a weight is several pixels. The gaps at the ends keep units further apart.
-    channels = [to_pixels(channel[None], limit).repeat(_SIDE, 0).repeat(_SIDE, 1) for channel in weights]
-    height = channels[0].shape[0]
-    gap = np.full((height, max(1, height // 12), 3), 255, np.uint8)
-    return np.hstack([gap, *(part for channel in channels for part in (channel, gap))])
+        name = self.layer or first_layer(pl_module)
+        return name, weight_images(pl_module, name, getattr(pl_module, "input_shape", None))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image as PILImage
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -14,6 +15,7 @@ from fvlightning.io import UnreadableImageError, opened_image, write_atomically
 
 Pixels = npt.NDArray[np.uint8]
 _FRAME_MS = 500
+_WEIGHT_SIDE = 4  # in pixels
 
 
 def to_pixels(picture: Tensor, limit: float | None = None) -> Pixels:
@@ -36,6 +38,27 @@ def to_pixels(picture: Tensor, limit: float | None = None) -> Pixels:
         colors = picture.movedim(0, 2) if len(picture) == 3 else side_by_side[..., None].expand(-1, -1, 3)
         pixels = (colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
     return pixels
+
+
+def from_pixels(pixels: Pixels, n_channels: int) -> Tensor:
+    """Return the picture ``(C, H, W)`` in [0, 1] that `to_pixels` has turned into pixels, without their alpha."""
+    values = torch.from_numpy(pixels[..., :3].copy()) / 255
+    if n_channels == 3:
+        return values.permute(2, 0, 1)
+    # Any other number of channels is side by side.
+    return torch.stack(values[..., 0].chunk(n_channels, dim=1))
+
+
+def weight_pixels(weights: Tensor, limit: float) -> Pixels:
+    """Turn the channels of a unit's weights, ``(C, H, W)``, into signed colours, side by side on white paper."""
+    if len(weights) == 1:
+        return to_pixels(weights, limit)
+    # A gap is narrower than a weight, so a weight is several pixels. The gaps at the ends keep units further apart.
+    side = _WEIGHT_SIDE
+    channels = [to_pixels(channel[None], limit).repeat(side, 0).repeat(side, 1) for channel in weights]
+    height = channels[0].shape[0]
+    gap = np.full((height, max(1, height // 12), 3), 255, np.uint8)
+    return np.hstack([gap, *(part for channel in channels for part in (channel, gap))])
 
 
 def value_limit(pictures: Iterable[Tensor]) -> float:

@@ -98,7 +98,7 @@ def test_channels_are_apart_and_units_further(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ("norm", "layer 'norm' is a BatchNorm2d; WeightImagesCallback shows Linear and Conv2d layers"),
+        ("norm", "layer 'norm' is a BatchNorm2d; choose a Linear or Conv2d layer, whose weights are images"),
         ("fc", r"layer 'fc' takes 96 inputs, which are not the pixels of a picture of shape \(1, 8, 8\)"),
         ("convv", "no layer 'convv' in Net; .* Did you mean 'conv'"),
     ],

@@ -31,6 +31,8 @@ def test_each_config_with_data_trains(config, mnist_dir):
     settings = yaml.safe_load(config.read_text())
     callbacks = shorten(settings["trainer"].get("callbacks", []))
     short: dict[str, object] = {"trainer": {"callbacks": callbacks}}
+    if "maximizer" in settings:
+        short["maximizer"] = shorten(settings["maximizer"])
     if "CIFAR10" in settings["data"]["class_path"]:  # generated pictures of the same size, in as many classes
         sizes = {"train_size": 192, "test_size": 32, "val_size": 32}
         short["data"] = {"class_path": "fvlightning.data.ShapesDataModule", "init_args": sizes}

@@ -58,11 +58,13 @@ def test_an_option_that_no_callback_takes_is_warned_of(option, warned):
     assert any("--maximizer has no effect" in str(warning.message) for warning in caught) == warned
 
 
-@pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict", "visualize", "compare", "magnitude"])
+@pytest.mark.parametrize(
+    "subcommand", ["fit", "validate", "test", "predict", "visualize", "compare", "weights", "magnitude"]
+)
 def test_each_subcommand_takes_the_config(subcommand, capsys):
     options = {"magnitude": ["--output", "spectrum.pt"], "compare": ["--data", "digits.Digits"]}
     assert main([subcommand, "--config", "model.yaml", *options.get(subcommand, []), "--print_config"]) == 0
-    if subcommand in ("fit", "visualize", "compare"):
+    if subcommand in ("fit", "visualize", "compare", "weights"):
         assert yaml.safe_load(capsys.readouterr().out)["maximizer"]["init_args"]["steps"] == 3
 
 
