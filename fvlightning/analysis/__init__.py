@@ -1,4 +1,4 @@
-"""What is computed about pictures and models: how natural pictures are, and how they compare with natural images."""
+"""What is computed about pictures and models: how natural pictures are, and what a model makes of images."""
 
 from fvlightning.analysis.comparison import (
     Measures,
@@ -9,12 +9,15 @@ from fvlightning.analysis.comparison import (
     medians,
     natural_medians,
 )
+from fvlightning.analysis.inspection import LayerResponse, inspect_picture
 from fvlightning.analysis.measures import FeatureSpace, spectral_slope
 
 __all__ = [
     "FeatureSpace",
+    "LayerResponse",
     "Measures",
     "PictureMeasures",
+    "inspect_picture",
     "measure_natural_images",
     "measure_pictures",
     "measure_strongest",

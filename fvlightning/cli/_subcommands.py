@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "predict": "Run a model on data.",
     "visualize": "Make pictures of what units look for.",
     "compare": "Make pictures of the same units in several spaces.",
+    "inspect": "Show what a model makes of images.",
     "magnitude": "Measure how much of each frequency images have.",
 }
 # An example of each that is Lightning's; the others have theirs in their docstrings.
