@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_MAPS = 144  # on one sheet
-_MOST_NUMBERED = 20  # filters; the numbers of more would cover the curve
+_MOST_LISTED = 12  # filters beside a curve
+_APART = 0.03  # of the curve's width
 _MOST_OPAQUE = 0.75  # the strongest activation, so that the image shows through
 _PALENESS = 0.3  # of the image behind a map, so that the map's colours stand out
 
@@ -90,7 +91,7 @@ def laid_over(image: Pixels, one: Tensor, limit: float, *, signed: bool) -> Pixe
 
 
 def means_figure(means: Tensor, marked: Sequence[int], title: str) -> "Figure":
-    """Draw the mean activations of filters, ``(C,)``, as a curve on which some are marked and up to 20 numbered.
+    """Draw the mean activations of filters, ``(C,)``, as a curve on which some are marked, the largest first.
 
     Pyplot does not know the figure, so it needs no closing.
     """
@@ -101,14 +102,16 @@ def means_figure(means: Tensor, marked: Sequence[int], title: str) -> "Figure":
     axes = figure.subplots()
     axes.plot(means.numpy(), color="0.35", linewidth=1, marker="." if len(means) < 100 else None)
     axes.plot(marked, means[list(marked)].numpy(), "o", color="tab:red")
-    previous, level = -len(means), 0
-    for index in sorted(marked) if len(marked) <= _MOST_NUMBERED else ():
-        # The numbers of neighbours stand above each other.
-        level = level + 1 if index - previous < 0.03 * len(means) else 0
-        place = index, float(means[index])
-        axes.annotate(str(index), place, (0, 7 + 13 * level), textcoords="offset points", ha="center", fontsize=13)
-        previous = index
-    axes.margins(x=0.02, y=0.2)
+    numbered: list[int] = []
+    for index in marked:
+        # Numbers of neighbours would cover each other.
+        if all(abs(index - other) > _APART * len(means) for other in numbered):
+            place = index, float(means[index])
+            axes.annotate(str(index), place, (0, 7), textcoords="offset points", ha="center", fontsize=13)
+            numbered.append(index)
+    ranking = [f"{index}: {float(means[index]):.3g}" for index in marked[:_MOST_LISTED]]
+    axes.text(1.01, 1, "\n".join(ranking), transform=axes.transAxes, va="top", fontsize=13)
+    axes.margins(x=0.02, y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", alpha=0.3)
     axes.set_xlabel("filter", fontsize=14)

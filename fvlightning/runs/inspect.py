@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from fvlightning.analysis import inspect_picture
@@ -93,22 +93,23 @@ def inspect(
     if trainer.is_global_zero:
         check_writable(folder)
     output = InspectionFiles(folder, files, model_name(model), trainer.loggers, own_scale=own_scale, curve=curve)
-    run = partial(_run, trainer, model, calls, shape, datamodule)
+    crop_pct: float = getattr(model, "crop_pct", 1.0)
+    run = partial(_run, trainer, model, calls, shape, crop_pct, datamodule)
     strongest: dict[Path, dict[LayerCall, list[Unit]]] = {}
     entries: list[dict[str, Any]] = []
     not_finite: list[str] = []
     for image in run(files):
         strongest[image.file] = image.strongest(top)
         entries.append(output.entry(image, strongest[image.file]))
-        not_finite += [f"{unit} for {image.file.name}" for unit in image.not_finite]
+        not_finite += [f"{unit} for {image.file}" for unit in image.not_finite]
         if trainer.is_global_zero:
-            print(f"{image.file.name}{_resized(image)}: {image.predicted or 'no classes'}")
+            print(_line(image, crop_pct))
             output.write_responses(image, strongest[image.file])
     if trainer.is_global_zero:
         facts = {"model": model_name(model), "weights": digest_of_weights(model), "image_shape": shape}
         unreadable = [str(file) for file in files if file not in strongest]
         write_json(folder / "inspection.json", {**facts, "images": entries, "unreadable": unreadable})
-    units = list(dict.fromkeys(chain.from_iterable(chain.from_iterable(map(dict.values, strongest.values())))))
+    units = list(dict.fromkeys(unit for layers_of in strongest.values() for of in layers_of.values() for unit in of))
     records: list[Record] = []
     if pictures and units:
         check_responses(model, units, shape, maximizer.settings.pooling)
@@ -123,7 +124,7 @@ def inspect(
     shown = {unit: on_grey(read_pixels(folder / PICTURES / record.file)) for unit, record in made.items()}
     for image in run(list(strongest)):
         output.write_strongest(image, strongest[image.file], labels, shown)
-    print(f"{len(entries)} {'image is' if len(entries) == 1 else 'images are'} in {folder}")
+    rank_zero_info(f"{len(entries)} {'image is' if len(entries) == 1 else 'images are'} in {folder}")
     report_pictures(records, folder / PICTURES)
     if not_finite:
         more = f" and {len(not_finite) - _MOST_NAMED} more" if len(not_finite) > _MOST_NAMED else ""
@@ -146,12 +147,12 @@ def _run(
     model: pl.LightningModule,
     layers: Sequence[LayerCall],
     image_shape: Sequence[int],
+    crop_pct: float,
     datamodule: object,
     files: list[Path],
 ) -> Iterator[InspectedImage]:
     """Yield what the model makes of each image that can be read."""
     model.to(trainer.strategy.root_device)  # Lightning moves it away after making pictures
-    crop_pct = getattr(model, "crop_pct", 1.0)
     for batch in read_pictures(files, image_shape=image_shape, crop_pct=crop_pct):
         for picture, index in zip(batch.pictures, batch.indices.tolist(), strict=True):
             logits, responses = inspect_picture(model, layers, picture)
@@ -160,20 +161,26 @@ def _run(
 
 
 def _predictions(model: pl.LightningModule, datamodule: object, logits: Tensor | None) -> dict[str, float]:
-    """Return the most probable classes; none unless the outputs are as many as the class names, or `num_classes`."""
-    if logits is None:
+    """Return the probabilities of the most probable classes by name.
+
+    There are none unless the outputs are finite, and as many as the class names, or as `num_classes` says.
+    """
+    if logits is None or not logits.isfinite().all():
         return {}
     n_classes = getattr(named_network(model), "num_classes", getattr(model, "num_classes", None))
-    numbers = [str(index) for index in range(n_classes or 0)]
-    for names in (read_class_names(datamodule), read_class_names(model), numbers):
-        if len(names) == len(logits) > 1:
+    known = [read_class_names(datamodule), read_class_names(model)]
+    named = [[with_class(str(index), name) for index, name in enumerate(names)] for names in known]
+    for names in (*named, [f"class {index}" for index in range(n_classes or 0)]):
+        if len(names) == len(logits):
             probabilities, classes = logits.softmax(0).topk(min(_N_PREDICTIONS, len(logits)))
-            predicted = [with_class(str(index), names[index]) for index in classes.tolist()]
-            return dict(zip(predicted, probabilities.tolist(), strict=True))
+            predicted = zip(classes.tolist(), probabilities.tolist(), strict=True)
+            return {names[index]: probability for index, probability in predicted}
     return {}
 
 
-def _resized(image: InspectedImage) -> str:
-    """Return what was done to the image, in words."""
+def _line(image: InspectedImage, crop_pct: float) -> str:
+    """Return the line about an image: its file, what was done to its size, and the predictions."""
     (height, width), size = image.size, tuple(image.picture.shape[1:])
-    return "" if image.size == size else f" ({width} x {height}, its middle resized to {size[1]} x {size[0]})"
+    as_it_is = image.size == size and crop_pct == 1
+    resized = "" if as_it_is else f" ({width} x {height}, its middle resized to {size[1]} x {size[0]})"
+    return f"{image.file}{resized}" + (f": {image.predicted}" if image.predicted else "")
