@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from fvlightning.runs._pictures import report_pictures, run_pictures
 
 _N_PREDICTIONS = 5
 _MOST_NAMED = 8
+_OPEN_RELU_STEPS = 16  # as in lucid
 
 
 def inspect(
@@ -59,7 +61,7 @@ def inspect(
         model: The model.
         images: An image file, a folder with its subfolders, or a list of these.
         layers: Layers of the model, for example '["conv2", "relu#1"]', where relu#1 is the second call of relu.
-        maximizer: How the filters' pictures are made.
+        maximizer: How the filters' pictures are made; its open_relu_steps are 16 unless it has some.
         top: How many filters of each layer are shown with their pictures.
         pictures: Whether the filters' pictures are made, which takes seconds for each.
         own_scale: Whether the colours of each map cover its own range, rather than that of all maps.
@@ -81,6 +83,9 @@ def inspect(
     if ckpt_path is not None:
         model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
     maximizer = maximizer or Maximizer()
+    if not maximizer.settings.open_relu_steps:
+        # A filter that responds to an image is not dead, though ReLUs may block it in the first picture.
+        maximizer = maximizer.replace(open_relu_steps=_OPEN_RELU_STEPS)
     if batch_size is not None:
         maximizer = maximizer.replace(batch_size=batch_size)
     shape = picture_shape(model, datamodule, image_shape)
@@ -109,7 +114,8 @@ def inspect(
         facts = {"model": model_name(model), "weights": digest_of_weights(model), "image_shape": shape}
         unreadable = [str(file) for file in files if file not in strongest]
         write_json(folder / "inspection.json", {**facts, "images": entries, "unreadable": unreadable})
-    units = list(dict.fromkeys(unit for layers_of in strongest.values() for of in layers_of.values() for unit in of))
+    units_of_layers = [units for by_layer in strongest.values() for units in by_layer.values()]
+    units = list(dict.fromkeys(chain.from_iterable(units_of_layers)))
     records: list[Record] = []
     if pictures and units:
         check_responses(model, units, shape, maximizer.settings.pooling)

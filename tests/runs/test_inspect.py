@@ -16,10 +16,11 @@ from fvlightning import ClassifierModule
 from fvlightning.analysis import LayerResponse
 from fvlightning.cli import main
 from fvlightning.io import fit_picture, read_image, to_tensor
+from fvlightning.output import read_manifest
 from fvlightning.runs._inspection_sheets import laid_over, maps_sheets, means_figure, strongest_sheet
 
 SETTINGS = ["--trainer.accelerator", "cpu", "--maximizer", "Maximizer", "--maximizer.steps", "2"]
-LAYERS = ["--layers", '["relu", "relu#1", "fc"]']
+LAYERS = ["--layers", '["relu#1", "fc"]']
 pytestmark = [pytest.mark.usefixtures("in_folder"), pytest.mark.filterwarnings("ignore:inspect without --ckpt_path")]
 
 
@@ -58,11 +59,11 @@ MODEL = ["--model", f"{__name__}.Named", "--model.network", f"{__name__}.Small"]
 
 @pytest.fixture
 def images(in_folder: None) -> Path:
-    """Return a folder with images of several sizes, one of them grey, and a file that is none."""
+    """Return a folder with images of two sizes, one of them grey, and a file that is none."""
     folder = Path("images")
     (folder / "more").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for name, size in (("a.png", (20, 30, 3)), ("more/A.png", (16, 16, 3)), ("pictures.png", (9, 9))):
+    for name, size in (("a.png", (20, 30, 3)), ("more/A.png", (9, 9))):
         PILImage.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(folder / name)
     (folder / "broken.png").write_text("no image")
     return folder
@@ -77,19 +78,18 @@ def naive(file: str) -> tuple[Tensor, dict[str, Tensor]]:
     network = Small()
     picture = fit_picture(to_tensor(read_image(file)) / 255, (3, 16, 16), 0.75)[None]
     with torch.no_grad():
-        first = network.first(picture).relu()
-        second = network.second(first).relu()
+        second = network.second(network.first(picture).relu()).relu()
         logits = network.fc(second.mean((2, 3)))[0]
-    return logits.softmax(0), {"relu": first.mean((0, 2, 3)), "relu#1": second.mean((0, 2, 3)), "fc": logits}
+    return logits.softmax(0), {"relu#1": second.mean((0, 2, 3)), "fc": logits}
 
 
 def test_a_folder_is_inspected_with_unreadable_files_named(images: Path, capsys: pytest.CaptureFixture[str]):
     logger = ["--trainer.logger", f"{__name__}.RememberedLogger"]
-    command = ["inspect", *MODEL, *SETTINGS, *LAYERS, *logger, "--top", "2"]
-    with pytest.warns(UserWarning, match=r"1 of 4 files cannot be read .*broken\.png \(it is not an image\)"):
-        assert main([*command, "--images", str(images), "--curve", "svg"]) == 0
+    command = ["inspect", *MODEL, *SETTINGS, *LAYERS, "--top", "2"]
+    with pytest.warns(UserWarning, match=r"1 of 3 files cannot be read .*broken\.png \(it is not an image\)"):
+        assert main([*command, *logger, "--images", str(images), "--curve", "svg"]) == 0
     result = inspection()
-    assert [entry["folder"] for entry in result["images"]] == ["a", "A_2", "pictures_2"]
+    assert [entry["folder"] for entry in result["images"]] == ["a", "A_2"]
     assert result["unreadable"] == ["images/broken.png"]
     top: set[str] = set()
     for entry in result["images"]:
@@ -101,16 +101,17 @@ def test_a_folder_is_inspected_with_unreadable_files_named(images: Path, capsys:
             assert entry["layers"][layer]["means"] == pytest.approx(expected.tolist(), abs=1e-5)
             assert entry["layers"][layer]["top"] == expected.topk(2).indices.tolist()
             top |= {f"{layer}/{index}.png" for index in entry["layers"][layer]["top"]}
-        names = [f"{layer}_{kind}" for layer in ("relu", "relu#1") for kind in ("maps.png", "top.png")]
-        names += [f"{layer}_curve.{ending}" for layer in means for ending in ("png", "svg")] + ["fc_top.png"]
-        assert {path.name for path in Path("out", entry["folder"]).iterdir()} == set(names)
+        names = [f"{layer}_{kind}" for layer in means for kind in ("curve.png", "curve.svg", "top.png")]
+        assert {path.name for path in Path("out", entry["folder"]).iterdir()} == {"relu#1_maps.png", *names}
     made = {path.relative_to("out/pictures").as_posix() for path in Path("out/pictures").glob("*/*.png")}
     assert made == top
+    # The images prove that the filters respond: ReLUs block no picture in the first steps.
+    assert {record.settings["open_relu_steps"] for record in read_manifest("out/pictures")} == {16}
     line = capsys.readouterr().out.splitlines()[0]
     assert line.startswith("images/a.png (30 x 20, its middle resized to 16 x 16): ")
-    RememberedLogger.last.experiment.flush()
+    RememberedLogger.last.experiment.close()
     events = EventAccumulator(RememberedLogger.last.log_dir).Reload()
-    assert {"a/relu_maps", "a/relu#1_curve", "A_2/fc_top", "pictures/relu#1"} <= set(events.Tags()["images"])
+    assert {"a/relu#1_maps", "a/relu#1_curve", "A_2/fc_top", "pictures/relu#1"} <= set(events.Tags()["images"])
     # A second run keeps the pictures.
     times = {path: path.stat().st_mtime_ns for path in Path("out/pictures").glob("*/*.png")}
     assert main([*command, "--images", "images/a.png", "--own_scale", "true"]) == 0
@@ -141,7 +142,6 @@ def test_bad_input_ends_in_one_line(images: Path, refused):
         ([*some, "--layers", "[]"], "no layers are given"),
         ([*some, "--layers", "reul"], "no layer 'reul' in Small; layers: first, second, fc, relu. Did you mean 'relu'"),
         ([*some, "--layers", "relu#2"], "no call 2 of layer 'relu': Named calls it 2 times"),
-        ([*some, "--layers", "relu:3"], "'relu:3' names units where a layer is expected"),
         ([*some, *LAYERS, "--top", "0"], "inspect(top=0): must be at least 1"),
     ):
         assert message in refused([*command, *arguments], 1)
