@@ -1,4 +1,4 @@
-"""What is computed about pictures and models: how natural pictures are, and how they compare with natural images."""
+"""What is computed about pictures and models: how natural pictures are, and what a model makes of images."""
 
 from fvlightning.analysis.comparison import (
     Measures,
@@ -9,6 +9,7 @@ from fvlightning.analysis.comparison import (
     medians,
     natural_medians,
 )
+from fvlightning.analysis.inspection import LayerResponse, inspect_picture
 from fvlightning.analysis.measures import FeatureSpace, spectral_slope
 from fvlightning.analysis.weights import FirstLayer, WeightMatch, first_layer, weight_images
 
@@ -19,6 +20,8 @@ __all__ = [
     "PictureMeasures",
     "WeightMatch",
     "first_layer",
+    "LayerResponse",
+    "inspect_picture",
     "measure_natural_images",
     "measure_pictures",
     "measure_strongest",

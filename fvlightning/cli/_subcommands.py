@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "visualize": "Make pictures of what units look for.",
     "compare": "Make pictures of the same units in several spaces.",
     "weights": "Compare the weights of a first layer, as images, with the pictures of its units.",
+    "inspect": "Show what a model makes of images.",
     "magnitude": "Measure how much of each frequency images have.",
 }
 # An example of each that is Lightning's; the others have theirs in their docstrings.

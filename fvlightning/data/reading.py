@@ -50,6 +50,7 @@ def read_pictures(
     part: str | None = None,
     *,
     image_shape: Sequence[int] | None = None,
+    crop_pct: float = 1.0,
     limit: int | None = None,
     seed: int | None = None,
     device: torch.device | str | None = None,
@@ -60,10 +61,12 @@ def read_pictures(
     done so, and its hooks around the transfer to the device are applied.
 
     Args:
-        source: A data module, a `DataLoader`, a list of loaders, or a folder of image files with its subfolders.
+        source: A data module, a `DataLoader`, a list of loaders, a folder of image files with its subfolders, or a list
+            of image files.
         part: ``train``, ``test`` or ``val`` of a data module; without ``val``, ``train`` is read. Default: the first of
             ``test``, ``val`` and ``train`` that has images.
-        image_shape: ``(C, H, W)``. The pictures of data must have it; those of a folder are brought to it.
+        image_shape: ``(C, H, W)``. The pictures of data must have it; those of files are brought to it.
+        crop_pct: How much of the sides of an image file is read, around its middle, in (0, 1].
         limit: Most pictures, at least 1.
         seed: Seed of a random order. Default: the order of the dataset, which iterable datasets and datasets of batches
             always keep.
@@ -78,12 +81,13 @@ def read_pictures(
     if part not in _TRIED:
         raise InputError(f"read_pictures(part={part!r}): must be 'train', 'val', 'test' or None")
     device = torch.device(device or "cpu")
-    if not isinstance(source, str | Path):
+    if not _names_files(source):
         return _read_parts(source, _loaders_by_part(source, part), device, image_shape, limit=limit, seed=seed)
     if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
         shape = image_shape and list(image_shape)
         raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
-    return _read_files(list_image_files(source), device, image_shape, limit=limit, seed=seed)
+    files = list_image_files(source) if isinstance(source, str | Path) else [Path(file) for file in source]
+    return _read_files(files, device, image_shape, crop_pct, limit=limit, seed=seed)
 
 
 def list_image_files(folder: str | Path) -> list[Path]:
@@ -126,8 +130,19 @@ def pictures_by_class(source: Any, count: int, n_classes: int) -> dict[int, Tens
     return {label: torch.stack(pictures[label]) for label in sorted(pictures)[:n_classes]}
 
 
+def _names_files(source: Any) -> bool:
+    names = source if isinstance(source, list) and source else [source]
+    return all(isinstance(name, str | Path) for name in names)
+
+
 def _read_files(
-    files: Sequence[Path], device: torch.device, image_shape: Sequence[int], *, limit: int | None, seed: int | None
+    files: Sequence[Path],
+    device: torch.device,
+    image_shape: Sequence[int],
+    crop_pct: float,
+    *,
+    limit: int | None,
+    seed: int | None,
 ) -> Iterator[PictureBatch]:
     errors: list[UnreadableImageError] = []
 
@@ -140,7 +155,7 @@ def _read_files(
             except UnreadableImageError as error:
                 errors.append(error)
             else:
-                yield fit_picture(to_tensor(image) / 255, image_shape), index
+                yield fit_picture(to_tensor(image) / 255, image_shape, crop_pct), index
 
     readable = islice(read_each(), limit)
     while chunk := list(islice(readable, _FILES_AT_ONCE)):

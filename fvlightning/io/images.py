@@ -77,17 +77,20 @@ def to_tensor(image: Image.Image) -> Tensor:
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
-def central_window(source: Sequence[int], target: Sequence[int]) -> Window:
-    """Return the largest window in the middle of a source ``(H, W)`` with the proportions of a target ``(H, W)``."""
-    scale = min(source[0] / target[0], source[1] / target[1])
+def central_window(source: Sequence[int], target: Sequence[int], crop_pct: float = 1.0) -> Window:
+    """Return a window in the middle of a source ``(H, W)`` with the proportions of a target ``(H, W)``.
+
+    Its sides are `crop_pct`, in (0, 1], of those of the largest such window.
+    """
+    scale = crop_pct * min(source[0] / target[0], source[1] / target[1])
     height, width = max(1, round(target[0] * scale)), max(1, round(target[1] * scale))
     return (source[0] - height) // 2, (source[1] - width) // 2, height, width
 
 
-def fit_picture(picture: Tensor, image_shape: Sequence[int]) -> Tensor:
+def fit_picture(picture: Tensor, image_shape: Sequence[int], crop_pct: float = 1.0) -> Tensor:
     """Return the middle of a picture ``(C, H, W)`` as one of `image_shape`, in [0, 1] (bicubic, antialiased).
 
-    Three channels become one by their brightness; one becomes several by copies.
+    Three channels become one by their brightness; one becomes several by copies. For `crop_pct` see `central_window`.
 
     Raises:
         InputError: The numbers of channels do not fit.
@@ -101,7 +104,7 @@ def fit_picture(picture: Tensor, image_shape: Sequence[int]) -> Tensor:
         raise InputError(
             f"a picture of {len(picture)} channels does not fit the shape {tuple(image_shape)}; give one of {channels}"
         )
-    top, left, height, width = central_window(picture.shape[1:], size)
+    top, left, height, width = central_window(picture.shape[1:], size, crop_pct)
     middle = picture[None, :, top : top + height, left : left + width]
     return F.interpolate(middle, size, mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
 

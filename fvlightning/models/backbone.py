@@ -21,6 +21,7 @@ class BackboneModule(ClassifierModule):
 
     Attributes:
         net: timm's network; its module paths name the units, such as ``layer3.0.conv1:5`` or ``blocks.5.mlp.act:3``.
+        crop_pct: How much of an image's sides, around its middle, the weights were evaluated on, by timm's data config.
         class_names: Short names of ImageNet's classes if weights and head are timm's for these, else None. Can be set.
 
     Args:
@@ -71,6 +72,7 @@ class BackboneModule(ClassifierModule):
         )
         self._save_plain_hyperparameters(arguments)
         self.model_name = model_name
+        self.crop_pct: float = config["crop_pct"]
         mean, std = config["mean"], config["std"]
         if input_shape is not None and input_shape[0] != len(mean):
             # For grey pictures, say: each channel gets the average over the colours.

@@ -12,6 +12,7 @@ from fvlightning.output.pixels import (
     save_png,
     to_pixels,
     weight_pixels,
+    value_limit,
 )
 from fvlightning.output.progress import EpochProgressBar, picture_progress
 from fvlightning.output.records import Record, read_manifest, read_record
@@ -44,5 +45,6 @@ __all__ = [
     "to_pixels",
     "unit_file",
     "weight_pixels",
+    "value_limit",
     "with_class",
 ]

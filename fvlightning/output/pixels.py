@@ -18,14 +18,15 @@ _FRAME_MS = 500
 _WEIGHT_SIDE = 4  # in pixels
 
 
-def to_pixels(picture: Tensor, limit: float | None = None) -> Pixels:
-    """Turn a picture, or signed values with a `limit`, into 8-bit colours.
+def to_pixels(picture: Tensor, limit: float | None = None, *, signed: bool = True) -> Pixels:
+    """Turn a picture, or other values with a `limit`, into 8-bit colours.
 
     Args:
         picture: ``(C, H, W)`` in [0, 1]. One channel becomes grey and three become colours; any other number of
-            channels is shown in grey, side by side, ``(H, C * W, 3)``, as channels of signed values always are.
+            channels is shown in grey, side by side, ``(H, C * W, 3)``, as channels of values with a limit always are.
         limit: For signed values, the value of the strongest red; its negative is the strongest blue, and zero is white.
-            Greater than 0.
+            For values of one sign, that of yellow; zero is dark violet. Greater than 0.
+        signed: Whether values with a limit may be negative.
     """
     side_by_side = picture.movedim(0, 1).flatten(1)
     pixels: Pixels
@@ -33,7 +34,9 @@ def to_pixels(picture: Tensor, limit: float | None = None) -> Pixels:
         from matplotlib import colormaps
 
         values = side_by_side.detach().float().cpu().numpy()
-        pixels = colormaps["RdBu_r"](0.5 + 0.5 * values / limit, bytes=True)[..., :3]
+        shares = values / limit
+        colormap = colormaps["RdBu_r" if signed else "viridis"]
+        pixels = colormap(0.5 + 0.5 * shares if signed else shares, bytes=True)[..., :3]
     else:
         colors = picture.movedim(0, 2) if len(picture) == 3 else side_by_side[..., None].expand(-1, -1, 3)
         pixels = (colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
@@ -62,8 +65,8 @@ def weight_pixels(weights: Tensor, limit: float) -> Pixels:
 
 
 def value_limit(pictures: Iterable[Tensor]) -> float:
-    """Return the largest absolute value in pictures of signed values, or 1 if all values are 0."""
-    return max(float(picture.abs().max()) for picture in pictures) or 1.0
+    """Return the largest finite absolute value in pictures of signed values, or 1 if all values are 0."""
+    return max(float(picture.abs().nan_to_num(0, 0).max()) for picture in pictures) or 1.0
 
 
 def with_alpha(pixels: Pixels, importance: Tensor) -> Pixels:

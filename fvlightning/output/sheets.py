@@ -71,6 +71,7 @@ def contact_sheet(
     *,
     columns: int | None = None,
     limit: float | None = None,
+    signed: bool = True,
 ) -> PILImage.Image:
     """Lay pictures out in rows, each with a label under it.
 
@@ -80,7 +81,8 @@ def contact_sheet(
         labels: One a picture. A label wider than its picture is set in smaller type and in up to three lines.
         title: Stands above.
         columns: Pictures per row. Default: a number that gives the sheet about the shape of a card in TensorBoard.
-        limit: For signed values, the value of the strongest red: a legend from ``-limit`` to ``limit`` stands below.
+        limit: For values with a limit (`to_pixels`): a legend from ``-limit``, or 0, to ``limit`` stands below.
+        signed: Whether these values may be negative.
     """
     height, width = pictures[0].shape[:2]
     columns = columns or _columns(len(pictures), height / width)
@@ -109,7 +111,7 @@ def contact_sheet(
         middle = (x + width / 2, y + height + label_height / 2)
         draw.text(middle, text, fill=_INK, font=font, anchor="mm", align="center")
     if limit is not None:
-        _draw_legend(sheet, limit, line, ImageFont.load_default(font_size))
+        _draw_legend(sheet, limit, signed, line, ImageFont.load_default(font_size))
     return sheet
 
 
@@ -158,12 +160,14 @@ def _cut(text: str, font: _Font, width: int) -> str:
     return shorter
 
 
-def _draw_legend(sheet: PILImage.Image, limit: float, line: int, font: _Font) -> None:
+def _draw_legend(sheet: PILImage.Image, limit: float, signed: bool, line: int, font: _Font) -> None:
     width = min(sheet.width - 2 * _GAP, 320)
-    bar = to_pixels(torch.linspace(-limit, limit, width).expand(1, line // 2, width), limit)
+    lowest = -limit if signed else 0.0
+    bar = to_pixels(torch.linspace(lowest, limit, width).expand(1, line // 2, width), limit, signed=signed)
     y = sheet.height - 2 * line + line // 4
     sheet.paste(PILImage.fromarray(np.ascontiguousarray(bar)), (_GAP, y))
     draw = ImageDraw.Draw(sheet)
     draw.rectangle((_GAP, y, _GAP + width - 1, y + line // 2 - 1), outline=_INK)
-    for x, text, anchor in ((0, f"{-limit:.2g}", "lt"), (width / 2, "0", "mt"), (width, f"{limit:.2g}", "rt")):
-        draw.text((_GAP + x, y + 0.75 * line), text, fill=_INK, font=font, anchor=anchor)
+    middle = (lowest + limit) / 2
+    for x, value, anchor in ((0, lowest, "lt"), (width / 2, middle, "mt"), (width, limit, "rt")):
+        draw.text((_GAP + x, y + 0.75 * line), f"{value:.2g}", fill=_INK, font=font, anchor=anchor)

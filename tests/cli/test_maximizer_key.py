@@ -60,11 +60,17 @@ def test_an_option_that_no_callback_takes_is_warned_of(option, warned):
 
 @pytest.mark.parametrize(
     "subcommand", ["fit", "validate", "test", "predict", "visualize", "compare", "weights", "magnitude"]
+    "subcommand", ["fit", "validate", "test", "predict", "visualize", "compare", "inspect", "magnitude"]
 )
 def test_each_subcommand_takes_the_config(subcommand, capsys):
-    options = {"magnitude": ["--output", "spectrum.pt"], "compare": ["--data", "digits.Digits"]}
+    options = {
+        "compare": ["--data", "digits.Digits"],
+        "inspect": ["--images", "photo.jpg", "--layers", "conv"],
+        "magnitude": ["--output", "spectrum.pt"],
+    }
     assert main([subcommand, "--config", "model.yaml", *options.get(subcommand, []), "--print_config"]) == 0
     if subcommand in ("fit", "visualize", "compare", "weights"):
+    if subcommand in ("fit", "visualize", "compare", "inspect"):
         assert yaml.safe_load(capsys.readouterr().out)["maximizer"]["init_args"]["steps"] == 3
 
 

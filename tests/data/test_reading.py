@@ -336,6 +336,14 @@ def test_files_of_a_folder_are_read_sorted_and_fitted(photos: Path, image_shape:
     assert torch.equal(some[0].pictures[3], expected[some[0].indices[3]])
 
 
+def test_files_of_a_list_are_read_in_its_order_and_cropped(photos: Path):
+    files = [photos / "7.tif", str(photos / "more/3.tif")]
+    (batch,) = read_pictures(files, image_shape=(3, 8, 8), crop_pct=0.5)
+    for picture, file in zip(batch.pictures, files, strict=True):
+        assert torch.equal(picture, fit_picture(to_tensor(read_image(file)) / 255, (3, 8, 8), 0.5))
+    assert batch.indices.tolist() == [0, 1]
+
+
 def test_files_that_cannot_be_read_are_named_in_one_warning_and_left_out(photos: Path):
     (photos / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     (photos / "more/empty.jpg").touch()

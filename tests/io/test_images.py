@@ -192,6 +192,11 @@ def test_the_central_window_has_the_proportions_of_the_target(source, target, wi
     assert central_window(source, target) == window
 
 
+def test_the_central_window_shrinks_on_all_sides():
+    assert central_window((40, 80), (10, 10), 0.75) == (5, 25, 30, 30)
+    assert central_window((2, 2), (1, 1), 0.01) == (0, 0, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("size", "image_shape", "box"),
     [

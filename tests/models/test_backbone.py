@@ -56,6 +56,7 @@ def test_any_network_takes_pictures_in_display_space(name):
         outputs, expected = module(pictures), module.net((pictures - mean) / std)
 
     assert module.input_shape == (NETWORKS[name] or config.input_size)
+    assert module.crop_pct == config.crop_pct
     assert outputs.shape == (2, 1000)
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
     assert type(module.net) is type(timm.create_model(name))
