@@ -9,12 +9,20 @@ from fvlightning.analysis.comparison import (
     medians,
     natural_medians,
 )
+from fvlightning.analysis.examples import RunningExamples, UnitScorer
+from fvlightning.analysis.illustration import illustrate
 from fvlightning.analysis.measures import FeatureSpace, spectral_slope
+from fvlightning.analysis.patches import Patch, find_patches
 
 __all__ = [
     "FeatureSpace",
     "Measures",
+    "Patch",
     "PictureMeasures",
+    "RunningExamples",
+    "UnitScorer",
+    "find_patches",
+    "illustrate",
     "measure_natural_images",
     "measure_pictures",
     "measure_strongest",

@@ -1,5 +1,13 @@
 """Where results go: picture files with records, contact sheets, animations, loggers, progress."""
 
+from fvlightning.output.examples import (
+    Example,
+    UnitExamples,
+    example_sheet,
+    example_tile,
+    sheet_parts,
+    write_examples,
+)
 from fvlightning.output.loggers import log_image, log_scalars, takes_images
 from fvlightning.output.names import class_names, epoch_label, group_name, layer_name, unit_file, with_class
 from fvlightning.output.pixels import Pixels, on_grey, read_pixels, resized, save_animation, save_png, to_pixels
@@ -10,13 +18,17 @@ from fvlightning.output.writer import FeatureWriter
 
 __all__ = [
     "EpochProgressBar",
+    "Example",
     "FeatureWriter",
     "Pixels",
     "Record",
+    "UnitExamples",
     "card_parts",
     "class_names",
     "contact_sheet",
     "epoch_label",
+    "example_sheet",
+    "example_tile",
     "group_name",
     "layer_name",
     "log_image",
@@ -29,8 +41,10 @@ __all__ = [
     "resized",
     "save_animation",
     "save_png",
+    "sheet_parts",
     "takes_images",
     "to_pixels",
     "unit_file",
     "with_class",
+    "write_examples",
 ]
