@@ -95,13 +95,10 @@ def read_pictures(
     if not isinstance(source, str | Path):
         loaders = _loaders_by_part(source, part)
         return _read_parts(source, loaders, device, image_shape, limit=limit, seed=seed, places=places)
-    if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
-        shape = image_shape and list(image_shape)
-        raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
     files = list_image_files(source)
     if places is None:
         places = _order(len(files), seed)
-    return _read_files(files, device, image_shape, limit=limit, places=places)
+    return read_files(files, places, image_shape, limit=limit, device=device)
 
 
 def index_pictures(source: Any, part: str | None = None) -> PictureIndex | None:
@@ -168,8 +165,23 @@ def pictures_by_class(source: Any, count: int, n_classes: int) -> dict[int, Tens
     return {label: torch.stack(pictures[label]) for label in sorted(pictures)[:n_classes]}
 
 
+def read_files(
+    files: Sequence[Path],
+    places: Tensor,
+    image_shape: Sequence[int] | None,
+    *,
+    limit: int | None = None,
+    device: torch.device | str | None = None,
+) -> Iterator[PictureBatch]:
+    """Return the pictures of some places in a list of files. See `read_pictures`."""
+    if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
+        shape = image_shape and list(image_shape)
+        raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
+    return _read_files(files, places, image_shape, limit, torch.device(device or "cpu"))
+
+
 def _read_files(
-    files: Sequence[Path], device: torch.device, image_shape: Sequence[int], *, limit: int | None, places: Tensor
+    files: Sequence[Path], places: Tensor, image_shape: Sequence[int], limit: int | None, device: torch.device
 ) -> Iterator[PictureBatch]:
     errors: list[UnreadableImageError] = []
 

@@ -1,12 +1,13 @@
 """A fixed selection of the pictures of a set, read in shares and again by their places."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fvlightning.data.reading import PictureBatch, index_pictures, read_pictures
+from fvlightning.data.reading import PictureBatch, index_pictures, read_files, read_pictures
 from fvlightning.errors import InputError
 
 
@@ -19,7 +20,7 @@ class PictureSelection:
     Args:
         source: See `read_pictures`.
         part: See `read_pictures`.
-        image_shape: See `read_pictures`.
+        image_shape: ``(C, H, W)``. See `read_pictures`.
         limit: The size of the sample. Default: all pictures.
         device: Where the pictures go. Default: the CPU.
 
@@ -27,6 +28,7 @@ class PictureSelection:
         InputError: There are no pictures.
 
     Attributes:
+        image_shape: ``(C, H, W)`` of the pictures.
         n_pictures: The number of pictures, None if it is not known.
         files: The file of each place, None where pictures have no files.
     """
@@ -36,12 +38,14 @@ class PictureSelection:
         source: Any,
         part: str | None = None,
         *,
-        image_shape: Sequence[int] | None = None,
+        image_shape: Sequence[int],
         limit: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         self._source = source
         self._limit = limit
+        self.image_shape = tuple(image_shape)
+        self._device = device
         self._settings: dict[str, Any] = {"part": part, "image_shape": image_shape, "device": device}
         index = index_pictures(source, part)
         self.files = None if index is None else index.files
@@ -68,6 +72,11 @@ class PictureSelection:
 
     def _read(self, places: Tensor) -> Iterator[PictureBatch]:
         if not len(places):
+            return
+        if isinstance(self._source, str | Path):
+            assert self.files is not None
+            # Listing a large folder each time would take longer than reading a few of its files.
+            yield from read_files(self.files, places, self.image_shape, device=self._device)
             return
         for batch in read_pictures(self._source, places=places, **self._settings):
             if bool((batch.indices < 0).any()):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import accumulate
 
 import numpy as np
@@ -121,7 +122,7 @@ def contact_sheet(
         middle = (x + width / 2, y + height + label_height / 2)
         draw.text(middle, text, fill=_INK, font=font, anchor="mm", align="center")
     if limit is not None:
-        _draw_legend(sheet, limit, line, ImageFont.load_default(font_size))
+        _draw_legend(sheet, limit, line, _font(font_size))
     return sheet
 
 
@@ -146,10 +147,13 @@ def _tile_size(width: int, height: int, columns: int) -> tuple[int, int]:
 
 def _fitted(label: str, largest: int, smallest: int, width: int, most_lines: int = 3) -> tuple[str, _Font]:
     """Return a label, broken into lines or cut if need be, and a font in which it is no wider than `width`."""
-    for size in range(largest, smallest - 1, -1):
-        font = ImageFont.load_default(size)
+    # Widths grow about as sizes do.
+    start = min(largest, int(largest * width / max(_font(largest).getlength(label), 1)) + 1)
+    for size in range(start, smallest - 1, -1):
+        font = _font(size)
         if font.getlength(label) <= width:
             return label, font
+    font = _font(smallest)
     lines = [""]
     for word in label.split(" "):
         longer = f"{lines[-1]} {word}".strip()
@@ -158,6 +162,11 @@ def _fitted(label: str, largest: int, smallest: int, width: int, most_lines: int
         else:
             lines.append(word)
     return "\n".join(_cut(text, font, width) for text in lines), font
+
+
+@cache
+def _font(size: int) -> _Font:
+    return ImageFont.load_default(size)  # which reads it each time
 
 
 def _cut(text: str, font: _Font, width: int) -> str:

@@ -120,11 +120,10 @@ def examples(
         model,
         resolved,
         results,
-        selection.at,
+        selection,
         title=f"{model_name(model)}, {results[0].n_images:,} images",
-        unit_classes=class_names(model, datamodule, resolved, shape),
         class_names=() if datamodule is None or images is not None else read_class_names(datamodule),
-        files=selection.files,
+        unit_classes=class_names(model, datamodule, resolved, shape),
         pictures=columns,
     )
     completed: list[UnitExamples] = []
