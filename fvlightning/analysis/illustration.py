@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -78,7 +77,7 @@ def illustrate(
                 result = _with_facts(result, images, class_names, selection.files)
                 examples.append(result)
                 tiles.append([example_tile(to_pixels(images[one.place][0]), one.box) for one in result.examples])
-            sheet = example_sheet(examples, tiles, f"{layer}{end}, {title}", pictures)
+            sheet = example_sheet(examples, tiles, f"{layer}{end.replace('_', ':')}, {title}", pictures)
             yield Page(f"{layer}{end}", examples, sheet)
 
 
@@ -113,12 +112,12 @@ def _with_patches(network: nn.Module, unit: Unit, result: UnitExamples, images: 
 
 
 def _with_facts(
-    result: UnitExamples, images: _Images, class_names: Sequence[str], files: Sequence[Path] | None
+    result: UnitExamples, images: _Images, class_names: Sequence[str], files: Sequence[str] | None
 ) -> UnitExamples:
     def with_facts(example: Example) -> Example:
         label = images[example.place][1]
         name = class_names[label] if label is not None and 0 <= label < len(class_names) else None
-        file = None if files is None else str(files[example.place])
+        file = None if files is None else files[example.place]
         return replace(example, label=label, class_name=name, file=file)
 
     groups = {name: tuple(map(with_facts, getattr(result, name))) for name in ("strongest", "tenths", "weakest")}

@@ -30,7 +30,7 @@ class PictureSelection:
     Attributes:
         image_shape: ``(C, H, W)`` of the pictures.
         n_pictures: The number of pictures, None if it is not known.
-        files: The file of each place, None where pictures have no files.
+        files: The file of each place, relative to the folder of a folder; None where pictures have no files.
     """
 
     def __init__(
@@ -48,11 +48,15 @@ class PictureSelection:
         self._device = device
         self._settings: dict[str, Any] = {"part": part, "image_shape": image_shape, "device": device}
         index = index_pictures(source, part)
-        self.files = None if index is None else index.files
+        self._paths = None if index is None else index.files
         self._places: Tensor | None = None
         if index is not None:
             order = torch.randperm(len(index.places), generator=torch.Generator().manual_seed(0))
             self._places = index.places[order[:limit].sort().values]
+        is_folder = isinstance(source, str | Path)
+        self.files: list[str] | None = None
+        if self._paths is not None:
+            self.files = [str(path.relative_to(source) if is_folder else path) for path in self._paths]
         self.n_pictures = None if self._places is None else len(self._places)
 
     def share(self, rank: int = 0, world_size: int = 1, after: int = -1) -> Iterator[PictureBatch]:
@@ -74,9 +78,9 @@ class PictureSelection:
         if not len(places):
             return
         if isinstance(self._source, str | Path):
-            assert self.files is not None
+            assert self._paths is not None
             # Listing a large folder each time would take longer than reading a few of its files.
-            yield from read_files(self.files, places, self.image_shape, device=self._device)
+            yield from read_files(self._paths, places, self.image_shape, device=self._device)
             return
         for batch in read_pictures(self._source, places=places, **self._settings):
             if bool((batch.indices < 0).any()):

@@ -33,7 +33,7 @@ class Example:
         score: The unit's score.
         label: Index of the image's class.
         class_name: Name of that class.
-        file: The image's file.
+        file: The image's file; that of a folder is relative to it.
         position: Where in the unit's map the activation is strongest, or weakest of the weakest images:
             ``(row, column)`` or ``(token,)``; empty for a unit without positions.
         box: The patch that the activation at that position depends on: top, left, height and width in pixels of the
@@ -193,7 +193,7 @@ def _histogram_tile(unit: UnitExamples, height: int, width: int) -> Pixels:
 
 
 def _label(example: Example) -> str:
-    place = f"#{example.place}" if example.file is None else Path(example.file).stem
+    place = f"#{example.place}" if example.file is None else str(Path(example.file).with_suffix(""))
     name = example.class_name or (place if example.label is None else str(example.label))
     return f"{name}: {example.score:.3g}"
 

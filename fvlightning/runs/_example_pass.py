@@ -84,7 +84,7 @@ class ExamplePass(PictureWork):
     @override
     def count_pictures(self) -> tuple[str, int, int]:
         n_pictures = -(-(self.selection.n_pictures or 0) // self.trainer.world_size)
-        return "Images", n_pictures, n_pictures
+        return "Images", n_pictures, max(n_pictures, 1)
 
     @override
     def predict_step(self, batch: int, batch_idx: int) -> int:

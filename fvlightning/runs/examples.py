@@ -140,16 +140,19 @@ def examples(
 def _read_pictures(folder: Path, units: Sequence[Unit | Objective], weights: str) -> Mapping[str, Mapping[str, Pixels]]:
     """Return the pictures of units and of their negatives in a folder of `visualize`, by the units' text forms."""
     records = {record.unit: record for record in reversed(read_manifest(folder)) if record.score is not None}
-    columns: dict[str, dict[str, Pixels]] = {"picture": {}, "negative": {}}
-    for unit in map(str, units):
-        for column, name in (("picture", unit), ("negative", f"-{unit}")):
-            if (record := records.get(name)) is not None:
-                columns[column][unit] = on_grey(read_pixels(folder / record.file))
-                if record.weights != weights:
-                    rank_zero_warn(f"the pictures in {folder} are of other weights than the examples")
-    if not any(columns.values()):
+    names = {"picture": "", "negative": "-"}
+    shown = {
+        column: {str(unit): records[name] for unit in units if (name := f"{sign}{unit}") in records}
+        for column, sign in names.items()
+    }
+    if not any(shown.values()):
         raise InputError(f"{folder} has no pictures of these units; make them with visualize, or leave out --pictures")
-    return columns
+    if any(record.weights != weights for column in shown.values() for record in column.values()):
+        rank_zero_warn(f"the pictures in {folder} were made with other weights than those of this command")
+    return {
+        name: {unit: on_grey(read_pixels(folder / record.file)) for unit, record in column.items()}
+        for name, column in shown.items()
+    }
 
 
 def _report(results: Sequence[UnitExamples], k: int, folder: Path) -> None:
@@ -168,8 +171,8 @@ def _report(results: Sequence[UnitExamples], k: int, folder: Path) -> None:
         if names:
             units = "1 unit is" if len(names) == 1 else f"{len(names)} units are"
             rank_zero_info(f"{units} {meaning}: {_some(names)}")
-    n_units = "1 unit is" if len(results) == 1 else f"{len(results)} units are"
-    rank_zero_info(f"The examples of {n_units} in {folder}, from {n_images} images")
+    n_units = "1 unit" if len(results) == 1 else f"{len(results)} units"
+    rank_zero_info(f"The examples of {n_units} are in {folder}, from {n_images} images")
     if failed := [f"{result.unit} ({result.n_non_finite})" for result in results if result.n_non_finite]:
         raise InputError(
             f"{len(failed)} of {len(results)} units gave values that are not finite, for the number of images in "

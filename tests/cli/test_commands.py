@@ -75,8 +75,8 @@ def usage_error(*args: str) -> str:
 
 
 def test_the_commands_of_a_trainer_are_its_public_functions():
-    assert list(added_commands(Trainer)) == ["visualize", "compare", "magnitude"]
-    assert list(added_commands(UserTrainer)) == ["visualize", "compare", "magnitude", "census", "greet"]
+    assert list(added_commands(Trainer)) == ["visualize", "examples", "compare", "magnitude"]
+    assert list(added_commands(UserTrainer)) == ["visualize", "examples", "compare", "magnitude", "census", "greet"]
     assert added_commands(pl.Trainer) == {}
 
 
@@ -136,7 +136,7 @@ def test_a_program_of_ones_own_has_the_errors_and_statuses_of_the_command_line(c
 
 def test_a_command_is_misspelt_in_one_line():
     message = usage_error("cenus", *CPU)
-    assert "visualize, compare, magnitude, census, greet. Did you mean 'census'?" in message
+    assert "visualize, examples, compare, magnitude, census, greet. Did you mean 'census'?" in message
     assert usage_error("census", *MODEL, *DATA, "--dept=3") == "no option '--dept'. Did you mean '--depth'?"
 
 
@@ -153,7 +153,7 @@ def test_the_help_of_a_command_is_its_docstring(capsys):
     assert "How deep modules are listed. (type: int, default: 2)" in text
 
 
-@pytest.mark.parametrize("command", ["visualize", "compare", "magnitude"])
+@pytest.mark.parametrize("command", ["visualize", "examples", "compare", "magnitude"])
 def test_the_help_of_each_command_has_a_command_and_explains_every_option(command, capsys):
     with pytest.raises(SystemExit):
         run(command, "--help")
@@ -171,7 +171,7 @@ def test_each_subcommand_takes_the_config_that_fit_saves(refused):
     for subcommand in ("fit", "validate", "test", "predict"):
         assert main([subcommand, *saved, *(weights if subcommand != "fit" else [])]) == 0
     # The config is read, but the tiny model takes no pictures, and its data have none.
-    for subcommand in ("visualize", "compare"):
+    for subcommand in ("visualize", "examples", "compare"):
         assert "TestableModel's pictures is not known" in refused([subcommand, *saved, *weights], 1)
     assert "TinyData has images of shape (4,)" in refused(["magnitude", *saved, "--output", "spectrum.pt"], 1)
 
