@@ -193,9 +193,12 @@ def _histogram_tile(unit: UnitExamples, height: int, width: int) -> Pixels:
 
 
 def _label(example: Example) -> str:
-    place = f"#{example.place}" if example.file is None else str(Path(example.file).with_suffix(""))
-    name = example.class_name or (place if example.label is None else str(example.label))
-    return f"{name}: {example.score:.3g}"
+    name = example.class_name or (None if example.label is None else str(example.label))
+    if name is None and example.file is not None:
+        file = Path(example.file)
+        # Numbers are often those within a folder.
+        name = f"{file.parent.name}/{file.stem}" if file.stem.isdigit() and file.parent.name else file.stem
+    return f"{name or f'#{example.place}'}: {example.score:.3g}"
 
 
 def _percent(share: float) -> str:

@@ -92,7 +92,7 @@ class ExamplePass(PictureWork):
         running = RunningExamples(len(self.units), self.k, self.device)
         if (earlier := self._read(rank, world_size)) is not None:
             running.merge(earlier)
-            rank_zero_info(f"going on behind image {running.last_place}, with the results in {self.folder}")
+            rank_zero_info(f"going on after image {running.last_place}, with the results in {self.folder}")
         # Tensors of inference mode, in which predictions run, cannot be changed elsewhere.
         with torch.inference_mode(False), torch.no_grad():
             scorer = UnitScorer(self.model, self.units, self.pooling)

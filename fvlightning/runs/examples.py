@@ -93,7 +93,7 @@ def examples(
     shape = picture_shape(model, datamodule, image_shape)
     resolved = resolve_objectives(model, units, shape, pooling)
     folder = Path(output_dir)
-    columns = {} if pictures is None else _read_pictures(Path(pictures), resolved, digest_of_weights(model))
+    columns = {} if pictures is None else _read_pictures(Path(pictures), resolved, digest_of_weights(model), pooling)
     if (folder / "features.json").exists():
         raise InputError(
             f"{folder} has the pictures of visualize, whose sheets have the same names; choose another --output_dir, "
@@ -137,7 +137,9 @@ def examples(
     _report(completed, k, folder)
 
 
-def _read_pictures(folder: Path, units: Sequence[Unit | Objective], weights: str) -> Mapping[str, Mapping[str, Pixels]]:
+def _read_pictures(
+    folder: Path, units: Sequence[Unit | Objective], weights: str, pooling: Pooling
+) -> Mapping[str, Mapping[str, Pixels]]:
     """Return the pictures of units and of their negatives in a folder of `visualize`, by the units' text forms."""
     records = {record.unit: record for record in reversed(read_manifest(folder)) if record.score is not None}
     names = {"picture": "", "negative": "-"}
@@ -149,6 +151,12 @@ def _read_pictures(folder: Path, units: Sequence[Unit | Objective], weights: str
         raise InputError(f"{folder} has no pictures of these units; make them with visualize, or leave out --pictures")
     if any(record.weights != weights for column in shown.values() for record in column.values()):
         rank_zero_warn(f"the pictures in {folder} were made with other weights than those of this command")
+    poolings = {record.settings["pooling"] for column in shown.values() for record in column.values()}
+    if poolings != {pooling}:
+        made_with = " and ".join(sorted(poolings))
+        rank_zero_warn(
+            f"the pictures in {folder} were made with the pooling {made_with}, the images are chosen by {pooling}"
+        )
     return {
         name: {unit: on_grey(read_pixels(folder / record.file)) for unit, record in column.items()}
         for name, column in shown.items()

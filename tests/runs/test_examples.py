@@ -149,7 +149,9 @@ def test_pictures_stand_beside_the_images():
     make = ["visualize", "--model", f"{__name__}.Fixed", *TRAINER, "--trainer.logger", "false", "--output_dir", "made"]
     assert main([*make, "--units", '["conv:0", "-conv:0"]', "--maximizer", "Maximizer", "--maximizer.steps", "2"]) == 0
     assert main([*BASE, *DATA, "--units", "conv:0-1", "--output_dir", "without"]) == 0
-    assert main([*BASE, *DATA, "--units", "conv:0-1", "--pictures", "made"]) == 0
+    pooling = ["--pooling", "rms"]
+    with pytest.warns(UserWarning, match="made with the pooling mean, the images are chosen by rms"):
+        assert main([*BASE, *DATA, "--units", "conv:0-1", "--pictures", "made", *pooling]) == 0
     with PILImage.open("examples/conv.png") as sheet, PILImage.open("without/conv.png") as narrower:
         assert sheet.width - narrower.width == 2 * (112 + 8 + 2 * 8)
 
