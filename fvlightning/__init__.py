@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fvlightning.callbacks import VAEPicturesCallback, VisualizationCallback, WeightImagesCallback
+    from fvlightning.callbacks import ExamplesCallback, VAEPicturesCallback, VisualizationCallback, WeightImagesCallback
     from fvlightning.data import CIFAR10DataModule, ImageFolderDataModule, MNISTDataModule, ShapesDataModule
     from fvlightning.errors import InputError
     from fvlightning.features import (
@@ -42,6 +42,7 @@ __all__ = [
     "CifarResNet",
     "ClassifierModule",
     "DecorrelatedLatentImage",
+    "ExamplesCallback",
     "Feature",
     "FourierImage",
     "ImageFolderDataModule",

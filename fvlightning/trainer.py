@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 # Each is the function of this name in the file of this name in runs/.
 COMMANDS = ("visualize", "compare", "weights", "magnitude")
 COMMANDS = ("visualize", "compare", "inspect", "magnitude")
+COMMANDS = ("visualize", "examples", "compare", "magnitude")
 
 
 class Trainer(pl.Trainer):

@@ -12,16 +12,24 @@ from fvlightning.analysis.comparison import (
 from fvlightning.analysis.inspection import LayerResponse, inspect_picture
 from fvlightning.analysis.measures import FeatureSpace, spectral_slope
 from fvlightning.analysis.weights import FirstLayer, WeightMatch, first_layer, weight_images
+from fvlightning.analysis.examples import RunningExamples, UnitScorer
+from fvlightning.analysis.illustration import illustrate
+from fvlightning.analysis.patches import Patch, find_patches
 
 __all__ = [
     "FeatureSpace",
     "FirstLayer",
     "Measures",
+    "Patch",
     "PictureMeasures",
     "WeightMatch",
     "first_layer",
     "LayerResponse",
     "inspect_picture",
+    "RunningExamples",
+    "UnitScorer",
+    "find_patches",
+    "illustrate",
     "measure_natural_images",
     "measure_pictures",
     "measure_strongest",

@@ -1,8 +1,9 @@
 """Callbacks that show a network while it trains."""
 
 from fvlightning.callbacks.epoch_pictures import EpochPictures
+from fvlightning.callbacks.examples import ExamplesCallback
 from fvlightning.callbacks.vae_pictures import VAEPicturesCallback
 from fvlightning.callbacks.visualization import VisualizationCallback
 from fvlightning.callbacks.weights import WeightImagesCallback
 
-__all__ = ["EpochPictures", "VAEPicturesCallback", "VisualizationCallback", "WeightImagesCallback"]
+__all__ = ["EpochPictures", "ExamplesCallback", "VAEPicturesCallback", "VisualizationCallback", "WeightImagesCallback"]

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -25,8 +26,8 @@ class EpochPictures(pl.Callback):
         every_n_epochs: Number of epochs from one set of pictures to the next.
         before_training: Whether there are pictures of the untrained network, as epoch 0.
         animate: Whether each sheet becomes an animation at the end.
-        dirpath: Folder of the files. Default: ``features``, ``weights`` or ``vae`` in the run's folder: that of the
-            first logger, or the trainer's ``default_root_dir`` without loggers.
+        dirpath: Folder of the files. Default: ``features``, ``examples``, ``weights`` or ``vae`` in the run's folder:
+            that of the first logger, or the trainer's ``default_root_dir`` without loggers.
 
     Raises:
         InputError: `every_n_epochs` is less than 1; when training starts: the folder cannot be written.
@@ -126,6 +127,14 @@ class EpochPictures(pl.Callback):
         for name, sheets in frames.items():
             if len(sheets) > 1:
                 save_animation(sheets, self._folder / f"{name}.webp")
+
+
+def picture_source(trainer: pl.Trainer, part: str) -> Any:
+    """Return the trainer's data module, or without one its loaders of a part; those for training if it has none."""
+    if (datamodule := getattr(trainer, "datamodule", None)) is not None:
+        return datamodule
+    loaders = trainer.val_dataloaders if part == "val" else None
+    return trainer.train_dataloader if loaders in (None, []) else loaders
 
 
 def _run_folder(trainer: pl.Trainer) -> Path:

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
-from fvlightning.callbacks.epoch_pictures import EpochPictures
+from fvlightning.callbacks.epoch_pictures import EpochPictures, picture_source
 from fvlightning.data import pictures_by_class, read_pictures
 from fvlightning.errors import InputError
 from fvlightning.features import isolated_rng
@@ -104,7 +104,7 @@ class VAEPicturesCallback(EpochPictures):
             if self._held_out is None:
                 self._held_out = _read_held_out(trainer, self.pictures)
                 if self.class_codes:
-                    by_class = pictures_by_class(_source(trainer, "train"), self.class_codes, _MOST_CLASSES)
+                    by_class = pictures_by_class(picture_source(trainer, "train"), self.class_codes, _MOST_CLASSES)
                     self._pictures_by_class = {label: rows for label, rows in by_class.items() if len(rows) > 1}
             originals, names = self._held_out
             codes = network.encoder(originals.to(pl_module.device))[0]
@@ -167,17 +167,9 @@ def _autoencoder(pl_module: pl.LightningModule) -> Autoencoder:
     return network
 
 
-def _source(trainer: pl.Trainer, part: str) -> Any:
-    """Return the trainer's data module, or without one its loaders of a part; those for training if it has none."""
-    if (datamodule := getattr(trainer, "datamodule", None)) is not None:
-        return datamodule
-    loaders = trainer.val_dataloaders if part == "val" else None
-    return trainer.train_dataloader if loaders in (None, []) else loaders
-
-
 def _read_held_out(trainer: pl.Trainer, count: int) -> tuple[Tensor, list[str]]:
     """Return pictures ``(B, C, H, W)`` in a random order, and their captions: their classes, or else their numbers."""
-    batches = list(read_pictures(_source(trainer, "val"), "val", limit=count, seed=0))
+    batches = list(read_pictures(picture_source(trainer, "val"), "val", limit=count, seed=0))
     pictures = torch.cat([batch.pictures for batch in batches])
     labels = [label for batch in batches if batch.labels is not None for label in batch.labels.tolist()]
     return pictures, _class_captions(trainer, labels) if labels else [str(place) for place in range(len(pictures))]
@@ -197,7 +189,7 @@ def _save_codes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rank_zero_info("No checkpoint was kept, so the statistics of the codes are not saved either")
         return
     network = load_autoencoder(path).to(pl_module.device)
-    batches = read_pictures(_source(trainer, "train"), "train", device=pl_module.device)
+    batches = read_pictures(picture_source(trainer, "train"), "train", device=pl_module.device)
     statistics = replace(measure_codes(network, (batch.pictures for batch in batches)), digest=digest_of_file(path))
     # The target of a link keeps these weights when the link moves on.
     statistics.save(codes_file(Path(path).resolve()))

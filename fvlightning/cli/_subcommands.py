@@ -12,6 +12,7 @@ SUBCOMMANDS = {
     "test": "Measure a model on the test data.",
     "predict": "Run a model on data.",
     "visualize": "Make pictures of what units look for.",
+    "examples": "Find the real images that excite units most and least.",
     "compare": "Make pictures of the same units in several spaces.",
     "weights": "Compare the weights of a first layer, as images, with the pictures of its units.",
     "inspect": "Show what a model makes of images.",

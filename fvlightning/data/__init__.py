@@ -5,6 +5,7 @@ from fvlightning.data.cifar10 import CIFAR10DataModule
 from fvlightning.data.image_folder import ImageFolderDataModule
 from fvlightning.data.mnist import MNISTDataModule
 from fvlightning.data.reading import PictureBatch, list_image_files, pictures_by_class, read_pictures
+from fvlightning.data.selection import PictureSelection
 from fvlightning.data.shape_features import ShapeFeatures, measure_shapes, shows_class
 from fvlightning.data.shapes import ShapesDataModule
 from fvlightning.data.splits import stratified_split
@@ -18,6 +19,7 @@ __all__ = [
     "InMemoryDataModule",
     "MNISTDataModule",
     "PictureBatch",
+    "PictureSelection",
     "ShapeFeatures",
     "ShapesDataModule",
     "ShuffledBatchSampler",

@@ -51,6 +51,7 @@ class FileImages(ImageSet):
         on_error: OnError = "skip",
     ) -> None:
         self.files = files
+        self.paths = [file.path for file in files]
         self.labels = torch.tensor([file.label for file in files], dtype=torch.int64)
         self.shape = shape
         self.crop_area = crop_area
@@ -90,10 +91,11 @@ class FileImages(ImageSet):
 
         results = for_each_file(load_one, self.files)
         errors = [result for result in results if result is not None]
+        everything = TensorImages(images, self.labels, self.paths)
         if not errors:
-            return TensorImages(images, self.labels), []
+            return everything, []
         is_read = torch.tensor([result is None for result in results])
-        return TensorImages(images[is_read], self.labels[is_read]), errors
+        return everything.subset(is_read.nonzero().flatten()), errors
 
 
 def report(

@@ -30,6 +30,18 @@ _BATCH_SIZE = 64  # for batch samplers without this attribute
 _FILES_AT_ONCE = 16
 
 
+class PictureIndex(NamedTuple):
+    """The pictures of a set, each of which can be read on its own by `read_pictures`.
+
+    Attributes:
+        places: Places of the pictures, in order, int64 ``(N,)``.
+        files: The file of each place, from 0 on; None where pictures have no files.
+    """
+
+    places: Tensor
+    files: Sequence[Path] | None
+
+
 class PictureBatch(NamedTuple):
     """Pictures of a set.
 
@@ -53,6 +65,7 @@ def read_pictures(
     crop_pct: float = 1.0,
     limit: int | None = None,
     seed: int | None = None,
+    places: Tensor | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[PictureBatch]:
     """Yield the pictures of a set, each once, in order; this project's data modules do not augment them.
@@ -70,6 +83,7 @@ def read_pictures(
         limit: Most pictures, at least 1.
         seed: Seed of a random order. Default: the order of the dataset, which iterable datasets and datasets of batches
             always keep.
+        places: Which pictures are read, int64 ``(N,)``, some of those of `index_pictures`; they come in this order.
         device: Where the pictures go. Default: the CPU.
 
     Raises:
@@ -88,6 +102,37 @@ def read_pictures(
         raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
     files = list_image_files(source) if isinstance(source, str | Path) else [Path(file) for file in source]
     return _read_files(files, device, image_shape, crop_pct, limit=limit, seed=seed)
+    if not isinstance(source, str | Path):
+        loaders = _loaders_by_part(source, part)
+        return _read_parts(source, loaders, device, image_shape, limit=limit, seed=seed, places=places)
+    files = list_image_files(source)
+    if places is None:
+        places = _order(len(files), seed)
+    return read_files(files, places, image_shape, limit=limit, device=device)
+
+
+def index_pictures(source: Any, part: str | None = None) -> PictureIndex | None:
+    """Return what can be read picture by picture, or None: of iterable datasets, datasets of batches, several loaders.
+
+    See `read_pictures` for the arguments.
+
+    Raises:
+        InputError: There are no images.
+    """
+    if isinstance(source, str | Path):
+        files = list_image_files(source)
+        return PictureIndex(torch.arange(len(files)), files)
+    for loaders in _loaders_by_part(source, part):
+        if isinstance(loaders, list | tuple) and len(loaders) != 1:
+            if loaders:
+                return None
+            continue
+        loader = loaders[0] if isinstance(loaders, list | tuple) else loaders
+        places = _places(loader)
+        if places is None or len(places):
+            images = _image_set(loader)
+            return None if places is None else PictureIndex(places, None if images is None else images.paths)
+    raise AssertionError("_loaders_by_part ends with an error")
 
 
 def list_image_files(folder: str | Path) -> list[Path]:
@@ -143,11 +188,25 @@ def _read_files(
     *,
     limit: int | None,
     seed: int | None,
+def read_files(
+    places: Tensor,
+    image_shape: Sequence[int] | None,
+    limit: int | None = None,
+    device: torch.device | str | None = None,
+) -> Iterator[PictureBatch]:
+    """Return the pictures of some places in a list of files. See `read_pictures`."""
+    if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
+        shape = image_shape and list(image_shape)
+        raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
+    return _read_files(files, places, image_shape, limit, torch.device(device or "cpu"))
+
+
+    files: Sequence[Path], places: Tensor, image_shape: Sequence[int], limit: int | None, device: torch.device
 ) -> Iterator[PictureBatch]:
     errors: list[UnreadableImageError] = []
 
     def read_each() -> Iterator[tuple[Tensor, int]]:
-        for index in _order(len(files), seed).tolist():
+        for index in places.tolist():
             try:
                 # Pillow warns of odd metadata, which does not change the picture.
                 with warnings.catch_warnings(action="ignore"):
@@ -161,9 +220,9 @@ def _read_files(
     while chunk := list(islice(readable, _FILES_AT_ONCE)):
         pictures, indices = zip(*chunk, strict=True)
         yield PictureBatch(torch.stack(pictures).to(device), None, torch.tensor(indices))
-    if len(errors) == len(files):
-        raise InputError(f"not one of {len(files)} images can be read; the last: {errors[-1]}") from errors[-1]
-    report(errors, len(files))
+    if errors and len(errors) == len(places):
+        raise InputError(f"not one of {len(places)} images can be read; the last: {errors[-1]}") from errors[-1]
+    report(errors, len(places))
 
 
 def _loaders_by_part(source: Any, part: str | None) -> Iterator[Any]:
@@ -190,6 +249,7 @@ def _read_parts(
     *,
     limit: int | None = None,
     seed: int | None = None,
+    places: Tensor | None = None,
 ) -> Iterator[PictureBatch]:
     """Yield the pictures of the first part, a loader or a list of loaders, that has any."""
     for loaders in parts:
@@ -197,6 +257,8 @@ def _read_parts(
         listed = loaders if isinstance(loaders, list | tuple) else [] if loaders is None else [loaders]
         for number, loader in enumerate(listed):
             for batch, indices in _in_order(loader, limit, seed):
+        for number, loader in enumerate(loaders if isinstance(loaders, list | tuple) else [loaders]):
+            for batch, indices in _in_order(loader, limit, seed, places):
                 batch = _transfer(batch, source, device, number)
                 pictures, labels = _pictures_and_labels(batch, image_shape, _name(source))
                 if indices is None or len(indices) != len(pictures):
@@ -235,7 +297,22 @@ def _pictures_and_labels(batch: Any, image_shape: Sequence[int] | None, name: st
     return pictures.float(), labels.long()
 
 
-def _in_order(loader: Any, limit: int | None, seed: int | None) -> Iterable[tuple[Any, Tensor | None]]:
+def _places(loader: Any) -> Tensor | None:
+    """Return the places of the images that a loader gives one by one, in order, or None for other loaders."""
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+        return None
+    if loader.batch_sampler is None and not hasattr(loader.sampler, "batch_size"):
+        return None
+    sampler = getattr(
+        loader.sampler if loader.batch_sampler is None else loader.batch_sampler, "sampler", loader.sampler
+    )
+    places = getattr(sampler, "indices", torch.arange(len(loader.dataset)))  # type: ignore[arg-type]
+    return torch.as_tensor(places).sort().values  # of a `SubsetRandomSampler`, or all
+
+
+def _in_order(
+    loader: Any, limit: int | None, seed: int | None, places: Tensor | None = None
+) -> Iterable[tuple[Any, Tensor | None]]:
     """Return the batches of a copy of a loader, of at most `limit` images, with their places if these are known."""
     if not isinstance(loader, DataLoader):
         return zip(loader, repeat(None))
@@ -247,11 +324,13 @@ def _in_order(loader: Any, limit: int | None, seed: int | None) -> Iterable[tupl
     batch_size = getattr(sampler, "batch_size", None if kind == "sampler" else _BATCH_SIZE)
     if batch_size is None:
         return zip(_copy(loader, sampler=range(len(dataset))), repeat(None))
-    places = getattr(getattr(sampler, "sampler", loader.sampler), "indices", torch.arange(len(dataset)))
-    order = torch.as_tensor(places).sort().values  # of a `SubsetRandomSampler`, or all
-    if not len(order):
+    if places is None:
+        order = _places(loader)
+        assert order is not None
+        places = order[_order(len(order), seed)]
+    if not len(places):
         return []
-    parts = torch.split(order[_order(len(order), seed)], batch_size if limit is None else min(batch_size, limit))
+    parts = torch.split(places, batch_size if limit is None else min(batch_size, limit))
     images = _image_set(loader)
     if images is None:
         return zip(_copy(loader, **{kind: [part.tolist() for part in parts]}), parts, strict=True)

@@ -1,7 +1,8 @@
 """Sets of images that are read in whole batches: image by image costs more than training a small network does."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -16,6 +17,8 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
 
     labels: Tensor
     """Class indices, int64 ``(N,)``."""
+    paths: Sequence[Path] | None = None
+    """The files of the images, if they are from files of their own."""
 
     @abstractmethod
     def read(self, indices: Tensor, draws: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -49,15 +52,17 @@ class TensorImages(ImageSet):
     Args:
         images: uint8 ``(N, C, H, W)``.
         labels: Class indices, int64 ``(N,)``.
+        paths: The files that the images are from.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, paths: Sequence[Path] | None = None) -> None:
         assert images.dtype == torch.uint8, f"images must be uint8, got {images.dtype}"
         assert images.ndim == 4, f"images must be (N, C, H, W), got {tuple(images.shape)}"
         assert labels.dtype == torch.int64, f"labels must be int64, got {labels.dtype}"
         assert labels.shape == images.shape[:1], f"{len(images)} images, labels of shape {tuple(labels.shape)}"
         self.images = images
         self.labels = labels
+        self.paths = paths
 
     @override
     def read(self, indices: Tensor, draws: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -69,7 +74,8 @@ class TensorImages(ImageSet):
 
     @override
     def subset(self, indices: Tensor) -> "TensorImages":
-        return TensorImages(self.images[indices], self.labels[indices])
+        paths = None if self.paths is None else [self.paths[index] for index in indices.tolist()]
+        return TensorImages(self.images[indices], self.labels[indices], paths)
 
 
 class _BatchSampler(DistributedSampler[Tensor]):

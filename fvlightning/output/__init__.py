@@ -1,5 +1,13 @@
 """Where results go: picture files with records, contact sheets, animations, loggers, progress."""
 
+from fvlightning.output.examples import (
+    Example,
+    UnitExamples,
+    example_sheet,
+    example_tile,
+    sheet_parts,
+    write_examples,
+)
 from fvlightning.output.loggers import log_image, log_scalars, takes_images
 from fvlightning.output.names import class_names, epoch_label, group_name, layer_name, unit_file, with_class
 from fvlightning.output.pixels import (
@@ -21,14 +29,18 @@ from fvlightning.output.writer import FeatureWriter
 
 __all__ = [
     "EpochProgressBar",
+    "Example",
     "FeatureWriter",
     "Pixels",
     "Record",
+    "UnitExamples",
     "card_parts",
     "class_names",
     "contact_sheet",
     "epoch_label",
     "from_pixels",
+    "example_sheet",
+    "example_tile",
     "group_name",
     "layer_name",
     "log_image",
@@ -41,10 +53,12 @@ __all__ = [
     "resized",
     "save_animation",
     "save_png",
+    "sheet_parts",
     "takes_images",
     "to_pixels",
     "unit_file",
     "weight_pixels",
     "value_limit",
     "with_class",
+    "write_examples",
 ]

@@ -44,9 +44,9 @@ class PictureProgress:
         self._steps += n_steps
         self._show(self._done, min(1.0, self._steps / self._n_steps))
 
-    def done(self) -> None:
-        """Count a finished picture."""
-        self._done += 1
+    def done(self, n_pictures: int = 1) -> None:
+        """Count finished pictures."""
+        self._done += n_pictures
         self.step(0)
 
 

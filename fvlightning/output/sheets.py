@@ -1,7 +1,9 @@
 """Contact sheets: many pictures as one, each with a label under it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -70,6 +72,7 @@ def contact_sheet(
     title: str = "",
     *,
     columns: int | None = None,
+    groups: Mapping[str, int] | None = None,
     limit: float | None = None,
     signed: bool = True,
 ) -> PILImage.Image:
@@ -83,18 +86,26 @@ def contact_sheet(
         columns: Pictures per row. Default: a number that gives the sheet about the shape of a card in TensorBoard.
         limit: For values with a limit (`to_pixels`): a legend from ``-limit``, or 0, to ``limit`` stands below.
         signed: Whether these values may be negative.
+        groups: Numbers of neighbouring columns by the heading above them, in place of `columns`; groups are set apart.
+        limit: For signed values, the value of the strongest red: a legend from ``-limit`` to ``limit`` stands below.
     """
     height, width = pictures[0].shape[:2]
-    columns = columns or _columns(len(pictures), height / width)
+    groups = groups or {}
+    columns = sum(groups.values()) or columns or _columns(len(pictures), height / width)
     width, height = _tile_size(width, height, columns)
     n_rows = math.ceil(len(pictures) / columns)
     # A sheet of more rows or columns shrinks more to fit into a card, 7 by 4, and its labels have to stay readable.
     share = min(max(n_rows, 4 * columns / 7) + 2, 6) / 24
     font_size = max(12, min(int(share * height), _LARGEST_FONT))
-    grid_width = columns * (width + _GAP) + _GAP
+    firsts = [0, *accumulate(groups.values())][:-1]  # the first column of each group
+    lefts = [
+        _GAP + column * (width + _GAP) + sum(2 * _GAP for first in firsts[1:] if first <= column)
+        for column in range(columns)
+    ]
+    grid_width = lefts[-1] + width + _GAP
     title, title_font = _fitted(title, font_size, _SMALLEST_FONT, max(grid_width - 2 * _GAP, _WIDEST_TITLE), 1)
     line = round(1.25 * font_size)
-    top = line + 2 * _GAP if title else _GAP
+    top = (line + 2 * _GAP if title else _GAP) + (line if groups else 0)
     small = max(_SMALLEST_FONT, font_size // 2)
     fitted = [_fitted(label, font_size, small, width) for label in labels]
     label_height = max(line, *(round(1.4 * small) * (text.count("\n") + 1) for text, _ in fitted))
@@ -104,14 +115,18 @@ def contact_sheet(
     sheet = PILImage.new("RGB", (sheet_width, sheet_height), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, _GAP + line / 2), title, fill=_INK, font=title_font, anchor="lm")
+    for first, (heading, size) in zip(firsts, groups.items(), strict=True):
+        text, font = _fitted(heading, font_size, _SMALLEST_FONT, size * (width + _GAP), 1)
+        draw.text((lefts[first], top - line / 2), text, fill=_INK, font=font, anchor="lm")
     for place, (picture, (text, font)) in enumerate(zip(pictures, fitted, strict=True)):
         row, column = divmod(place, columns)
-        x, y = _GAP + column * (width + _GAP), top + row * (height + label_height + _GAP)
+        x, y = lefts[column], top + row * (height + label_height + _GAP)
         sheet.paste(PILImage.fromarray(resized(picture, width, height, enlarge_smoothly=False)), (x, y))
         middle = (x + width / 2, y + height + label_height / 2)
         draw.text(middle, text, fill=_INK, font=font, anchor="mm", align="center")
     if limit is not None:
         _draw_legend(sheet, limit, signed, line, ImageFont.load_default(font_size))
+        _draw_legend(sheet, limit, line, _font(font_size))
     return sheet
 
 
@@ -136,10 +151,13 @@ def _tile_size(width: int, height: int, columns: int) -> tuple[int, int]:
 
 def _fitted(label: str, largest: int, smallest: int, width: int, most_lines: int = 3) -> tuple[str, _Font]:
     """Return a label, broken into lines or cut if need be, and a font in which it is no wider than `width`."""
-    for size in range(largest, smallest - 1, -1):
-        font = ImageFont.load_default(size)
+    # Widths grow about as sizes do.
+    start = min(largest, int(largest * width / max(_font(largest).getlength(label), 1)) + 1)
+    for size in range(start, smallest - 1, -1):
+        font = _font(size)
         if font.getlength(label) <= width:
             return label, font
+    font = _font(smallest)
     lines = [""]
     for word in label.split(" "):
         longer = f"{lines[-1]} {word}".strip()
@@ -148,6 +166,11 @@ def _fitted(label: str, largest: int, smallest: int, width: int, most_lines: int
         else:
             lines.append(word)
     return "\n".join(_cut(text, font, width) for text in lines), font
+
+
+@cache
+def _font(size: int) -> _Font:
+    return ImageFont.load_default(size)  # which reads it each time
 
 
 def _cut(text: str, font: _Font, width: int) -> str:

@@ -1,6 +1,5 @@
 """Pictures of units as files, made by a trainer: it makes the missing ones and keeps the others."""
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Unit
 from fvlightning.output import FeatureWriter, Record, class_names, log_image
-from fvlightning.runs._prediction import MaximizerModule
+from fvlightning.runs._prediction import MaximizerModule, run_on_ranks
 
 _MOST_NAMED = 8
 
@@ -53,7 +52,7 @@ def run_pictures(
         rank_zero_info(f"{len(units) - len(missing)} of {len(units)} units are in {folder} already, and kept")
     try:
         if missing:
-            _predict(trainer, model, missing, maximizer, writer, image_shape)
+            run_on_ranks(trainer, MaximizerModule(maximizer, model, missing, image_shape, write=writer.write))
     except (KeyboardInterrupt, SystemExit):  # Lightning turns SIGINT into SystemExit
         if trainer.is_global_zero:
             done = len(units) - len(writer.missing())
@@ -89,29 +88,3 @@ def report_pictures(records: Sequence[Record], folder: Path) -> None:
             f"{len(failed)} of {len(records)} pictures gave values that are not finite: "
             f"{', '.join(failed[:_MOST_NAMED])}" + ("; the others are there" if n_good else "")
         )
-
-
-def _predict(
-    trainer: pl.Trainer,
-    model: pl.LightningModule,
-    units: Sequence[Unit | Objective],
-    maximizer: Maximizer,
-    writer: FeatureWriter,
-    image_shape: tuple[int, ...],
-) -> None:
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined] # which Lightning sets
-    before = list(callbacks)
-    # Lightning's own bar counts batches.
-    bar = trainer.progress_bar_callback
-    callbacks[:] = [callback for callback in callbacks if callback is not bar]
-    module = MaximizerModule(maximizer, model, units, image_shape, write=writer.write, bar=bar)
-    try:
-        trainer.predict(module, return_predictions=False)
-    except BaseException:
-        # Lightning ends the processes of the other ranks only after SIGINT.
-        if (launcher := trainer.strategy.launcher) is not None and hasattr(launcher, "kill"):
-            launcher.kill(signal.SIGTERM)
-        raise
-    finally:
-        module.close()
-        callbacks[:] = before

@@ -1,4 +1,4 @@
-"""Units as a data set for `Trainer.predict`: the maximizer is the module, the pictures are its predictions."""
+"""Work on pictures as `Trainer.predict`, which starts the ranks and places the model on their devices."""
 
 import signal
 import threading
@@ -73,7 +73,67 @@ class UnitSampler(DistributedSampler[list[int]]):
         yield from self._batches
 
 
-class MaximizerModule(pl.LightningModule):
+class PictureWork(pl.LightningModule):
+    """Work on pictures that `run_on_ranks` does on each rank, with a bar that counts pictures.
+
+    Args:
+        model: The model, which Lightning moves to each rank's device.
+    """
+
+    def __init__(self, model: pl.LightningModule) -> None:
+        super().__init__()
+        self.model = model
+        self.bar: ProgressBar | None = None
+        # With more ranks than units some ranks have nothing to do.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self._stack = ExitStack()
+
+    def count_pictures(self) -> tuple[str, int, int]:
+        """Return what this rank's pictures are called, their number, and the number of their steps together."""
+        raise NotImplementedError
+
+    @override
+    def on_predict_start(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            # Lightning's handler only takes note of the signal, for fit; it restores the previous one at the end.
+            signal.signal(signal.SIGTERM, _stop)
+        name, n_pictures, n_steps = self.count_pictures()
+        world_size = self.trainer.world_size
+        description = name if world_size == 1 else f"{name} of the first of {world_size} devices"
+        self.progress = self._stack.enter_context(
+            picture_progress(self.trainer, self.bar, description, n_pictures, n_steps)
+        )
+
+    @override
+    def on_predict_end(self) -> None:
+        self.close()
+        _wait_for_all_ranks()  # then rank zero reads all files
+
+    def close(self) -> None:
+        """Take the progress bar off the screen."""
+        self._stack.close()
+
+
+def run_on_ranks(trainer: pl.Trainer, work: PictureWork) -> None:
+    """Do some work as the prediction of a trainer; an exception ends all ranks."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined] # which Lightning sets
+    before = list(callbacks)
+    # Lightning's own bar counts batches.
+    work.bar = trainer.progress_bar_callback
+    callbacks[:] = [callback for callback in callbacks if callback is not work.bar]
+    try:
+        trainer.predict(work, return_predictions=False)
+    except BaseException:
+        # Lightning ends the processes of the other ranks only after SIGINT.
+        if (launcher := trainer.strategy.launcher) is not None and hasattr(launcher, "kill"):
+            launcher.kill(signal.SIGTERM)
+        raise
+    finally:
+        work.close()
+        callbacks[:] = before
+
+
+class MaximizerModule(PictureWork):
     """A maximizer as a module: predicting a batch of units makes their pictures.
 
     Each picture is handed out when it is finished; the prediction itself is only the number of pictures.
@@ -84,7 +144,6 @@ class MaximizerModule(pl.LightningModule):
         units: All units.
         image_shape: ``(C, H, W)`` of the pictures.
         write: Called with each finished feature.
-        bar: The trainer's progress bar, which gives the style of the progress, or None.
     """
 
     def __init__(
@@ -95,18 +154,12 @@ class MaximizerModule(pl.LightningModule):
         image_shape: tuple[int, ...],
         *,
         write: Callable[[Feature], object],
-        bar: ProgressBar | None,
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         self.maximizer = maximizer
-        self.model = model
         self.units = units
         self.image_shape = image_shape
         self.write = write
-        self.bar = bar
-        # With more ranks than units some ranks have nothing to do.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
-        self._stack = ExitStack()
 
     @override
     def predict_dataloader(self) -> DataLoader[list[int]]:
@@ -116,37 +169,21 @@ class MaximizerModule(pl.LightningModule):
         return DataLoader(_UnitDataset(len(self.units)), sampler=sampler, batch_size=None)
 
     @override
-    def on_predict_start(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            # Lightning's handler only takes note of the signal, for fit; it restores the previous one at the end.
-            signal.signal(signal.SIGTERM, _stop)
+    def count_pictures(self) -> tuple[str, int, int]:
         loader: DataLoader[list[int]] = self.trainer.predict_dataloaders  # type: ignore[assignment]
         sampler: UnitSampler = loader.sampler  # type: ignore[assignment]
         n_pictures = sum(map(len, sampler)) * self.maximizer.settings.repeats
-        world_size = self.trainer.world_size
-        description = "Pictures" if world_size == 1 else f"Pictures of the first of {world_size} devices"
-        n_steps = n_pictures * self.maximizer.settings.steps
-        progress = picture_progress(self.trainer, self.bar, description, n_pictures, n_steps)
-        self._progress = self._stack.enter_context(progress)
-
-    @override
-    def on_predict_end(self) -> None:
-        self.close()
-        _wait_for_all_ranks()  # then rank zero reads all files
+        return "Pictures", n_pictures, n_pictures * self.maximizer.settings.steps
 
     @override
     def predict_step(self, batch: list[int], batch_idx: int) -> int:
         units = [self.units[index] for index in batch]
         n_done = 0
-        for _, feature in self.maximizer.stream(self.model, units, self.image_shape, on_step=self._progress.step):
+        for _, feature in self.maximizer.stream(self.model, units, self.image_shape, on_step=self.progress.step):
             self.write(feature)
-            self._progress.done()
+            self.progress.done()
             n_done += 1
         return n_done
-
-    def close(self) -> None:
-        """Take the progress bar off the screen."""
-        self._stack.close()
 
 
 def _stop(signum: int, frame: object) -> NoReturn:

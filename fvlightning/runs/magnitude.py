@@ -1,6 +1,5 @@
 """``magnitude``: the magnitude spectrum of a user's own images, measured once and kept in a file."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from itertools import chain
@@ -20,10 +19,7 @@ from fvlightning.features.images import (
 )
 from fvlightning.io import check_writable
 from fvlightning.output import picture_progress
-
-# Settings of data modules that change no picture.
-_WITHOUT_EFFECT = {"batch_size", "num_workers"}
-_PLAIN = (bool, int, float, str, tuple, list)
+from fvlightning.runs._images import describe_images
 
 
 def magnitude(
@@ -66,9 +62,10 @@ def magnitude(
     batches = read_pictures(source, "train", image_shape=image_shape)
     first = next(batches)  # which sets the data up
     shape = tuple(first.pictures.shape[1:])
-    n_images, source_settings = _describe_folder(Path(source)) if datamodule is None else _describe_data(datamodule)
+    loader: Any = None if datamodule is None else datamodule.train_dataloader()
+    n_images = len(list_image_files(source)) if datamodule is None else _size(getattr(loader, "dataset", None))
     # As they are read back: with lists in place of tuples.
-    settings = json.loads(json.dumps({**source_settings, "image_shape": shape, "decorrelate": decorrelate}))
+    settings = json.loads(json.dumps({**describe_images(source), "image_shape": shape, "decorrelate": decorrelate}))
     if path.exists() and not overwrite:
         if read_magnitude_settings(path) != settings:
             raise InputError(
@@ -91,20 +88,6 @@ def magnitude(
     print(f"Spectrum:    {path}")
 
 
-def _describe_folder(folder: Path) -> tuple[int, dict[str, Any]]:
-    """Return the number of image files in a folder, and the settings that identify them."""
-    files = list_image_files(folder)
-    sizes = "\n".join(f"{path.relative_to(folder)} {path.stat().st_size}" for path in files)
-    digest = hashlib.sha256(sizes.encode()).hexdigest()[:16]
-    return len(files), {"images": str(folder), "files": len(files), "digest": digest}
-
-
-def _describe_data(datamodule: pl.LightningDataModule) -> tuple[int, dict[str, Any]]:
-    """Return the number of training images, 0 if it is not known, and the settings that tell them from others."""
-    dataset: Any = getattr(datamodule.train_dataloader(), "dataset", None)
-    settings = {
-        name: value
-        for name, value in vars(datamodule).items()
-        if isinstance(value, _PLAIN) and not name.startswith("_") and name not in _WITHOUT_EFFECT
-    }
-    return len(dataset) if hasattr(dataset, "__len__") else 0, {"data": type(datamodule).__name__, **settings}
+def _size(dataset: Any) -> int:
+    """Return the number of images in a dataset, 0 if it is not known."""
+    return len(dataset) if hasattr(dataset, "__len__") else 0

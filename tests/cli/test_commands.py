@@ -79,6 +79,8 @@ def test_the_commands_of_a_trainer_are_its_public_functions():
     assert list(added_commands(UserTrainer)) == ["visualize", "compare", "weights", "magnitude", "census", "greet"]
     assert list(added_commands(Trainer)) == ["visualize", "compare", "inspect", "magnitude"]
     assert list(added_commands(UserTrainer)) == ["visualize", "compare", "inspect", "magnitude", "census", "greet"]
+    assert list(added_commands(Trainer)) == ["visualize", "examples", "compare", "magnitude"]
+    assert list(added_commands(UserTrainer)) == ["visualize", "examples", "compare", "magnitude", "census", "greet"]
     assert added_commands(pl.Trainer) == {}
 
 
@@ -140,6 +142,7 @@ def test_a_command_is_misspelt_in_one_line():
     message = usage_error("cenus", *CPU)
     assert "visualize, compare, weights, magnitude, census, greet. Did you mean 'census'?" in message
     assert "visualize, compare, inspect, magnitude, census, greet. Did you mean 'census'?" in message
+    assert "visualize, examples, compare, magnitude, census, greet. Did you mean 'census'?" in message
     assert usage_error("census", *MODEL, *DATA, "--dept=3") == "no option '--dept'. Did you mean '--depth'?"
 
 
@@ -158,6 +161,7 @@ def test_the_help_of_a_command_is_its_docstring(capsys):
 
 @pytest.mark.parametrize("command", ["visualize", "compare", "weights", "magnitude"])
 @pytest.mark.parametrize("command", ["visualize", "compare", "inspect", "magnitude"])
+@pytest.mark.parametrize("command", ["visualize", "examples", "compare", "magnitude"])
 def test_the_help_of_each_command_has_a_command_and_explains_every_option(command, capsys):
     with pytest.raises(SystemExit):
         run(command, "--help")
@@ -180,6 +184,8 @@ def test_each_subcommand_takes_the_config_that_fit_saves(refused):
         assert "TestableModel's pictures is not known" in refused(
             [subcommand, *saved, *weights, *options.get(subcommand, [])], 1
         )
+    for subcommand in ("visualize", "examples", "compare"):
+        assert "TestableModel's pictures is not known" in refused([subcommand, *saved, *weights], 1)
     assert "TinyData has images of shape (4,)" in refused(["magnitude", *saved, "--output", "spectrum.pt"], 1)
 
 

@@ -61,6 +61,7 @@ def test_an_option_that_no_callback_takes_is_warned_of(option, warned):
 @pytest.mark.parametrize(
     "subcommand", ["fit", "validate", "test", "predict", "visualize", "compare", "weights", "magnitude"]
     "subcommand", ["fit", "validate", "test", "predict", "visualize", "compare", "inspect", "magnitude"]
+    "subcommand", ["fit", "validate", "test", "predict", "visualize", "examples", "compare", "magnitude"]
 )
 def test_each_subcommand_takes_the_config(subcommand, capsys):
     options = {
@@ -85,7 +86,7 @@ def test_only_subcommands_that_make_pictures_need_the_files_that_the_config_name
     assert "'absent.jpg'" in refused(visualize, 1)
 
 
-@pytest.mark.parametrize("subcommand", ["validate", "test", "predict", "magnitude"])
+@pytest.mark.parametrize("subcommand", ["validate", "test", "predict", "examples", "magnitude"])
 def test_subcommands_that_make_no_pictures_refuse_the_option(subcommand, refused):
     options = ["--output", "spectrum.pt"] if subcommand == "magnitude" else []
     command = [subcommand, "--config", "model.yaml", "--data", "digits.Digits", *options, "--maximizer.steps=2"]

@@ -1,0 +1,132 @@
+"""One pass of images through a model, split over ranks, whose results are kept in files until all are done."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from typing_extensions import override
+
+from fvlightning.analysis import RunningExamples, UnitScorer
+from fvlightning.data import PictureSelection
+from fvlightning.errors import InputError
+from fvlightning.features import Objective, Unit
+from fvlightning.features.objectives import Pooling
+from fvlightning.io import load_plain, write_atomically
+from fvlightning.runs._prediction import PictureWork, run_on_ranks
+
+_SECONDS_BETWEEN_FILES = 30.0
+
+
+class ExamplePass(PictureWork):
+    """Scores the images of a rank, and keeps what the scores amount to in a file in the folder of the results.
+
+    Args:
+        model: The model with the units.
+        units: The units.
+        selection: The images.
+        k: How many are kept at each end.
+        pooling: See `fvlightning.features.UnitActivation`.
+        folder: The folder of the results.
+        settings: Plain values that determine the results; a file of other settings is not used.
+    """
+
+    def __init__(
+        self,
+        model: pl.LightningModule,
+        units: Sequence[Unit | Objective],
+        selection: PictureSelection,
+        *,
+        k: int,
+        pooling: Pooling,
+        folder: Path,
+        settings: dict[str, Any],
+    ) -> None:
+        super().__init__(model)
+        self.units = units
+        self.selection = selection
+        self.k = k
+        self.pooling = pooling
+        self.folder = folder
+        self.settings = settings
+
+    def run(self, trainer: pl.Trainer) -> RunningExamples:
+        """Pass all images through the model, on the trainer's devices; return the result of all ranks on rank zero."""
+        try:
+            run_on_ranks(trainer, self)
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns SIGINT into SystemExit
+            if trainer.is_global_zero:
+                print(f"stopped: what is done is in {self.folder}; the same command does the rest", file=sys.stderr)
+            raise
+        total = RunningExamples(len(self.units), self.k)
+        for rank in range(trainer.world_size if trainer.is_global_zero else 0):
+            running = self._read(rank, trainer.world_size)
+            if running is None:
+                raise InputError(f"no results of rank {rank} in {self.folder}; all ranks need the same output_dir")
+            total.merge(running)
+        return total
+
+    def remove_files(self) -> None:
+        """Remove the files of all ranks, once their results are elsewhere."""
+        for path in self.folder.glob("examples.rank*.pt"):
+            path.unlink()
+
+    @override
+    def predict_dataloader(self) -> list[int]:
+        return [0]  # a single step, on each rank
+
+    @override
+    def count_pictures(self) -> tuple[str, int, int]:
+        n_pictures = -(-(self.selection.n_pictures or 0) // self.trainer.world_size)
+        return "Images", n_pictures, max(n_pictures, 1)
+
+    @override
+    def predict_step(self, batch: int, batch_idx: int) -> int:
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        running = RunningExamples(len(self.units), self.k, self.device)
+        if (earlier := self._read(rank, world_size)) is not None:
+            running.merge(earlier)
+            rank_zero_info(f"going on after image {running.last_place}, with the results in {self.folder}")
+        # Tensors of inference mode, in which predictions run, cannot be changed elsewhere.
+        with torch.inference_mode(False), torch.no_grad():
+            scorer = UnitScorer(self.model, self.units, self.pooling)
+            written = time.monotonic()
+            try:
+                for pictures, _, places in self.selection.share(rank, world_size, after=running.last_place):
+                    running.add(*scorer(pictures), places)
+                    self.progress.step(len(pictures))
+                    self.progress.done(len(pictures))
+                    if time.monotonic() - written > _SECONDS_BETWEEN_FILES:
+                        self._write(running)
+                        written = time.monotonic()
+            finally:
+                self._write(running)
+        return running.last_place  # Lightning asks about steps without a result
+
+    def _path(self, rank: int) -> Path:
+        return self.folder / f"examples.rank{rank}.pt"
+
+    def _write(self, running: RunningExamples) -> None:
+        key = self._key(self.trainer.world_size)
+        content = {"key": key, **{name: tensor.cpu() for name, tensor in running.state_dict().items()}}
+        write_atomically(self._path(self.trainer.global_rank), lambda file: torch.save(content, file))
+
+    def _read(self, rank: int, world_size: int) -> RunningExamples | None:
+        """Return the results of a rank so far, or None without any of these settings."""
+        with suppress(OSError, InputError):
+            path = self._path(rank)
+            content: Any = load_plain(path, refused=f"'{path}' holds code", damaged=f"'{path}' is damaged")
+            if content["key"] == self._key(world_size):
+                running = RunningExamples(len(self.units), self.k)
+                running.load_state_dict(content)
+                return running
+        return None
+
+    def _key(self, world_size: int) -> str:
+        return json.dumps({**self.settings, "ranks": world_size})

@@ -1,0 +1,26 @@
+"""Which images a command reads, as settings that tell them from others."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from fvlightning.data import list_image_files
+
+# Settings of data modules that change no picture.
+_WITHOUT_EFFECT = {"batch_size", "num_workers"}
+_PLAIN = (bool, int, float, str, tuple, list)
+
+
+def describe_images(source: Any) -> dict[str, Any]:
+    """Return what identifies the images of a folder, its files and their sizes, or of a data module, its settings."""
+    if isinstance(source, str | Path):
+        files = list_image_files(source)
+        sizes = "\n".join(f"{path.relative_to(source)} {path.stat().st_size}" for path in files)
+        digest = hashlib.sha256(sizes.encode()).hexdigest()[:16]
+        return {"images": str(source), "files": len(files), "digest": digest}
+    settings = {
+        name: value
+        for name, value in vars(source).items()
+        if isinstance(value, _PLAIN) and not name.startswith("_") and name not in _WITHOUT_EFFECT
+    }
+    return {"data": type(source).__name__, **settings}

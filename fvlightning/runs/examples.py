@@ -1,0 +1,194 @@
+"""``examples``: the real images that excite units most and least."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
+from fvlightning.analysis import illustrate
+from fvlightning.data import PictureSelection
+from fvlightning.errors import InputError
+from fvlightning.features import Objective, Unit, resolve_objectives
+from fvlightning.features.objectives import Pooling
+from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
+from fvlightning.output import (
+    Pixels,
+    UnitExamples,
+    class_names,
+    layer_name,
+    log_image,
+    on_grey,
+    read_manifest,
+    read_pixels,
+    save_png,
+    write_examples,
+)
+from fvlightning.protocols import model_name, picture_shape, read_class_names
+from fvlightning.runs._example_pass import ExamplePass
+from fvlightning.runs._images import describe_images
+from fvlightning.version import __version__
+
+_MOST_NAMED = 8
+
+
+def examples(
+    trainer: pl.Trainer,
+    model: pl.LightningModule,
+    units: Sequence[str | Objective] | str = (),
+    images: str | None = None,
+    output_dir: str = "examples",
+    *,
+    part: Literal["train", "val", "test"] | None = None,
+    k: int = 5,
+    n_images: int | None = None,
+    pictures: str | None = None,
+    pooling: Pooling = "mean",
+    image_shape: tuple[int, int, int] | None = None,
+    ckpt_path: str | None = None,
+    weights_only: bool = True,
+    datamodule: pl.LightningDataModule | None = None,
+) -> None:
+    """Find the real images that excite units most and least, and the patches that do it.
+
+        fvlightning examples --config configs/quickstart.yaml --ckpt_path last.ckpt --units '["conv2:*", "fc2:*"]'
+
+    OUTPUT_DIR/LAYER.png has one row per unit: a histogram of its activations, the images that excite it most, one image
+    of each tenth of its activations, and the images that excite it least. Of units with a map, the patch is shown that
+    the strongest activation depends on, and the rest is faded. OUTPUT_DIR/examples.json has the places, files, classes,
+    scores and patches. The images pass through the model once, whatever the number of units. After an interruption,
+    the same command goes on.
+
+    Args:
+        trainer: The trainer.
+        model: The model with the units.
+        units: The units, for example '["conv2:*", "fc2:7"]'; or objectives by class_path.
+        images: Folder with images, including its subfolders; the middle of each is brought to the shape of the
+            pictures. Default: the images of the data.
+        output_dir: Folder of the results.
+        part: The part of the data, train, val or test. Default: the first of test, val and train that has images.
+        k: How many of the strongest and of the weakest images are shown of each unit.
+        n_images: How many images are looked at, a random sample that is the same each time. Default: all.
+        pictures: Folder of visualize, whose pictures of the units, and of their negatives, stand beside the images.
+        pooling: How a map becomes one number, mean or rms (root mean square).
+        image_shape: Shape of the pictures, [C, H, W]. Default: the model's input_shape.
+        ckpt_path: Checkpoint with the weights. Default: the weights that the model is made with.
+        weights_only: Whether a checkpoint that holds more than tensors and plain values is refused; it always is.
+        datamodule: Data with the images and the names of the classes.
+
+    Raises:
+        InputError: There are no images, a unit or the checkpoint cannot be used, the folder cannot be written or has
+            the results of visualize, or units gave values that are not finite; the results of the others are there.
+    """
+    for name, value in {"k": k, "n_images": n_images}.items():
+        if value is not None and value < 1:
+            raise InputError(f"examples({name}={value}): must be at least 1")
+    source: Any = datamodule if images is None else images
+    if source is None:
+        raise InputError("examples needs images: either --images FOLDER, or --data with a data module")
+    if ckpt_path is not None:
+        model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
+    shape = picture_shape(model, datamodule, image_shape)
+    resolved = resolve_objectives(model, units, shape, pooling)
+    folder = Path(output_dir)
+    columns = {} if pictures is None else _read_pictures(Path(pictures), resolved, digest_of_weights(model), pooling)
+    if (folder / "features.json").exists():
+        raise InputError(
+            f"{folder} has the pictures of visualize, whose sheets have the same names; choose another --output_dir, "
+            f"and give --pictures {folder} to see them beside the images"
+        )
+    if trainer.is_global_zero:
+        check_writable(folder)
+    selection = PictureSelection(source, part, image_shape=shape, limit=n_images)
+    settings = {
+        "model": model_name(model),
+        "weights": digest_of_weights(model),
+        "images": {**describe_images(source), "part": part, "n_images": n_images},
+        "image_shape": shape,
+        "pooling": pooling,
+        "k": k,
+    }
+    key = {**settings, "units": list(map(str, resolved))}
+    work = ExamplePass(model, resolved, selection, k=k, pooling=pooling, folder=folder, settings=key)
+    results = work.run(trainer).results(resolved)
+    if not trainer.is_global_zero:
+        return
+    model.to(trainer.strategy.root_device)  # Lightning has moved it away
+    pages = illustrate(
+        model,
+        resolved,
+        results,
+        selection,
+        title=f"{model_name(model)}, {results[0].n_images:,} images",
+        class_names=() if datamodule is None or images is not None else read_class_names(datamodule),
+        unit_classes=class_names(model, datamodule, resolved, shape),
+        pictures=columns,
+    )
+    completed: list[UnitExamples] = []
+    for page in pages:
+        save_png(page.sheet, folder / f"{layer_name(page.name)}.png")
+        log_image(trainer.loggers, f"examples/{page.name}", page.sheet, 0)
+        completed += page.examples
+    versions = {"fvlightning": __version__, "torch": torch.__version__}
+    write_examples(completed, {**settings, "versions": versions}, folder / "examples.json")
+    work.remove_files()
+    _report(completed, k, folder)
+
+
+def _read_pictures(
+    folder: Path, units: Sequence[Unit | Objective], weights: str, pooling: Pooling
+) -> Mapping[str, Mapping[str, Pixels]]:
+    """Return the pictures of units and of their negatives in a folder of `visualize`, by the units' text forms."""
+    records = {record.unit: record for record in reversed(read_manifest(folder)) if record.score is not None}
+    names = {"picture": "", "negative": "-"}
+    shown = {
+        column: {str(unit): records[name] for unit in units if (name := f"{sign}{unit}") in records}
+        for column, sign in names.items()
+    }
+    if not any(shown.values()):
+        raise InputError(f"{folder} has no pictures of these units; make them with visualize, or leave out --pictures")
+    if any(record.weights != weights for column in shown.values() for record in column.values()):
+        rank_zero_warn(f"the pictures in {folder} were made with other weights than those of this command")
+    poolings = {record.settings["pooling"] for column in shown.values() for record in column.values()}
+    if poolings != {pooling}:
+        made_with = " and ".join(sorted(poolings))
+        rank_zero_warn(
+            f"the pictures in {folder} were made with the pooling {made_with}, the images are chosen by {pooling}"
+        )
+    return {
+        name: {unit: on_grey(read_pixels(folder / record.file)) for unit, record in column.items()}
+        for name, column in shown.items()
+    }
+
+
+def _report(results: Sequence[UnitExamples], k: int, folder: Path) -> None:
+    """Say what is where, and name the units with few images, without a response, or with non-finite values.
+
+    Raises:
+        InputError: Units gave values that are not finite.
+    """
+    n_images = max(result.n_images + result.n_non_finite for result in results)
+    if n_images < k:
+        rank_zero_info(f"there are {n_images} images, fewer than the {k} that are asked for at each end")
+    for meaning, names in {
+        "not active on any image": [result.unit for result in results if result.dead],
+        "constant, with one value for all images": [result.unit for result in results if result.constant],
+    }.items():
+        if names:
+            units = "1 unit is" if len(names) == 1 else f"{len(names)} units are"
+            rank_zero_info(f"{units} {meaning}: {_some(names)}")
+    n_units = "1 unit" if len(results) == 1 else f"{len(results)} units"
+    rank_zero_info(f"The examples of {n_units} are in {folder}, from {n_images} images")
+    if failed := [f"{result.unit} ({result.n_non_finite})" for result in results if result.n_non_finite]:
+        raise InputError(
+            f"{len(failed)} of {len(results)} units gave values that are not finite, for the number of images in "
+            f"brackets, which are left out: {_some(failed)}; the other results are there"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (
+        f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    )
