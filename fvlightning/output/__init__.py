@@ -2,7 +2,16 @@
 
 from fvlightning.output.loggers import log_image, log_scalars, takes_images
 from fvlightning.output.names import class_names, epoch_label, group_name, layer_name, unit_file, with_class
-from fvlightning.output.pixels import Pixels, on_grey, read_pixels, resized, save_animation, save_png, to_pixels
+from fvlightning.output.pixels import (
+    Pixels,
+    on_grey,
+    read_pixels,
+    resized,
+    save_animation,
+    save_png,
+    to_picture,
+    to_pixels,
+)
 from fvlightning.output.progress import EpochProgressBar, picture_progress
 from fvlightning.output.records import Record, read_manifest, read_record
 from fvlightning.output.sheets import card_parts, contact_sheet
@@ -30,6 +39,7 @@ __all__ = [
     "save_animation",
     "save_png",
     "takes_images",
+    "to_picture",
     "to_pixels",
     "unit_file",
     "with_class",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image as PILImage
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -36,6 +37,15 @@ def to_pixels(picture: Tensor, limit: float | None = None) -> Pixels:
         colors = picture.movedim(0, 2) if len(picture) == 3 else side_by_side[..., None].expand(-1, -1, 3)
         pixels = (colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
     return pixels
+
+
+def to_picture(pixels: Pixels, n_channels: int) -> Tensor:
+    """Return the picture ``(C, H, W)`` in [0, 1] that `to_pixels` turned into pixels ``(H, W, 3)`` or ``(H, W, 4)``."""
+    values = torch.from_numpy(pixels[..., :3].copy()) / 255
+    if n_channels == 3:
+        return values.permute(2, 0, 1)
+    # Any other number of channels is side by side.
+    return torch.stack(values[..., 0].chunk(n_channels, dim=1))
 
 
 def value_limit(pictures: Iterable[Tensor]) -> float:

@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
 
 from fvlightning.analysis import (
     FeatureSpace,
@@ -21,7 +20,7 @@ from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Parametrization, objective_of, resolve_objectives
 from fvlightning.features.objectives import check_responses
 from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
-from fvlightning.output import Pixels, on_grey, read_pixels, to_pixels
+from fvlightning.output import on_grey, read_pixels, to_picture, to_pixels
 from fvlightning.protocols import model_name, picture_shape
 from fvlightning.runs._comparison_files import write_comparison
 from fvlightning.runs._pictures import report_pictures, run_pictures
@@ -114,7 +113,7 @@ def compare(
     for name, records_of_space in records.items():
         files = {(record.unit, record.repeat): folder / name / record.file for record in records_of_space}
         saved = [read_pixels(files[str(resolved[place]), repeat]) for place, repeat in places]
-        pictures = torch.stack([_to_picture(picture, shape[0]) for picture in saved])
+        pictures = torch.stack([to_picture(picture, shape[0]) for picture in saved])
         pixels[name] = [on_grey(picture) for picture in saved]
         columns[name] = measure_pictures(
             model, objectives, places, pictures, natural, space=feature_space, batch_size=size
@@ -160,12 +159,3 @@ def check_spaces(spaces: Mapping[str, Parametrization], image_shape: Sequence[in
             image.initial_parameters(image_shape, torch.Generator())
         except InputError as error:
             raise InputError(f"space {name!r}: {error}") from error
-
-
-def _to_picture(pixels: Pixels, n_channels: int) -> Tensor:
-    """Return the picture ``(C, H, W)`` in [0, 1] that `to_pixels` turned into pixels ``(H, W, 3)``."""
-    values = torch.from_numpy(pixels[..., :3].copy()) / 255
-    if n_channels == 3:
-        return values.permute(2, 0, 1)
-    # Any other number of channels is side by side.
-    return torch.stack(values[..., 0].chunk(n_channels, dim=1))

@@ -75,8 +75,15 @@ def usage_error(*args: str) -> str:
 
 
 def test_the_commands_of_a_trainer_are_its_public_functions():
-    assert list(added_commands(Trainer)) == ["visualize", "compare", "magnitude"]
-    assert list(added_commands(UserTrainer)) == ["visualize", "compare", "magnitude", "census", "greet"]
+    assert list(added_commands(Trainer)) == ["visualize", "compare", "cross_evaluate", "magnitude"]
+    assert list(added_commands(UserTrainer)) == [
+        "visualize",
+        "compare",
+        "cross_evaluate",
+        "magnitude",
+        "census",
+        "greet",
+    ]
     assert added_commands(pl.Trainer) == {}
 
 
@@ -136,7 +143,7 @@ def test_a_program_of_ones_own_has_the_errors_and_statuses_of_the_command_line(c
 
 def test_a_command_is_misspelt_in_one_line():
     message = usage_error("cenus", *CPU)
-    assert "visualize, compare, magnitude, census, greet. Did you mean 'census'?" in message
+    assert "visualize, compare, cross_evaluate, magnitude, census, greet. Did you mean 'census'?" in message
     assert usage_error("census", *MODEL, *DATA, "--dept=3") == "no option '--dept'. Did you mean '--depth'?"
 
 
@@ -153,7 +160,7 @@ def test_the_help_of_a_command_is_its_docstring(capsys):
     assert "How deep modules are listed. (type: int, default: 2)" in text
 
 
-@pytest.mark.parametrize("command", ["visualize", "compare", "magnitude"])
+@pytest.mark.parametrize("command", ["visualize", "compare", "cross_evaluate", "magnitude"])
 def test_the_help_of_each_command_has_a_command_and_explains_every_option(command, capsys):
     with pytest.raises(SystemExit):
         run(command, "--help")

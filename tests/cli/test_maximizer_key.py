@@ -13,6 +13,7 @@ from fvlightning import Maximizer, VisualizationCallback
 from fvlightning.cli import main
 from fvlightning.errors import InputError
 from fvlightning.features import Alignment
+from fvlightning.trainer import COMMANDS
 
 CALLBACK = ["--trainer.callbacks", "VisualizationCallback", "--trainer.callbacks.units", '["fc:0-1"]']
 FIT = ["fit", "--config", "model.yaml", "--data", "digits.Digits", *TRAINER]
@@ -58,11 +59,15 @@ def test_an_option_that_no_callback_takes_is_warned_of(option, warned):
     assert any("--maximizer has no effect" in str(warning.message) for warning in caught) == warned
 
 
-@pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict", "visualize", "compare", "magnitude"])
+@pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict", *COMMANDS])
 def test_each_subcommand_takes_the_config(subcommand, capsys):
-    options = {"magnitude": ["--output", "spectrum.pt"], "compare": ["--data", "digits.Digits"]}
+    options = {
+        "magnitude": ["--output", "spectrum.pt"],
+        "compare": ["--data", "digits.Digits"],
+        "cross_evaluate": ["--models.own", "digits.Classifier"],
+    }
     assert main([subcommand, "--config", "model.yaml", *options.get(subcommand, []), "--print_config"]) == 0
-    if subcommand in ("fit", "visualize", "compare"):
+    if subcommand in ("fit", "visualize", "compare", "cross_evaluate"):
         assert yaml.safe_load(capsys.readouterr().out)["maximizer"]["init_args"]["steps"] == 3
 
 
