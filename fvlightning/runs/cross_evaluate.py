@@ -54,7 +54,7 @@ def cross_evaluate(
         fvlightning cross_evaluate --config configs/cross_evaluate_lite.yaml --output_dir out
 
     A picture that only its own model recognises shows a quirk of that model. Pictures of the same classes are made for
-    each model, with the maximizer's random transforms in OUTPUT_DIR/NAME/transforms and without in OUTPUT_DIR/NAME/none,
+    each model: with the maximizer's random transforms in OUTPUT_DIR/NAME/transforms, without in OUTPUT_DIR/NAME/none,
     as visualize writes them. A second run makes only those that are missing. With --pictures they come from folders
     that visualize has written.
 
@@ -148,6 +148,8 @@ def cross_evaluate(
         name = "/".join(filter(None, (cell.source, cell.mode, cell.judge)))
         scores = {"accuracy": cell.accuracy, "probability": cell.probability}
         log_scalars(trainer.loggers, {f"cross_evaluation/{key}/{name}": value for key, value in scores.items()}, 0)
+    for logger in trainer.loggers:
+        logger.finalize("success")  # writes what TensorBoard's logger still keeps in memory
     if records:
         report_pictures(records, folder)
 

@@ -18,7 +18,9 @@ from visualizing import start
 
 from fvlightning.analysis import random_views
 from fvlightning.cli import main
+from fvlightning.errors import InputError
 from fvlightning.features import picture_generator
+from fvlightning.runs.cross_evaluate import check_names
 
 CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 MAXIMIZER = ["--maximizer", "Maximizer", "--maximizer.steps", "4", "--maximizer.repeats", "2"]
@@ -48,12 +50,6 @@ class Coloured(pl.LightningModule):
 
 class Named(Classifier):
     class_names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
-
-class Headless(Classifier):
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Conv2d(1, 4, 3)
 
 
 MODELS = {"grey": f"{__name__}.Named", "coloured": f"{__name__}.Coloured"}
@@ -122,35 +118,22 @@ def test_models_judge_views_of_the_saved_pictures_of_each_other(capsys: pytest.C
         assert image.width > image.height > 200
 
 
-def test_a_second_run_keeps_the_pictures_and_says_the_same():
-    assert main(command(MODELS, "--classes", '["one"]')) == 0
-    times = {path: path.stat().st_mtime_ns for path in OUT.glob("*/*/*/*.png")}
-    assert len(times) == 8
-    first = content()
-    Path(OUT, "grey/none/fc/1.png").unlink()
-    assert main(command(MODELS, "--classes", '["one"]')) == 0
-    changed = {path for path, time in times.items() if path.stat().st_mtime_ns != time}
-    assert content() == first
-    assert changed == {OUT / "grey/none/fc/1.png", OUT / "grey/none/fc/1_1.png"}
-
-
 def test_folders_of_visualize_are_judged_like_pictures_that_are_made():
     digits = {"one": "digits.Classifier", "two": "digits.Classifier"}
-    assert main(command(digits, "--classes", "[1]")) == 0
+    assert main(command(digits, "--classes", "[0, 1]")) == 0
     units = ["--units", '["fc:0-1", "-fc:1", "conv:1", "fc:1 - fc:2"]']
     for folder, options in (("with", []), ("without", ["--maximizer.transforms", "[]"])):
         visualize = ["visualize", "--model", "digits.Classifier", *CPU, *MAXIMIZER, *options, *units]
         assert main([*visualize, "--output_dir", folder]) == 0
-    folders = ["--pictures", '["with", "without"]']
-    assert main(command(digits, *folders, "--classes", "[1]", "--output_dir", "again")) == 0
+    # By default all classes in the folders, and no other unit.
+    assert main(command(digits, "--pictures", '["with", "without"]', "--output_dir", "again")) == 0
     made = [row for row in verdicts() if row[0] == "one"]
     for again, expected in zip(verdicts(Path("again")), made, strict=True):
         assert again[:2] == expected[:2]
         for judge in digits:
             assert again[2][judge] == pytest.approx(expected[2][judge], abs=1e-3)
-    # All classes in the folder, and no other unit.
-    assert main(command(digits, "--pictures", "with", "--output_dir", "all")) == 0
-    assert [row["label"] for row in content(Path("all"))["pictures"]] == ["0", "0", "1", "1"]
+    assert main(command(digits, "--pictures", "with", "--classes", "[1]", "--output_dir", "some")) == 0
+    assert [row["label"] for row in content(Path("some"))["pictures"]] == ["1", "1"]
 
 
 def test_natural_images_of_the_classes_are_a_row_to_compare_with(caplog: pytest.LogCaptureFixture):
@@ -161,7 +144,8 @@ def test_natural_images_of_the_classes_are_a_row_to_compare_with(caplog: pytest.
         for grey in greys:
             PILImage.new("L", (20, 16), grey).save(Path(folder, f"{grey}.png"))
     images = ["--images", "photos", "--n_images", "2"]
-    assert main(command({"grey": MODELS["grey"]}, *images, "--classes", '["one", "seven", "two"]')) == 0
+    arguments = command({"grey": MODELS["grey"]}, *images, "--classes", '["one", "seven", "two"]')
+    assert main(arguments) == 0
     assert "No natural images of 1 classes: two" in caplog.text
     rows = [row for row in content()["pictures"] if row["source"] == "natural images"]
     assert [(row["file"], row["label"]) for row in rows] == [("one/0", "one"), ("one/1", "one"), ("7/0", "seven")]
@@ -172,6 +156,15 @@ def test_natural_images_of_the_classes_are_a_row_to_compare_with(caplog: pytest.
             probability = network(torch.full((1, 1, 8, 8), grey / 255)).softmax(1)[0, index].item()
         assert row["verdicts"]["grey"]["probability"] == pytest.approx(probability, abs=1e-5)
     assert [cell["judge"] for cell in content()["cells"][-2:]] == ["grey", "others"]
+    # A second run makes the pictures that are missing, and says the same.
+    first, removed = content(), OUT / "grey/none/fc/1.png"
+    times = {path: path.stat().st_mtime_ns for path in OUT.glob("*/*/fc/*.png")}
+    assert len(times) == 12
+    removed.unlink()
+    assert main(arguments) == 0
+    assert content() == first
+    changed = {path for path, time in times.items() if path.stat().st_mtime_ns != time}
+    assert changed == {removed, removed.with_name("1_1.png")}
 
 
 def test_data_give_names_and_natural_images_and_tensorboard_gets_the_results():
@@ -198,18 +191,18 @@ def test_data_give_names_and_natural_images_and_tensorboard_gets_the_results():
 def test_weights_come_from_checkpoints(refused):
     pl.seed_everything(7)
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    module = Named()
-    trainer.strategy.connect(module)
-    trainer.save_checkpoint("named.ckpt")
-    base = command(MODELS, "--classes", "[1]")
-    assert main([*base, "--ckpt_paths.grey", "named.ckpt"]) == 0
+    for name, module in (("coloured", Coloured()), ("grey", Named())):
+        trainer.strategy.connect(module)
+        trainer.save_checkpoint(f"{name}.ckpt")
+    base = command({"grey": MODELS["grey"]}, "--classes", "[1]")
+    assert main([*base, "--ckpt_paths.grey", "grey.ckpt"]) == 0
     record = json.loads((OUT / "grey/none/features.json").read_text())[0]
     picture = torch.tensor(np.asarray(PILImage.open(OUT / "grey/none/fc/1.png").convert("L"))) / 255
     assert module.eval()(picture[None, None])[0, 1].item() == pytest.approx(record["score"], abs=1e-5)
     for name, path, message in (
-        ("coloured", "named.ckpt", "'named.ckpt' does not fit model 'coloured': Error(s) in loading state_dict"),
-        ("gray", "named.ckpt", "ckpt_paths: no model 'gray'; models: grey, coloured. Did you mean 'grey'?"),
-        ("grey", "none.ckpt", "no checkpoint 'none.ckpt'; checkpoints: named.ckpt"),
+        ("grey", "coloured.ckpt", "'coloured.ckpt' does not fit model 'grey': Error(s) in loading state_dict"),
+        ("gray", "grey.ckpt", "ckpt_paths: no model 'gray'; models: grey. Did you mean 'grey'?"),
+        ("grey", "none.ckpt", "no checkpoint 'none.ckpt'; checkpoints: "),
     ):
         assert message in refused([*base, f"--ckpt_paths.{name}", path], 1)
 
@@ -217,26 +210,15 @@ def test_weights_come_from_checkpoints(refused):
 def test_bad_input_ends_in_one_line_before_the_first_picture(refused):
     Path("empty/seven").mkdir(parents=True)
     Path("empty/features.json").write_text("[]")
-    classes = ["--classes", "[1]"]
-    one = {"grey": MODELS["grey"]}
+    classes, one = ["--classes", "[1]"], {"grey": MODELS["grey"]}
     for models, arguments, message in (
-        ({}, classes, "no models to compare; give some under models in a config"),
-        ({"a/b": MODELS["grey"]}, classes, "'a/b' cannot be the name of a model"),
-        ({"others": MODELS["grey"]}, classes, "'others' cannot be the name of a model"),
         (one, [], "no classes are given; give some"),
-        (one, ["--classes", "[10]"], "model 'grey' has no class 10: they are 0 to 9"),
-        (
-            one,
-            ["--classes", '["sevn"]'],
-            "model 'grey' has no class 'sevn'; leave out that class, or model 'grey'. Did",
-        ),
         (MODELS, ["--classes", '["zero"]'], "model 'coloured' has no class 'zero'; leave out that class, or model"),
         (
             {"coloured": MODELS["coloured"], "nameless": "digits.Classifier"},
             classes,
             "class two is one of 6 classes, model 'nameless' has 10, and model 'nameless' has no name to match",
         ),
-        ({"none": f"{__name__}.Headless"}, classes, "model 'none' cannot judge: it has no layer that gives its output"),
         (one, [*classes, "--n_views", "0"], "cross_evaluate(n_views=0): must be at least 1"),
         (one, [*classes, "--maximizer.transforms", "[]"], "the maximizer has no transforms"),
         (one, [*classes, "--images", "empty"], "'empty' has no folder of a class: one; name folders by names"),
@@ -248,11 +230,18 @@ def test_bad_input_ends_in_one_line_before_the_first_picture(refused):
         ),
         (one, ["--pictures", "empty"], "no pictures of classes in 'empty'"),
         (one, ["--pictures", "absent"], "no file 'absent'; give the features.json that visualize writes"),
-        (one, [*classes, "--output_dir", "models.yaml/out"], "cannot write to the folder models.yaml/out"),
     ):
         assert message in refused(command(models, *arguments), 1)
     assert "cross_evaluate needs --models" in refused(["cross_evaluate", *classes], 2)
     assert not list(Path().rglob("*.png"))
+
+
+@pytest.mark.parametrize("name", ["a/b", "others", "natural images", ".", ""])
+def test_names_that_folders_and_tables_cannot_have_are_refused(name: str):
+    with pytest.raises(InputError, match=f"'{name}' cannot be the name of a model"):
+        check_names({name: None})
+    with pytest.raises(InputError, match="no models to compare; give some under models in a config"):
+        check_names({})
 
 
 def test_two_processes_give_the_files_of_one():
