@@ -57,14 +57,21 @@ def made_pictures(folder: Path, records: Iterable[Record], judge: Judge | None, 
         yield ClassPicture(source, mode, str(folder / record.file), label, picture, views)
 
 
-def read_folders(folders: Sequence[str], judges: Sequence[Judge]) -> Iterator[ClassPicture]:
+def read_folders(
+    folders: Sequence[str], judges: Sequence[Judge], labels: Sequence[ClassLabel]
+) -> Iterator[ClassPicture]:
     """Yield the pictures of classes in folders that `visualize` has written.
 
     Those of a network among the judges have the judge's name as their source, others that of the model in their
-    records. Classes that the first judge has are labelled as its own.
+    records. They are labelled with the classes of the first judge.
+
+    Args:
+        folders: The folders.
+        judges: The judges.
+        labels: Classes of the first judge; pictures of others are left out. Empty for all.
 
     Raises:
-        InputError: A folder has no records or no pictures of classes, or two models have the same name.
+        InputError: A folder has no records or no pictures of the classes, or two models have the same name.
     """
     judges_by_weights = {digest_of_weights(judge.network): judge for judge in judges}
     weights = {judge.name: digest for digest, judge in judges_by_weights.items()}
@@ -76,12 +83,19 @@ def read_folders(folders: Sequence[str], judges: Sequence[Judge]) -> Iterator[Cl
             if weights.setdefault(source, record.weights) != record.weights:
                 raise InputError(f"the pictures in '{folder}' are of another {source!r}; name both under models")
             for picture in made_pictures(folder, [record], judge, source):
-                n_pictures += 1
-                yield replace(picture, label=judges[0].label(judges[0].index_of(picture.label)))
+                try:
+                    label = judges[0].label(judges[0].index_of(picture.label))
+                except InputError:
+                    if labels:
+                        continue  # not one of them
+                    raise
+                if not labels or label in labels:
+                    n_pictures += 1
+                    yield replace(picture, label=label)
         if not n_pictures:
             raise InputError(
-                f"no pictures of classes in '{folder}'; make some of the last layer, with --data or a model that has "
-                "class_names, or give their model under models"
+                f"no pictures of the classes in '{folder}'; make some of the last layer with --data or a model that "
+                "has class_names, or give their model under models"
             )
 
 

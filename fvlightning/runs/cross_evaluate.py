@@ -4,15 +4,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 
-from fvlightning.analysis import OTHERS, Judge, JudgedPicture, summarize
+from fvlightning.analysis import OTHERS, ClassLabel, Judge, JudgedPicture, summarize
 from fvlightning.errors import InputError, did_you_mean, one_line
-from fvlightning.features import Maximizer, picture_generator, resolve_objectives
-from fvlightning.features.objectives import check_responses
+from fvlightning.features import Maximizer, Objective, Unit, picture_generator, resolve_objectives
+from fvlightning.features.objectives import Pooling, check_responses
 from fvlightning.io import check_writable, digest_of_weights, read_checkpoint, require_checkpoint
 from fvlightning.output import Record, log_image, log_scalars, picture_progress
 from fvlightning.protocols import model_name, picture_shape, read_class_names
@@ -95,43 +95,46 @@ def cross_evaluate(
     load_weights(models, ckpt_paths or {})
     judges = [make_judge(name, model, datamodule) for name, model in models.items()]
     labels = list(dict.fromkeys(judges[0].label(chosen) for chosen in classes))
-    for judge in judges:
-        for label in labels:
-            judge.index_of(label)
     folders = [pictures] if isinstance(pictures, str) else pictures
     if not (labels or folders):
         raise InputError("no classes are given; give some, for example --classes '[0, 1]', or folders with --pictures")
     maximizers = make_maximizers(maximizer or Maximizer(), batch_size)
+    pooling = maximizers[NONE].settings.pooling
+    makers = [] if folders else judges
+    units = {judge.name: class_units(judge, labels, pooling) for judge in makers}
     folder = Path(output_dir)
     judging = partial(judge_pictures, trainer, judges, n_views=n_views, flip=flip, seed=seed)
     made: list[ClassPicture] = []
-    judged: list[JudgedPicture] = []
+    natural: list[JudgedPicture] = []
     if trainer.is_global_zero:
         # Before any picture is made, so that unusable folders and data end the run at once.
         check_writable(folder)
         if folders:
-            made = [picture for picture in read_folders(folders, judges) if not labels or picture.label in labels]
+            made = list(read_folders(folders, judges, labels))
             labels = labels or list(dict.fromkeys(picture.label for picture in made))
         source = images if datamodule is None else datamodule
         if source is not None:
             largest = max((judge.image_shape for judge in judges), key=math.prod)
-            judged = judging(natural_pictures(source, labels, largest, n_images), n_images * len(labels))
+            natural = judging(natural_pictures(source, labels, largest, n_images), n_images * len(labels))
     records: list[Record] = []
-    if not folders:
-        for judge, model in zip(judges, models.values(), strict=True):
-            shape, names = judge.image_shape, [f"{judge.layer}:{judge.index_of(label)}" for label in labels]
-            for mode, maximizer_of_mode in maximizers.items():
-                pooling = maximizer_of_mode.settings.pooling
-                units = resolve_objectives(model, names, shape, pooling)
-                check_responses(model, units, shape, pooling)
-                place, tag = folder / judge.name / mode, f"{judge.name}/{mode}"
-                options: dict[str, Any] = {"image_shape": shape, "overwrite": overwrite, "datamodule": datamodule}
-                new = run_pictures(trainer, model, units, maximizer_of_mode, place, tag=tag, **options)
-                made += made_pictures(place, new, judge, judge.name)
-                records += new
+    for judge, (mode, maximizer_of_mode) in product(makers, maximizers.items()):
+        place = folder / judge.name / mode
+        new = run_pictures(
+            trainer,
+            models[judge.name],
+            units[judge.name],
+            maximizer_of_mode,
+            place,
+            image_shape=judge.image_shape,
+            overwrite=overwrite,
+            tag=f"{judge.name}/{mode}",
+            datamodule=datamodule,
+        )
+        made += made_pictures(place, new, judge, judge.name)
+        records += new
     if not trainer.is_global_zero:
         return
-    judged = [*judging(made, len(made)), *judged]
+    judged = [*judging(made, len(made)), *natural]
     cells = summarize(judged)
     settings = {
         "models": {
@@ -182,6 +185,14 @@ def make_judge(name: str, model: pl.LightningModule, datamodule: pl.LightningDat
     """Return a model as a judge, its classes named by the data, or else by itself."""
     names = [read_class_names(source) for source in (datamodule, model)]
     return Judge(name, model, picture_shape(model, datamodule), names)
+
+
+def class_units(judge: Judge, labels: Sequence[ClassLabel], pooling: Pooling) -> list[Unit | Objective]:
+    """Return the units of a model that stand for classes; raise `InputError` if pictures cannot change them."""
+    names = [f"{judge.layer}:{judge.index_of(label)}" for label in labels]
+    units = resolve_objectives(judge.network, names, judge.image_shape, pooling)
+    check_responses(judge.network, units, judge.image_shape, pooling)
+    return units
 
 
 def make_maximizers(maximizer: Maximizer, batch_size: int | None) -> dict[str, Maximizer]:

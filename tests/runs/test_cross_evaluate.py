@@ -228,7 +228,7 @@ def test_bad_input_ends_in_one_line_before_the_first_picture(refused):
             [*classes, "--images", "empty", "--data", "digits.Digits"],
             "from --images or from --data, not from both",
         ),
-        (one, ["--pictures", "empty"], "no pictures of classes in 'empty'"),
+        (one, ["--pictures", "empty"], "no pictures of the classes in 'empty'"),
         (one, ["--pictures", "absent"], "no file 'absent'; give the features.json that visualize writes"),
     ):
         assert message in refused(command(models, *arguments), 1)
