@@ -72,7 +72,9 @@ def heat_map(cells: Sequence[Cell]) -> PILImage.Image:
     # In inches.
     width = 2 * 1.2 * len(judges) + 0.1 * max(map(len, names)) + 1.0
     figure = Figure(figsize=(width, 0.7 * len(rows) + 1.6), layout="compressed")
-    for axes, (measure, title) in zip(figure.subplots(1, 2, sharey=True), _MEASURES.items(), strict=True):
+    both = figure.subplots(1, 2, sharey=True)
+    both[0].set_ylabel("pictures of, made with")
+    for axes, (measure, title) in zip(both, _MEASURES.items(), strict=True):
         _draw(axes, [[row.get(judge) for judge in judges] for row in rows.values()], measure)
         axes.set_title(title)
         axes.set_xticks(range(len(judges)), judges)
