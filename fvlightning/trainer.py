@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 COMMANDS = ("visualize", "compare", "weights", "magnitude")
 COMMANDS = ("visualize", "compare", "inspect", "magnitude")
 COMMANDS = ("visualize", "examples", "compare", "magnitude")
+COMMANDS = ("visualize", "compare", "cross_evaluate", "magnitude")
 
 
 class Trainer(pl.Trainer):

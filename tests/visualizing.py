@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,19 @@ def files(folder: str = "out") -> set[str]:
     return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
 
 
-def start(*arguments: str, program: tuple[str, ...] = ("-m", "fvlightning"), **options: Any) -> subprocess.Popen[str]:
+def start(
+    *arguments: str,
+    program: Sequence[str] = ("-m", "fvlightning"),
+    common: Sequence[str] = tuple(COMMON),
+    **options: Any,
+) -> subprocess.Popen[str]:
     root = Path(__file__).parents[1]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests"), *sys.path]),
     }
-    command = [sys.executable, *program, *COMMON, *arguments]
+    command = [sys.executable, *program, *common, *arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 
     def answer_to_interrupts() -> None:

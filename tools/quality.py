@@ -28,18 +28,16 @@ from typing import Any
 import jsonargparse
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from fvlightning import BackboneModule, Maximizer
-from fvlightning.analysis import spectral_slope
+from fvlightning.analysis import random_views, spectral_slope
 from fvlightning.features import total_variation
 from fvlightning.networks import make_timm_network
 from fvlightning.output import contact_sheet
 
 CLASSES = [207, 294, 398, 409, 455, 531, 681, 724, 851, 852]
-N_CROPS = 16
 CONFIG = Path(__file__).parents[1] / "configs" / "imagenet_lite0.yaml"
 
 
@@ -66,21 +64,6 @@ class Judge(nn.Module):
 def lite0() -> BackboneModule:
     """Return the network of configs/imagenet_lite0.yaml, whose units have the same names, and so the same seeds."""
     return BackboneModule("tf_efficientnet_lite0", weights="samples").eval()
-
-
-def random_crops(picture: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Return crops ``(16, 3, side, side)`` of a picture ``(3, H, W)``: crops of .5-1 of its area, half flipped."""
-    height, width = picture.shape[1:]
-    crops = []
-    for _ in range(N_CROPS):
-        area, across, down, flip = torch.rand(4, generator=generator).tolist()
-        share = (0.5 + 0.5 * area) ** 0.5
-        rows, columns = round(share * height), round(share * width)
-        top, left = round(down * (height - rows)), round(across * (width - columns))
-        crop = picture[None, :, top : top + rows, left : left + columns]
-        resized = F.interpolate(crop, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
-        crops.append(resized.flip(-1) if flip < 0.5 else resized)
-    return torch.cat(crops)
 
 
 def naturalness(pictures: Sequence[Tensor]) -> tuple[float, float]:
@@ -167,7 +150,7 @@ def main() -> None:
         logits = judges[0](torch.stack(pictures))
         for index, picture in zip(classes, pictures, strict=True):
             for share, judge in zip(shares, judges[1:], strict=True):
-                crops = random_crops(picture, judge.side, torch.Generator().manual_seed(index))
+                crops = random_views(picture, (3, judge.side, judge.side), torch.Generator().manual_seed(index))
                 share.append(float((judge(crops).argmax(1) == index).float().mean()))
     clean = logits.argmax(1).tolist()
     right = [index == predicted for index, predicted in zip(classes, clean, strict=True)]

@@ -17,9 +17,10 @@ import statistics
 from pathlib import Path
 
 import torch
-from quality import CONFIG, Judge, naturalness, random_crops, read_images, read_maximizer
+from quality import CONFIG, Judge, naturalness, read_images, read_maximizer
 from torch import Tensor
 
+from fvlightning.analysis import random_views
 from fvlightning.features import Capture, Feature, LayerCall
 from fvlightning.output import contact_sheet
 
@@ -66,7 +67,7 @@ def main() -> None:
             of_channel = natural[layer][:, channel]
             mean = float(of_channel.mean())
             largest = float(of_channel.max()) - mean
-            crops = random_crops(feature.image, arguments.side, torch.Generator().manual_seed(channel))
+            crops = random_views(feature.image, shape, torch.Generator().manual_seed(channel))
             clean.append((feature.score - mean) / largest)
             seen.append((float(mean_activations(network, crops)[layer][:, channel].mean()) - mean) / largest)
         slope, variation = naturalness([feature.image for feature in features])

@@ -10,6 +10,16 @@ from fvlightning.analysis.comparison import (
     natural_medians,
 )
 from fvlightning.analysis.inspection import LayerResponse, inspect_picture
+from fvlightning.analysis.judges import (
+    OTHERS,
+    Cell,
+    ClassLabel,
+    Judge,
+    JudgedPicture,
+    Verdict,
+    random_views,
+    summarize,
+)
 from fvlightning.analysis.measures import FeatureSpace, spectral_slope
 from fvlightning.analysis.weights import FirstLayer, WeightMatch, first_layer, weight_images
 from fvlightning.analysis.examples import RunningExamples, UnitScorer
@@ -17,8 +27,13 @@ from fvlightning.analysis.illustration import illustrate
 from fvlightning.analysis.patches import Patch, find_patches
 
 __all__ = [
+    "OTHERS",
+    "Cell",
+    "ClassLabel",
     "FeatureSpace",
     "FirstLayer",
+    "Judge",
+    "JudgedPicture",
     "Measures",
     "Patch",
     "PictureMeasures",
@@ -30,11 +45,14 @@ __all__ = [
     "UnitScorer",
     "find_patches",
     "illustrate",
+    "Verdict",
     "measure_natural_images",
     "measure_pictures",
     "measure_strongest",
     "medians",
     "natural_medians",
+    "random_views",
     "spectral_slope",
     "weight_images",
+    "summarize",
 ]

@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "compare": "Make pictures of the same units in several spaces.",
     "weights": "Compare the weights of a first layer, as images, with the pictures of its units.",
     "inspect": "Show what a model makes of images.",
+    "cross_evaluate": "Let models judge each other's pictures.",
     "magnitude": "Measure how much of each frequency images have.",
 }
 # An example of each that is Lightning's; the others have theirs in their docstrings.
@@ -31,7 +32,7 @@ ARGUMENTS = "[--config FILE] [--OPTION VALUE] ..."
 
 def overview() -> str:
     """Return the help of the whole program."""
-    lines = "\n".join(f"  {name:<11}{purpose}" for name, purpose in SUBCOMMANDS.items())
+    lines = "\n".join(f"  {name:<16}{purpose}" for name, purpose in SUBCOMMANDS.items())
     return f"""usage: {PROGRAM} SUBCOMMAND {ARGUMENTS}
 
 Train vision models and see what their units look for.

@@ -168,6 +168,10 @@ class VisionCLI(ParsingCLI):
             torch.distributed.destroy_process_group()
 
     def _warn_of_untrained_weights(self, subcommand: str) -> None:
+        ckpt_paths = self._get(self.config, "ckpt_paths") or {}
+        for name, model in (self._get(self.config, "models") or {}).items():
+            if name not in ckpt_paths and model.get("init_args", {}).get("weights") is None:
+                rank_zero_warn(f"{subcommand} without --ckpt_paths.{name} uses the weights that the model is made with")
         if {"model", "ckpt_path"} & set(self._unused_keys(subcommand)) or self._get(self.config, "ckpt_path"):
             return
         model = self._get(self.config, "model")

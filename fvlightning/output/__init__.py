@@ -21,6 +21,7 @@ from fvlightning.output.pixels import (
     to_pixels,
     weight_pixels,
     value_limit,
+    to_picture,
 )
 from fvlightning.output.progress import EpochProgressBar, picture_progress
 from fvlightning.output.records import Record, read_manifest, read_record
@@ -55,6 +56,7 @@ __all__ = [
     "save_png",
     "sheet_parts",
     "takes_images",
+    "to_picture",
     "to_pixels",
     "unit_file",
     "weight_pixels",

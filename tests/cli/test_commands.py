@@ -81,6 +81,15 @@ def test_the_commands_of_a_trainer_are_its_public_functions():
     assert list(added_commands(UserTrainer)) == ["visualize", "compare", "inspect", "magnitude", "census", "greet"]
     assert list(added_commands(Trainer)) == ["visualize", "examples", "compare", "magnitude"]
     assert list(added_commands(UserTrainer)) == ["visualize", "examples", "compare", "magnitude", "census", "greet"]
+    assert list(added_commands(Trainer)) == ["visualize", "compare", "cross_evaluate", "magnitude"]
+    assert list(added_commands(UserTrainer)) == [
+        "visualize",
+        "compare",
+        "cross_evaluate",
+        "magnitude",
+        "census",
+        "greet",
+    ]
     assert added_commands(pl.Trainer) == {}
 
 
@@ -143,6 +152,7 @@ def test_a_command_is_misspelt_in_one_line():
     assert "visualize, compare, weights, magnitude, census, greet. Did you mean 'census'?" in message
     assert "visualize, compare, inspect, magnitude, census, greet. Did you mean 'census'?" in message
     assert "visualize, examples, compare, magnitude, census, greet. Did you mean 'census'?" in message
+    assert "visualize, compare, cross_evaluate, magnitude, census, greet. Did you mean 'census'?" in message
     assert usage_error("census", *MODEL, *DATA, "--dept=3") == "no option '--dept'. Did you mean '--depth'?"
 
 
@@ -162,6 +172,7 @@ def test_the_help_of_a_command_is_its_docstring(capsys):
 @pytest.mark.parametrize("command", ["visualize", "compare", "weights", "magnitude"])
 @pytest.mark.parametrize("command", ["visualize", "compare", "inspect", "magnitude"])
 @pytest.mark.parametrize("command", ["visualize", "examples", "compare", "magnitude"])
+@pytest.mark.parametrize("command", ["visualize", "compare", "cross_evaluate", "magnitude"])
 def test_the_help_of_each_command_has_a_command_and_explains_every_option(command, capsys):
     with pytest.raises(SystemExit):
         run(command, "--help")

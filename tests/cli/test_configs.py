@@ -25,7 +25,9 @@ def shorten(settings: object) -> object:
 
 
 @pytest.mark.parametrize(
-    "config", [path for path in CONFIGS if "data:" in path.read_text()], ids=lambda path: path.stem
+    "config",
+    [path for path in CONFIGS if "\nmodel:" in (text := path.read_text()) and "data:" in text],
+    ids=lambda path: path.stem,
 )
 def test_each_config_with_data_trains(config, mnist_dir):
     settings = yaml.safe_load(config.read_text())
@@ -79,3 +81,24 @@ def test_the_config_of_spaces_compares_them():
     names = yaml.safe_load(Path(spaces).read_text())["spaces"]
     assert sorted(path.name for path in Path("comparison").iterdir() if path.is_dir()) == sorted(names)
     assert Path("comparison/comparison.md").exists()
+
+
+@pytest.mark.filterwarnings("ignore:cross_evaluate without --ckpt_paths")
+def test_the_config_of_imagenet_networks_evaluates_them():
+    small = ["--trainer.accelerator", "cpu", "--classes", "[207]", "--maximizer.steps", "2", "--n_views", "2"]
+    for name in ("Lite0", "Lite1", "Lite2"):
+        small += [f"--models.{name}.model_name", "test_efficientnet", f"--models.{name}.weights", "null"]
+        small += [f"--models.{name}.input_shape", "[3, 32, 32]"]
+    assert main(["cross_evaluate", "--config", str(CONFIGS[0].with_name("cross_evaluate_lite.yaml")), *small]) == 0
+    assert Path("cross_evaluation/cross_evaluation.md").exists()
+
+
+@pytest.mark.filterwarnings("ignore:cross_evaluate without --ckpt_paths")
+def test_the_config_of_cifar_networks_evaluates_them():
+    config = CONFIGS[0].with_name("cross_evaluate_cifar10.yaml")
+    sizes = {"train_size": 20, "test_size": 20, "val_size": 0}
+    data = {"class_path": "fvlightning.data.ShapesDataModule", "init_args": sizes}
+    Path("short.yaml").write_text(yaml.safe_dump({"data": data, "ckpt_paths": None, "classes": [0]}))
+    small = ["--config", "short.yaml", "--trainer.accelerator", "cpu", "--maximizer", "Maximizer"]
+    assert main(["cross_evaluate", "--config", str(config), *small, "--maximizer.steps", "2", "--n_views", "2"]) == 0
+    assert "natural images" in Path("cross_evaluation/cross_evaluation.md").read_text()

@@ -13,6 +13,7 @@ from fvlightning import Maximizer, VisualizationCallback
 from fvlightning.cli import main
 from fvlightning.errors import InputError
 from fvlightning.features import Alignment
+from fvlightning.trainer import COMMANDS
 
 CALLBACK = ["--trainer.callbacks", "VisualizationCallback", "--trainer.callbacks.units", '["fc:0-1"]']
 FIT = ["fit", "--config", "model.yaml", "--data", "digits.Digits", *TRAINER]
@@ -72,6 +73,9 @@ def test_each_subcommand_takes_the_config(subcommand, capsys):
     assert main([subcommand, "--config", "model.yaml", *options.get(subcommand, []), "--print_config"]) == 0
     if subcommand in ("fit", "visualize", "compare", "weights"):
     if subcommand in ("fit", "visualize", "compare", "inspect"):
+@pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict", *COMMANDS])
+        "cross_evaluate": ["--models.own", "digits.Classifier"],
+    if subcommand in ("fit", "visualize", "compare", "cross_evaluate"):
         assert yaml.safe_load(capsys.readouterr().out)["maximizer"]["init_args"]["steps"] == 3
 
 

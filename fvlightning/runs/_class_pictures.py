@@ -1,0 +1,161 @@
+"""Pictures and natural images of classes, as judges get them."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from fvlightning.analysis import ClassLabel, Judge
+from fvlightning.data import read_pictures
+from fvlightning.errors import InputError
+from fvlightning.io import digest_of_weights
+from fvlightning.output import Record, read_manifest, read_pixels, to_picture
+from fvlightning.protocols import read_class_names
+
+NATURAL = "natural images"
+TRANSFORMS, NONE = "transforms", "none"
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True)
+class ClassPicture:
+    """A picture ``(C, H, W)`` in [0, 1] of a class; see `JudgedPicture`. The text `views` seeds its random views."""
+
+    source: str
+    mode: str
+    file: str
+    label: ClassLabel
+    picture: Tensor
+    views: str
+
+
+def made_pictures(folder: Path, records: Iterable[Record], judge: Judge | None, source: str) -> Iterator[ClassPicture]:
+    """Yield the pictures of classes among the records of a folder.
+
+    Units are classes if their names are known, or if they are those of the judge's last layer.
+
+    Args:
+        folder: The folder that `visualize` has written.
+        records: Its records, or some of them.
+        judge: The model that the pictures were made for, if it is among the judges.
+        source: The name of that model.
+    """
+    for record in records:
+        layer, _, index = record.unit.rpartition(":")
+        is_class = record.class_name is not None or (judge is not None and layer == str(judge.layer))
+        is_picture = record.status != "non-finite" and record.limit is None
+        if not (is_class and is_picture and index.isdigit() and not layer.startswith("-")):
+            continue
+        label = ClassLabel(int(index), record.class_name, None) if judge is None else judge.label(int(index))
+        mode = TRANSFORMS if record.settings["transforms"] else NONE
+        picture = to_picture(read_pixels(folder / record.file), record.image_shape[0])
+        views = f"{source}/{mode}/{record.unit}/{record.repeat}"
+        yield ClassPicture(source, mode, str(folder / record.file), label, picture, views)
+
+
+def read_folders(
+    folders: Sequence[str], judges: Sequence[Judge], labels: Sequence[ClassLabel]
+) -> Iterator[ClassPicture]:
+    """Yield the pictures of classes in folders that `visualize` has written.
+
+    Those of a network among the judges have the judge's name as their source, others that of the model in their
+    records. They are labelled with the classes of the first judge.
+
+    Args:
+        folders: The folders.
+        judges: The judges.
+        labels: Classes of the first judge; pictures of others are left out. Empty for all.
+
+    Raises:
+        InputError: A folder has no records or no pictures of the classes, or two models have the same name.
+    """
+    judges_by_weights = {digest_of_weights(judge.network): judge for judge in judges}
+    weights = {judge.name: digest for digest, judge in judges_by_weights.items()}
+    for folder in map(Path, folders):
+        n_pictures = 0
+        for record in read_manifest(folder):
+            judge = judges_by_weights.get(record.weights)
+            source = record.model if judge is None else judge.name
+            if weights.setdefault(source, record.weights) != record.weights:
+                raise InputError(f"the pictures in '{folder}' are of another {source!r}; name both under models")
+            for picture in made_pictures(folder, [record], judge, source):
+                try:
+                    label = judges[0].label(judges[0].index_of(picture.label))
+                except InputError:
+                    if labels:
+                        continue  # not one of them
+                    raise
+                if not labels or label in labels:
+                    n_pictures += 1
+                    yield replace(picture, label=label)
+        if not n_pictures:
+            raise InputError(
+                f"no pictures of the classes in '{folder}'; make some of the last layer with --data or a model that "
+                "has class_names, or give their model under models"
+            )
+
+
+def natural_pictures(
+    source: str | pl.LightningDataModule, labels: Sequence[ClassLabel], image_shape: Sequence[int], n_images: int
+) -> Iterator[ClassPicture]:
+    """Yield natural images of classes, at most `n_images` of each.
+
+    Args:
+        source: Data with labels, or a folder with a subfolder for each class, of its name or index. Classes without a
+            subfolder are left out.
+        labels: The classes.
+        image_shape: ``(C, H, W)`` that the images of a folder are brought to.
+        n_images: The most images of a class.
+
+    Raises:
+        InputError: There are no images of the classes, or the data have no labels or other classes.
+    """
+    if isinstance(source, pl.LightningDataModule):
+        yield from _of_data(source, labels, n_images)
+        return
+    folders = {label: _subfolder(Path(source), label) for label in labels}
+    missing = [str(label) for label, folder in folders.items() if folder is None]
+    some = ", ".join(missing[:_MOST_NAMED])
+    if len(missing) == len(labels):
+        raise InputError(f"'{source}' has no folder of a class: {some}; name folders by names of classes or indices")
+    if missing:
+        rank_zero_info(f"No natural images of {len(missing)} classes: {some}")
+    for label, folder in folders.items():
+        if folder is not None:
+            for batch in read_pictures(folder, image_shape=image_shape, limit=n_images):
+                for place, picture in zip(batch.indices.tolist(), batch.pictures, strict=True):
+                    yield _natural(f"{folder.name}/{place}", label, picture)
+
+
+def _of_data(data: pl.LightningDataModule, labels: Sequence[ClassLabel], n_images: int) -> Iterator[ClassPicture]:
+    left: Counter[int] = Counter()
+    labels_of_data: dict[int, ClassLabel] = {}
+    n_read = 0
+    for batch in read_pictures(data):
+        if batch.labels is None:
+            raise InputError(f"{type(data).__name__} has no labels; leave --data out, or give data with labels")
+        if not labels_of_data:  # the names may be known only when the data are set up
+            names, n_classes = read_class_names(data), getattr(data, "num_classes", None)
+            owner = type(data).__name__
+            labels_of_data = {label.index_among(names, n_classes, owner): label for label in labels}
+            left = Counter(dict.fromkeys(labels_of_data, n_images))
+        for row, index in enumerate(batch.labels.tolist()):
+            if left[index] > 0:
+                left[index] -= 1
+                yield _natural(f"{n_read + row}", labels_of_data[index], batch.pictures[row])
+        n_read += len(batch.labels)
+        if not any(left.values()):
+            return
+
+
+def _natural(file: str, label: ClassLabel, picture: Tensor) -> ClassPicture:
+    return ClassPicture(NATURAL, "", file, label, picture, f"{NATURAL}/{file}")
+
+
+def _subfolder(folder: Path, label: ClassLabel) -> Path | None:
+    paths = [folder / name for name in (label.name, str(label.index)) if name is not None]
+    return next((path for path in paths if path.is_dir()), None)
