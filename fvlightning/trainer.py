@@ -5,10 +5,7 @@ from importlib import import_module
 import lightning.pytorch as pl
 
 # Each is the function of this name in the file of this name in runs/.
-COMMANDS = ("visualize", "compare", "weights", "magnitude")
-COMMANDS = ("visualize", "compare", "inspect", "magnitude")
-COMMANDS = ("visualize", "examples", "compare", "magnitude")
-COMMANDS = ("visualize", "compare", "cross_evaluate", "magnitude")
+COMMANDS = ("visualize", "examples", "inspect", "weights", "compare", "cross_evaluate", "magnitude")
 
 
 class Trainer(pl.Trainer):

@@ -9,6 +9,8 @@ from fvlightning.analysis.comparison import (
     medians,
     natural_medians,
 )
+from fvlightning.analysis.examples import RunningExamples, UnitScorer
+from fvlightning.analysis.illustration import illustrate
 from fvlightning.analysis.inspection import LayerResponse, inspect_picture
 from fvlightning.analysis.judges import (
     OTHERS,
@@ -21,10 +23,8 @@ from fvlightning.analysis.judges import (
     summarize,
 )
 from fvlightning.analysis.measures import FeatureSpace, spectral_slope
-from fvlightning.analysis.weights import FirstLayer, WeightMatch, first_layer, weight_images
-from fvlightning.analysis.examples import RunningExamples, UnitScorer
-from fvlightning.analysis.illustration import illustrate
 from fvlightning.analysis.patches import Patch, find_patches
+from fvlightning.analysis.weights import FirstLayer, WeightMatch, first_layer, weight_images
 
 __all__ = [
     "OTHERS",
@@ -34,18 +34,18 @@ __all__ = [
     "FirstLayer",
     "Judge",
     "JudgedPicture",
+    "LayerResponse",
     "Measures",
     "Patch",
     "PictureMeasures",
-    "WeightMatch",
-    "first_layer",
-    "LayerResponse",
-    "inspect_picture",
     "RunningExamples",
     "UnitScorer",
-    "find_patches",
-    "illustrate",
     "Verdict",
+    "WeightMatch",
+    "find_patches",
+    "first_layer",
+    "illustrate",
+    "inspect_picture",
     "measure_natural_images",
     "measure_pictures",
     "measure_strongest",
@@ -53,6 +53,6 @@ __all__ = [
     "natural_medians",
     "random_views",
     "spectral_slope",
-    "weight_images",
     "summarize",
+    "weight_images",
 ]

@@ -13,9 +13,9 @@ SUBCOMMANDS = {
     "predict": "Run a model on data.",
     "visualize": "Make pictures of what units look for.",
     "examples": "Find the real images that excite units most and least.",
-    "compare": "Make pictures of the same units in several spaces.",
-    "weights": "Compare the weights of a first layer, as images, with the pictures of its units.",
     "inspect": "Show what a model makes of images.",
+    "weights": "Compare the weights of a first layer, as images, with the pictures of its units.",
+    "compare": "Make pictures of the same units in several spaces.",
     "cross_evaluate": "Let models judge each other's pictures.",
     "magnitude": "Measure how much of each frequency images have.",
 }

@@ -96,19 +96,12 @@ def read_pictures(
         raise InputError(f"read_pictures(part={part!r}): must be 'train', 'val', 'test' or None")
     device = torch.device(device or "cpu")
     if not _names_files(source):
-        return _read_parts(source, _loaders_by_part(source, part), device, image_shape, limit=limit, seed=seed)
-    if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
-        shape = image_shape and list(image_shape)
-        raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
-    files = list_image_files(source) if isinstance(source, str | Path) else [Path(file) for file in source]
-    return _read_files(files, device, image_shape, crop_pct, limit=limit, seed=seed)
-    if not isinstance(source, str | Path):
         loaders = _loaders_by_part(source, part)
         return _read_parts(source, loaders, device, image_shape, limit=limit, seed=seed, places=places)
-    files = list_image_files(source)
+    files = list_image_files(source) if isinstance(source, str | Path) else [Path(file) for file in source]
     if places is None:
         places = _order(len(files), seed)
-    return read_files(files, places, image_shape, limit=limit, device=device)
+    return read_files(files, places, image_shape, crop_pct=crop_pct, limit=limit, device=device)
 
 
 def index_pictures(source: Any, part: str | None = None) -> PictureIndex | None:
@@ -175,22 +168,12 @@ def pictures_by_class(source: Any, count: int, n_classes: int) -> dict[int, Tens
     return {label: torch.stack(pictures[label]) for label in sorted(pictures)[:n_classes]}
 
 
-def _names_files(source: Any) -> bool:
-    names = source if isinstance(source, list) and source else [source]
-    return all(isinstance(name, str | Path) for name in names)
-
-
-def _read_files(
-    files: Sequence[Path],
-    device: torch.device,
-    image_shape: Sequence[int],
-    crop_pct: float,
-    *,
-    limit: int | None,
-    seed: int | None,
 def read_files(
+    files: Sequence[Path],
     places: Tensor,
     image_shape: Sequence[int] | None,
+    *,
+    crop_pct: float = 1.0,
     limit: int | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[PictureBatch]:
@@ -198,10 +181,22 @@ def read_files(
     if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
         shape = image_shape and list(image_shape)
         raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
-    return _read_files(files, places, image_shape, limit, torch.device(device or "cpu"))
+    return _read_files(files, places, image_shape, crop_pct, limit=limit, device=torch.device(device or "cpu"))
 
 
-    files: Sequence[Path], places: Tensor, image_shape: Sequence[int], limit: int | None, device: torch.device
+def _names_files(source: Any) -> bool:
+    names = source if isinstance(source, list) and source else [source]
+    return all(isinstance(name, str | Path) for name in names)
+
+
+def _read_files(
+    files: Sequence[Path],
+    places: Tensor,
+    image_shape: Sequence[int],
+    crop_pct: float,
+    *,
+    limit: int | None,
+    device: torch.device,
 ) -> Iterator[PictureBatch]:
     errors: list[UnreadableImageError] = []
 
@@ -256,8 +251,6 @@ def _read_parts(
         n_read = 0
         listed = loaders if isinstance(loaders, list | tuple) else [] if loaders is None else [loaders]
         for number, loader in enumerate(listed):
-            for batch, indices in _in_order(loader, limit, seed):
-        for number, loader in enumerate(loaders if isinstance(loaders, list | tuple) else [loaders]):
             for batch, indices in _in_order(loader, limit, seed, places):
                 batch = _transfer(batch, source, device, number)
                 pictures, labels = _pictures_and_labels(batch, image_shape, _name(source))

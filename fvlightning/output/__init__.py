@@ -19,9 +19,8 @@ from fvlightning.output.pixels import (
     save_animation,
     save_png,
     to_pixels,
-    weight_pixels,
     value_limit,
-    to_picture,
+    weight_pixels,
 )
 from fvlightning.output.progress import EpochProgressBar, picture_progress
 from fvlightning.output.records import Record, read_manifest, read_record
@@ -39,9 +38,9 @@ __all__ = [
     "class_names",
     "contact_sheet",
     "epoch_label",
-    "from_pixels",
     "example_sheet",
     "example_tile",
+    "from_pixels",
     "group_name",
     "layer_name",
     "log_image",
@@ -56,11 +55,10 @@ __all__ = [
     "save_png",
     "sheet_parts",
     "takes_images",
-    "to_picture",
     "to_pixels",
     "unit_file",
-    "weight_pixels",
     "value_limit",
+    "weight_pixels",
     "with_class",
     "write_examples",
 ]

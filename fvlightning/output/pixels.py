@@ -45,8 +45,6 @@ def to_pixels(picture: Tensor, limit: float | None = None, *, signed: bool = Tru
 
 def from_pixels(pixels: Pixels, n_channels: int) -> Tensor:
     """Return the picture ``(C, H, W)`` in [0, 1] that `to_pixels` has turned into pixels, without their alpha."""
-def to_picture(pixels: Pixels, n_channels: int) -> Tensor:
-    """Return the picture ``(C, H, W)`` in [0, 1] that `to_pixels` turned into pixels ``(H, W, 3)`` or ``(H, W, 4)``."""
     values = torch.from_numpy(pixels[..., :3].copy()) / 255
     if n_channels == 3:
         return values.permute(2, 0, 1)

@@ -84,10 +84,9 @@ def contact_sheet(
         labels: One a picture. A label wider than its picture is set in smaller type and in up to three lines.
         title: Stands above.
         columns: Pictures per row. Default: a number that gives the sheet about the shape of a card in TensorBoard.
+        groups: Numbers of neighbouring columns by the heading above them, in place of `columns`; groups are set apart.
         limit: For values with a limit (`to_pixels`): a legend from ``-limit``, or 0, to ``limit`` stands below.
         signed: Whether these values may be negative.
-        groups: Numbers of neighbouring columns by the heading above them, in place of `columns`; groups are set apart.
-        limit: For signed values, the value of the strongest red: a legend from ``-limit`` to ``limit`` stands below.
     """
     height, width = pictures[0].shape[:2]
     groups = groups or {}
@@ -125,8 +124,7 @@ def contact_sheet(
         middle = (x + width / 2, y + height + label_height / 2)
         draw.text(middle, text, fill=_INK, font=font, anchor="mm", align="center")
     if limit is not None:
-        _draw_legend(sheet, limit, signed, line, ImageFont.load_default(font_size))
-        _draw_legend(sheet, limit, line, _font(font_size))
+        _draw_legend(sheet, limit, signed, line, _font(font_size))
     return sheet
 
 

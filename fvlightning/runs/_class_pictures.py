@@ -13,7 +13,7 @@ from fvlightning.analysis import ClassLabel, Judge
 from fvlightning.data import read_pictures
 from fvlightning.errors import InputError
 from fvlightning.io import digest_of_weights
-from fvlightning.output import Record, read_manifest, read_pixels, to_picture
+from fvlightning.output import Record, from_pixels, read_manifest, read_pixels
 from fvlightning.protocols import read_class_names
 
 NATURAL = "natural images"
@@ -52,7 +52,7 @@ def made_pictures(folder: Path, records: Iterable[Record], judge: Judge | None, 
             continue
         label = ClassLabel(int(index), record.class_name, None) if judge is None else judge.label(int(index))
         mode = TRANSFORMS if record.settings["transforms"] else NONE
-        picture = to_picture(read_pixels(folder / record.file), record.image_shape[0])
+        picture = from_pixels(read_pixels(folder / record.file), record.image_shape[0])
         views = f"{source}/{mode}/{record.unit}/{record.repeat}"
         yield ClassPicture(source, mode, str(folder / record.file), label, picture, views)
 

@@ -21,7 +21,6 @@ from fvlightning.features import Maximizer, Objective, Parametrization, objectiv
 from fvlightning.features.objectives import check_responses
 from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
 from fvlightning.output import from_pixels, on_grey, read_pixels, to_pixels
-from fvlightning.output import on_grey, read_pixels, to_picture, to_pixels
 from fvlightning.protocols import model_name, picture_shape
 from fvlightning.runs._comparison_files import write_comparison
 from fvlightning.runs._pictures import report_pictures, run_pictures
@@ -116,7 +115,6 @@ def compare(
         files = {(record.unit, record.repeat): folder / name / record.file for record in records_of_space}
         saved = [read_pixels(files[str(resolved[place]), repeat]) for place, repeat in places]
         pictures = torch.stack([from_pixels(picture, shape[0]) for picture in saved])
-        pictures = torch.stack([to_picture(picture, shape[0]) for picture in saved])
         pixels[name] = [on_grey(picture) for picture in saved]
         columns[name] = measure_pictures(
             model, objectives, places, pictures, natural, space=feature_space, batch_size=size

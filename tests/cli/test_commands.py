@@ -11,7 +11,7 @@ from fvlightning import Maximizer
 from fvlightning.cli import VisionCLI, main
 from fvlightning.cli._parsing import added_commands
 from fvlightning.cli._usage import UsageError
-from fvlightning.trainer import Trainer
+from fvlightning.trainer import COMMANDS, Trainer
 
 MODEL = ["--model", "tiny.TinyModel", "--model.width", "6"]
 DATA = ["--data", "tiny.TinyData", "--data.size", "12"]
@@ -75,21 +75,8 @@ def usage_error(*args: str) -> str:
 
 
 def test_the_commands_of_a_trainer_are_its_public_functions():
-    assert list(added_commands(Trainer)) == ["visualize", "compare", "weights", "magnitude"]
-    assert list(added_commands(UserTrainer)) == ["visualize", "compare", "weights", "magnitude", "census", "greet"]
-    assert list(added_commands(Trainer)) == ["visualize", "compare", "inspect", "magnitude"]
-    assert list(added_commands(UserTrainer)) == ["visualize", "compare", "inspect", "magnitude", "census", "greet"]
-    assert list(added_commands(Trainer)) == ["visualize", "examples", "compare", "magnitude"]
-    assert list(added_commands(UserTrainer)) == ["visualize", "examples", "compare", "magnitude", "census", "greet"]
-    assert list(added_commands(Trainer)) == ["visualize", "compare", "cross_evaluate", "magnitude"]
-    assert list(added_commands(UserTrainer)) == [
-        "visualize",
-        "compare",
-        "cross_evaluate",
-        "magnitude",
-        "census",
-        "greet",
-    ]
+    assert tuple(added_commands(Trainer)) == COMMANDS
+    assert tuple(added_commands(UserTrainer)) == (*COMMANDS, "census", "greet")
     assert added_commands(pl.Trainer) == {}
 
 
@@ -149,10 +136,7 @@ def test_a_program_of_ones_own_has_the_errors_and_statuses_of_the_command_line(c
 
 def test_a_command_is_misspelt_in_one_line():
     message = usage_error("cenus", *CPU)
-    assert "visualize, compare, weights, magnitude, census, greet. Did you mean 'census'?" in message
-    assert "visualize, compare, inspect, magnitude, census, greet. Did you mean 'census'?" in message
-    assert "visualize, examples, compare, magnitude, census, greet. Did you mean 'census'?" in message
-    assert "visualize, compare, cross_evaluate, magnitude, census, greet. Did you mean 'census'?" in message
+    assert f"{', '.join(COMMANDS)}, census, greet. Did you mean 'census'?" in message
     assert usage_error("census", *MODEL, *DATA, "--dept=3") == "no option '--dept'. Did you mean '--depth'?"
 
 
@@ -169,10 +153,7 @@ def test_the_help_of_a_command_is_its_docstring(capsys):
     assert "How deep modules are listed. (type: int, default: 2)" in text
 
 
-@pytest.mark.parametrize("command", ["visualize", "compare", "weights", "magnitude"])
-@pytest.mark.parametrize("command", ["visualize", "compare", "inspect", "magnitude"])
-@pytest.mark.parametrize("command", ["visualize", "examples", "compare", "magnitude"])
-@pytest.mark.parametrize("command", ["visualize", "compare", "cross_evaluate", "magnitude"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_each_command_has_a_command_and_explains_every_option(command, capsys):
     with pytest.raises(SystemExit):
         run(command, "--help")
@@ -191,12 +172,10 @@ def test_each_subcommand_takes_the_config_that_fit_saves(refused):
         assert main([subcommand, *saved, *(weights if subcommand != "fit" else [])]) == 0
     options = {"inspect": ["--images", "photo.jpg", "--layers", "net"]}
     # The config is read, but the tiny model takes no pictures, and its data have none.
-    for subcommand in ("visualize", "compare", "inspect"):
+    for subcommand in ("visualize", "examples", "inspect", "weights", "compare"):
         assert "TestableModel's pictures is not known" in refused(
             [subcommand, *saved, *weights, *options.get(subcommand, [])], 1
         )
-    for subcommand in ("visualize", "examples", "compare"):
-        assert "TestableModel's pictures is not known" in refused([subcommand, *saved, *weights], 1)
     assert "TinyData has images of shape (4,)" in refused(["magnitude", *saved, "--output", "spectrum.pt"], 1)
 
 

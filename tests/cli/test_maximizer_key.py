@@ -59,23 +59,16 @@ def test_an_option_that_no_callback_takes_is_warned_of(option, warned):
     assert any("--maximizer has no effect" in str(warning.message) for warning in caught) == warned
 
 
-@pytest.mark.parametrize(
-    "subcommand", ["fit", "validate", "test", "predict", "visualize", "compare", "weights", "magnitude"]
-    "subcommand", ["fit", "validate", "test", "predict", "visualize", "compare", "inspect", "magnitude"]
-    "subcommand", ["fit", "validate", "test", "predict", "visualize", "examples", "compare", "magnitude"]
-)
+@pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict", *COMMANDS])
 def test_each_subcommand_takes_the_config(subcommand, capsys):
     options = {
         "compare": ["--data", "digits.Digits"],
+        "cross_evaluate": ["--models.own", "digits.Classifier"],
         "inspect": ["--images", "photo.jpg", "--layers", "conv"],
         "magnitude": ["--output", "spectrum.pt"],
     }
     assert main([subcommand, "--config", "model.yaml", *options.get(subcommand, []), "--print_config"]) == 0
-    if subcommand in ("fit", "visualize", "compare", "weights"):
-    if subcommand in ("fit", "visualize", "compare", "inspect"):
-@pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict", *COMMANDS])
-        "cross_evaluate": ["--models.own", "digits.Classifier"],
-    if subcommand in ("fit", "visualize", "compare", "cross_evaluate"):
+    if subcommand in ("fit", "visualize", "inspect", "weights", "compare", "cross_evaluate"):
         assert yaml.safe_load(capsys.readouterr().out)["maximizer"]["init_args"]["steps"] == 3
 
 

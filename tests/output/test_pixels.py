@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from fvlightning.output import on_grey, resized, save_animation, save_png, to_picture, to_pixels
+from fvlightning.output import from_pixels, on_grey, resized, save_animation, save_png, to_pixels
 from fvlightning.output.pixels import with_alpha
 
 
@@ -26,7 +26,7 @@ def test_alpha_keeps_the_colours_and_blends_with_grey() -> None:
 def test_pixels_are_turned_back_into_the_picture(channels: int):
     picture = torch.arange(channels * 20).view(channels, 4, 5) / 255
     pixels = with_alpha(to_pixels(picture), torch.rand(4, 5))
-    torch.testing.assert_close(to_picture(pixels, channels), picture)
+    torch.testing.assert_close(from_pixels(pixels, channels), picture)
 
 
 def test_pixels_are_enlarged_smoothly_or_by_repeating_them():
