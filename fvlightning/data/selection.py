@@ -21,6 +21,7 @@ class PictureSelection:
         source: See `read_pictures`.
         part: See `read_pictures`.
         image_shape: ``(C, H, W)``. See `read_pictures`.
+        crop_pct: See `read_pictures`.
         limit: The size of the sample. Default: all pictures.
         device: Where the pictures go. Default: the CPU.
 
@@ -39,6 +40,7 @@ class PictureSelection:
         part: str | None = None,
         *,
         image_shape: Sequence[int],
+        crop_pct: float = 1.0,
         limit: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
@@ -46,6 +48,7 @@ class PictureSelection:
         self._limit = limit
         self.image_shape = tuple(image_shape)
         self._device = device
+        self._crop_pct = crop_pct
         self._settings: dict[str, Any] = {"part": part, "image_shape": image_shape, "device": device}
         index = index_pictures(source, part)
         self._paths = None if index is None else index.files
@@ -80,7 +83,7 @@ class PictureSelection:
         if isinstance(self._source, str | Path):
             assert self._paths is not None
             # Listing a large folder each time would take longer than reading a few of its files.
-            yield from read_files(self._paths, places, self.image_shape, device=self._device)
+            yield from read_files(self._paths, places, self.image_shape, crop_pct=self._crop_pct, device=self._device)
             return
         for batch in read_pictures(self._source, places=places, **self._settings):
             if bool((batch.indices < 0).any()):

@@ -101,7 +101,9 @@ def examples(
         )
     if trainer.is_global_zero:
         check_writable(folder)
-    selection = PictureSelection(source, part, image_shape=shape, limit=n_images)
+    selection = PictureSelection(
+        source, part, image_shape=shape, crop_pct=getattr(model, "crop_pct", 1.0), limit=n_images
+    )
     settings = {
         "model": model_name(model),
         "weights": digest_of_weights(model),
