@@ -136,7 +136,7 @@ def test_the_network_and_the_random_numbers_are_left_as_they_were(
     assert torch.equal(pictures, before)
     assert not pictures.requires_grad
     wide_cnn.drop.register_forward_hook(fail)
-    with untouched(wide_cnn), pytest.raises(InputError, match="KeyError: .out of order. .*test_scoring.py"):
+    with untouched(wide_cnn), pytest.raises(InputError, match=r"KeyError: .out of order. .*test_scoring.py"):
         score(wide_cnn, OBJECTIVES, pictures, gradients=gradients)
 
 

@@ -246,7 +246,8 @@ def test_two_processes_give_the_files_of_one(tmp_path: Path):
     args = [*BASE, *DATA, *UNITS, "--output_dir"]
     assert main([*args, "one"]) == 0
     command = [sys.executable, "-m", "fvlightning", *args, "two", "--trainer.devices", "2"]
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1]), *sys.path]
+    # For the classes of this file, named as pytest imports it, and for those of the folder of tests.
+    paths = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), *sys.path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=120)
     assert content("two") == content("one")
