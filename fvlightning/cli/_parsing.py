@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -17,9 +16,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from yaml import YAMLError
 
 import fvlightning
+from fvlightning.cli._config_files import check_config, config_files, with_shipped_configs
 from fvlightning.cli._hyperparameters import as_option, model_of_checkpoint
 from fvlightning.cli._subcommands import ARGUMENTS, EXAMPLES, SUBCOMMANDS
-from fvlightning.cli._usage import SHIPPED_CONFIGS, UsageError, explain
+from fvlightning.cli._usage import UsageError, explain
 from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer, Objective
 from fvlightning.io import flatten, read_checkpoint, require_checkpoint
@@ -150,7 +150,7 @@ class ParsingCLI(LightningCLI):
         for name in fvlightning.__all__:  # jsonargparse knows only imported classes by their short names
             getattr(fvlightning, name)
         for path in config_files(self._args):
-            _check_config(Path(path))
+            check_config(Path(path))
         try:
             self.config = self._parse(parser)
             subcommand = self.config.subcommand
@@ -234,51 +234,6 @@ class ParsingCLI(LightningCLI):
                 f"{_name(used[key])}, and its hyperparameters are kept",
                 category=UserWarning,
             )
-
-
-def config_files(args: Sequence[str]) -> list[str]:
-    """Return the config files that the arguments behind the program's name give."""
-    return [args[place].removeprefix("--config=") for place in _places_of_configs(args)]
-
-
-def with_shipped_configs(args: Sequence[str]) -> list[str]:
-    """Return the arguments with the package's own ``configs/NAME.yaml`` in place of one that is not there."""
-    complete = list(args)
-    for place, path in zip(_places_of_configs(args), map(Path, config_files(args)), strict=True):
-        shipped = SHIPPED_CONFIGS / path.name
-        if path.parent == Path("configs") and not path.exists() and shipped.is_file():
-            complete[place] = complete[place].replace(str(path), str(shipped))
-    return complete
-
-
-def _places_of_configs(args: Sequence[str]) -> list[int]:
-    behind = [place + 1 for place, option in enumerate(args[:-1]) if option in ("-c", "--config")]
-    return sorted([*behind, *(place for place, arg in enumerate(args) if arg.startswith("--config="))])
-
-
-def _check_config(path: Path) -> None:
-    """Raise `UsageError`, which names the file, if a config cannot be read; a missing file is left to jsonargparse."""
-    if not path.is_file():
-        return
-    try:
-        settings = get_loader("yaml")(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read config '{path}': {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read config '{path}': it is not text; give a YAML file") from error
-    except YAMLError as error:
-        reason = one_line(error).replace(' in "<unicode string>"', "")
-        raise UsageError(f"Problems parsing config '{path}': {reason}") from error
-    if not isinstance(settings, dict):
-        content = "is empty" if settings is None or settings == "" else "has no keys"
-        raise UsageError(f"config '{path}' {content}; give a YAML file with keys such as model, data and trainer")
-    try:
-        json.dumps(settings, default=str, skipkeys=True)
-    except ValueError as error:
-        raise UsageError(f"config '{path}': an alias, *NAME, is inside its own anchor, &NAME") from error
-    for key in ("trainer", "checkpoint", "lr_monitor"):
-        if not isinstance(value := settings.get(key, {}), dict | str):
-            raise UsageError(f"config '{path}': {key} is {value!r}; it must have settings, by name")
 
 
 class _HelpFormatter(DefaultHelpFormatter):

@@ -19,8 +19,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 import fvlightning
 from fvlightning.callbacks import VisualizationCallback
+from fvlightning.cli._config_files import config_files
 from fvlightning.cli._making import late_refusal, make_by_default, refusal, refusals_named, says_enough
-from fvlightning.cli._parsing import RUNS, ParsingCLI, config_files
+from fvlightning.cli._parsing import RUNS, ParsingCLI
 from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
 from fvlightning.cli._subcommands import PROGRAM
 from fvlightning.cli._usage import UsageError

@@ -1,0 +1,56 @@
+"""The config files that a command names: where they are, and whether they can be read."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import get_loader
+from yaml import YAMLError
+
+from fvlightning.cli._usage import SHIPPED_CONFIGS, UsageError
+from fvlightning.errors import one_line
+
+
+def config_files(args: Sequence[str]) -> list[str]:
+    """Return the config files that the arguments behind the program's name give."""
+    return [args[place].removeprefix("--config=") for place in _places_of_configs(args)]
+
+
+def with_shipped_configs(args: Sequence[str]) -> list[str]:
+    """Return the arguments with the package's own ``configs/NAME.yaml`` in place of one that is not there."""
+    complete = list(args)
+    for place, path in zip(_places_of_configs(args), map(Path, config_files(args)), strict=True):
+        shipped = SHIPPED_CONFIGS / path.name
+        if path.parent == Path("configs") and not path.exists() and shipped.is_file():
+            complete[place] = complete[place].replace(str(path), str(shipped))
+    return complete
+
+
+def _places_of_configs(args: Sequence[str]) -> list[int]:
+    behind = [place + 1 for place, option in enumerate(args[:-1]) if option in ("-c", "--config")]
+    return sorted([*behind, *(place for place, arg in enumerate(args) if arg.startswith("--config="))])
+
+
+def check_config(path: Path) -> None:
+    """Raise `UsageError`, which names the file, if a config cannot be read; a missing file is left to jsonargparse."""
+    if not path.is_file():
+        return
+    try:
+        settings = get_loader("yaml")(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read config '{path}': {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read config '{path}': it is not text; give a YAML file") from error
+    except YAMLError as error:
+        reason = one_line(error).replace(' in "<unicode string>"', "")
+        raise UsageError(f"Problems parsing config '{path}': {reason}") from error
+    if not isinstance(settings, dict):
+        content = "is empty" if settings is None or settings == "" else "has no keys"
+        raise UsageError(f"config '{path}' {content}; give a YAML file with keys such as model, data and trainer")
+    try:
+        json.dumps(settings, default=str, skipkeys=True)
+    except ValueError as error:
+        raise UsageError(f"config '{path}': an alias, *NAME, is inside its own anchor, &NAME") from error
+    for key in ("trainer", "checkpoint", "lr_monitor"):
+        if not isinstance(value := settings.get(key, {}), dict | str):
+            raise UsageError(f"config '{path}': {key} is {value!r}; it must have settings, by name")
