@@ -99,8 +99,8 @@ class RunningExamples:
     """The `k` highest and lowest scores of each unit with the places of their images, and scores of a random sample.
 
     Images come batch by batch, in any order, and their scores are forgotten: the memory depends on the numbers of units
-    and of examples alone. Of equal scores that of the lower place comes first. The sample is that of a fixed random
-    order of all places, so that it does not depend on batches and ranks.
+    and of examples alone. If scores are equal, the lower place comes first. The sample follows a fixed random order
+    of all places, so that it does not depend on batches and ranks.
 
     Args:
         n_units: U, the number of units.

@@ -78,7 +78,7 @@ def refusal(error: ValueError, settings: object) -> Exception:
     reasons = re.findall(r"^ +- (?!Expected an? |Does not validate )(.+)$", str(error), re.MULTILINE)
     if str(cause).startswith("Expected a") and reasons:
         return InputError(reasons[-1])
-    # Of a function, such as torchvision.models.resnet18: `refusals_named` gets only classes.
+    # A function, such as torchvision.models.resnet18, may have raised it: `refusals_named` gets only classes.
     called = {frame.name for frame in traceback.extract_tb(cause.__traceback__)}
     functions = [f"{option} {name}: " for option, name, _ in _named(settings) if name in called]
     return InputError("".join(functions[-1:]) + _reason(cause))

@@ -1,4 +1,4 @@
-"""A cross-evaluation as files: a table for people, one for programs, a heat map, and what was found of each picture."""
+"""A cross-evaluation as files: a table for people, one for programs, a heat map, and the verdicts on each picture."""
 
 import csv
 import io

@@ -56,8 +56,8 @@ def examples(
         fvlightning examples --config configs/quickstart.yaml --ckpt_path last.ckpt --units '["conv2:*", "fc2:*"]'
 
     OUTPUT_DIR/LAYER.png has one row per unit: a histogram of its activations, the images that excite it most, one image
-    of each tenth of its activations, and the images that excite it least. Of units with a map, the patch is shown that
-    the strongest activation depends on, and the rest is faded. OUTPUT_DIR/examples.json has the places, files, classes,
+    of each tenth of its activations, and the images that excite it least. For units with a map, everything but the
+    patch that the strongest activation depends on is faded. OUTPUT_DIR/examples.json has the places, files, classes,
     scores and patches. The images pass through the model once, whatever the number of units. After an interruption,
     the same command goes on.
 
