@@ -101,7 +101,10 @@ def read_pictures(
     files = list_image_files(source) if isinstance(source, str | Path) else [Path(file) for file in source]
     if places is None:
         places = _order(len(files), seed)
-    return read_files(files, places, image_shape, crop_pct=crop_pct, limit=limit, device=device)
+    if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
+        shape = image_shape and list(image_shape)
+        raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
+    return _read_files(files, places, image_shape, crop_pct, limit=limit, device=device)
 
 
 def index_pictures(source: Any, part: str | None = None) -> PictureIndex | None:
@@ -166,22 +169,6 @@ def pictures_by_class(source: Any, count: int, n_classes: int) -> dict[int, Tens
             if len(pictures[label]) < count:
                 pictures[label].append(picture.clone())  # a view would keep the whole batch in memory
     return {label: torch.stack(pictures[label]) for label in sorted(pictures)[:n_classes]}
-
-
-def read_files(
-    files: Sequence[Path],
-    places: Tensor,
-    image_shape: Sequence[int] | None,
-    *,
-    crop_pct: float = 1.0,
-    limit: int | None = None,
-    device: torch.device | str | None = None,
-) -> Iterator[PictureBatch]:
-    """Return the pictures of some places in a list of files. See `read_pictures`."""
-    if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
-        shape = image_shape and list(image_shape)
-        raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
-    return _read_files(files, places, image_shape, crop_pct, limit=limit, device=torch.device(device or "cpu"))
 
 
 def _names_files(source: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fvlightning.data.reading import PictureBatch, index_pictures, read_files, read_pictures
+from fvlightning.data.reading import PictureBatch, index_pictures, read_pictures
 from fvlightning.errors import InputError
 
 
@@ -44,22 +44,26 @@ class PictureSelection:
         limit: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        self._source = source
         self._limit = limit
         self.image_shape = tuple(image_shape)
-        self._device = device
-        self._crop_pct = crop_pct
-        self._settings: dict[str, Any] = {"part": part, "image_shape": image_shape, "device": device}
+        self._settings: dict[str, Any] = {
+            "part": part,
+            "image_shape": image_shape,
+            "crop_pct": crop_pct,
+            "device": device,
+        }
         index = index_pictures(source, part)
-        self._paths = None if index is None else index.files
+        paths = None if index is None else index.files
+        is_folder = isinstance(source, str | Path)
+        # Listing a large folder each time would take longer than reading a few of its files.
+        self._source = paths if is_folder else source
         self._places: Tensor | None = None
         if index is not None:
             order = torch.randperm(len(index.places), generator=torch.Generator().manual_seed(0))
             self._places = index.places[order[:limit].sort().values]
-        is_folder = isinstance(source, str | Path)
         self.files: list[str] | None = None
-        if self._paths is not None:
-            self.files = [str(path.relative_to(source) if is_folder else path) for path in self._paths]
+        if paths is not None:
+            self.files = [str(path.relative_to(source) if is_folder else path) for path in paths]
         self.n_pictures = None if self._places is None else len(self._places)
 
     def share(self, rank: int = 0, world_size: int = 1, after: int = -1) -> Iterator[PictureBatch]:
@@ -79,11 +83,6 @@ class PictureSelection:
 
     def _read(self, places: Tensor) -> Iterator[PictureBatch]:
         if not len(places):
-            return
-        if isinstance(self._source, str | Path):
-            assert self._paths is not None
-            # Listing a large folder each time would take longer than reading a few of its files.
-            yield from read_files(self._paths, places, self.image_shape, crop_pct=self._crop_pct, device=self._device)
             return
         for batch in read_pictures(self._source, places=places, **self._settings):
             if bool((batch.indices < 0).any()):
