@@ -1,18 +1,45 @@
 """Pictures of units as files, made by a trainer: it makes the missing ones and keeps the others."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import nn
 
 from fvlightning.errors import InputError
-from fvlightning.features import Maximizer, Objective, Unit
+from fvlightning.features import Maximizer, Objective, Unit, resolve_objectives
+from fvlightning.features.objectives import Pooling, check_responses
 from fvlightning.output import FeatureWriter, Record, class_names, log_image
 from fvlightning.runs._prediction import MaximizerModule, run_on_ranks
 
 _MOST_NAMED = 8
+_FOLDER_NAME = re.compile(r"\w[\w .-]*")
+
+
+def checked_units(
+    model: nn.Module, units: Sequence[str | Objective] | str, image_shape: Sequence[int], pooling: Pooling
+) -> list[Unit | Objective]:
+    """Return units, checked against the model before anything is made; see `resolve_objectives`.
+
+    Raises:
+        InputError: A unit cannot be used, or no picture can change it (`check_responses`).
+    """
+    resolved = resolve_objectives(model, units, image_shape, pooling)
+    if problem := check_responses(model, resolved, image_shape, pooling):
+        raise InputError(problem)
+    return resolved
+
+
+def check_folder_name(name: str, kind: str, taken: Sequence[str], reason: str) -> None:
+    """Raise `InputError` unless a name is a plain word and none of those taken: ``a model``, ``stand in the table``."""
+    if not _FOLDER_NAME.fullmatch(name) or name in taken:
+        raise InputError(
+            f"{name!r} cannot be the name of {kind}; use letters, digits, '_', '-' and '.', but not "
+            f"{' or '.join(map(repr, taken))}, which {reason}"
+        )
 
 
 def run_pictures(

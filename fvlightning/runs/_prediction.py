@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import NoReturn
@@ -88,9 +89,9 @@ class PictureWork(pl.LightningModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self._stack = ExitStack()
 
+    @abstractmethod
     def count_pictures(self) -> tuple[str, int, int]:
         """Return what this rank's pictures are called, their number, and the number of their steps together."""
-        raise NotImplementedError
 
     @override
     def on_predict_start(self) -> None:

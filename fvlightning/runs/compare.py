@@ -1,6 +1,5 @@
 """``compare``: the same units in several spaces of pictures, measured beside natural images."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,14 @@ from fvlightning.analysis import (
 )
 from fvlightning.data import read_pictures
 from fvlightning.errors import InputError
-from fvlightning.features import Maximizer, Objective, Parametrization, objective_of, resolve_objectives
-from fvlightning.features.objectives import check_responses
+from fvlightning.features import Maximizer, Objective, Parametrization, objective_of
 from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
 from fvlightning.output import from_pixels, on_grey, read_pixels, to_pixels
 from fvlightning.protocols import model_name, picture_shape
 from fvlightning.runs._comparison_files import write_comparison
-from fvlightning.runs._pictures import report_pictures, run_pictures
+from fvlightning.runs._pictures import check_folder_name, checked_units, report_pictures, run_pictures
 
 NATURAL = "natural"
-_NAME = re.compile(r"\w[\w .-]*")
 
 
 def compare(
@@ -80,9 +77,7 @@ def compare(
     if batch_size is not None:
         maximizer = maximizer.replace(batch_size=batch_size)
     shape = picture_shape(model, datamodule)
-    resolved = resolve_objectives(model, units, shape, maximizer.settings.pooling)
-    if problem := check_responses(model, resolved, shape, maximizer.settings.pooling):
-        raise InputError(problem)
+    resolved = checked_units(model, units, shape, maximizer.settings.pooling)
     check_spaces(spaces or {}, shape)
     maximizers = {name: maximizer.replace(image=image) for name, image in (spaces or {}).items()}
     folder = Path(output_dir)
@@ -149,11 +144,7 @@ def check_spaces(spaces: Mapping[str, Parametrization], image_shape: Sequence[in
     if not spaces:
         raise InputError("no spaces to compare; give some, for example --spaces.pixel PixelImage")
     for name, image in spaces.items():
-        if not _NAME.fullmatch(name) or name == NATURAL:
-            raise InputError(
-                f"{name!r} cannot be the name of a space; use letters, digits, '_', '-' and '.', but not {NATURAL!r}, "
-                "which names the images"
-            )
+        check_folder_name(name, "a space", (NATURAL,), "names the images")
         if not image.bounded:
             raise InputError(f"space {name!r}: {type(image).__name__} makes no pictures in [0, 1]; leave it out")
         try:

@@ -1,7 +1,6 @@
 """``cross_evaluate``: models judge the pictures that were made for each other."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -11,8 +10,8 @@ import lightning.pytorch as pl
 
 from fvlightning.analysis import OTHERS, ClassLabel, Judge, JudgedPicture, summarize
 from fvlightning.errors import InputError, did_you_mean, one_line
-from fvlightning.features import Maximizer, Objective, Unit, picture_generator, resolve_objectives
-from fvlightning.features.objectives import Pooling, check_responses
+from fvlightning.features import Maximizer, Objective, Unit, picture_generator
+from fvlightning.features.objectives import Pooling
 from fvlightning.io import check_writable, digest_of_weights, read_checkpoint, require_checkpoint
 from fvlightning.output import Record, log_image, log_scalars, picture_progress
 from fvlightning.protocols import model_name, picture_shape, read_class_names
@@ -26,9 +25,7 @@ from fvlightning.runs._class_pictures import (
     read_folders,
 )
 from fvlightning.runs._cross_evaluation_files import write_cross_evaluation
-from fvlightning.runs._pictures import report_pictures, run_pictures
-
-_NAME = re.compile(r"\w[\w .-]*")
+from fvlightning.runs._pictures import check_folder_name, checked_units, report_pictures, run_pictures
 
 
 def cross_evaluate(
@@ -162,11 +159,7 @@ def check_names(models: Mapping[str, object]) -> None:
     if not models:
         raise InputError("no models to compare; give some under models in a config")
     for name in models:
-        if not _NAME.fullmatch(name) or name in (NATURAL, OTHERS):
-            raise InputError(
-                f"{name!r} cannot be the name of a model; use letters, digits, '_', '-' and '.', but not {NATURAL!r} "
-                f"or {OTHERS!r}, which stand in the table"
-            )
+        check_folder_name(name, "a model", (NATURAL, OTHERS), "stand in the table")
 
 
 def load_weights(models: Mapping[str, pl.LightningModule], ckpt_paths: Mapping[str, str]) -> None:
@@ -190,9 +183,7 @@ def make_judge(name: str, model: pl.LightningModule, datamodule: pl.LightningDat
 def class_units(judge: Judge, labels: Sequence[ClassLabel], pooling: Pooling) -> list[Unit | Objective]:
     """Return the units of a model that stand for classes; raise `InputError` if pictures cannot change them."""
     names = [f"{judge.layer}:{judge.index_of(label)}" for label in labels]
-    units = resolve_objectives(judge.network, names, judge.image_shape, pooling)
-    check_responses(judge.network, units, judge.image_shape, pooling)
-    return units
+    return checked_units(judge.network, names, judge.image_shape, pooling)
 
 
 def make_maximizers(maximizer: Maximizer, batch_size: int | None) -> dict[str, Maximizer]:

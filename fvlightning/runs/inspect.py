@@ -118,6 +118,7 @@ def inspect(
     units = list(dict.fromkeys(chain.from_iterable(units_of_layers)))
     records: list[Record] = []
     if pictures and units:
+        # Only for missing gradients: a mean that is constant is warned of with its pictures.
         check_responses(model, units, shape, maximizer.settings.pooling)
         options: dict[str, Any] = {"image_shape": shape, "overwrite": overwrite, "datamodule": datamodule}
         records = run_pictures(trainer, model, units, maximizer, folder / PICTURES, tag=PICTURES, **options)

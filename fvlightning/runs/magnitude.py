@@ -81,8 +81,7 @@ def magnitude(
             for batch in chain([first], batches):
                 yield batch.pictures
                 progress.step(len(batch.pictures))
-                for _ in batch.pictures:
-                    progress.done()
+                progress.done(len(batch.pictures))
 
         save_magnitude(measure_magnitude(counted(), shape, decorrelate), path, settings)
     print(f"Spectrum:    {path}")

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from fvlightning.errors import InputError
-from fvlightning.features import Maximizer, Objective, resolve_objectives
+from fvlightning.features import Maximizer, Objective
 from fvlightning.features.capture import survey_layers
-from fvlightning.features.objectives import check_responses
 from fvlightning.io import check_writable, read_checkpoint
 from fvlightning.protocols import named_network, picture_shape
-from fvlightning.runs._pictures import report_pictures, run_pictures
+from fvlightning.runs._pictures import checked_units, report_pictures, run_pictures
 
 
 def visualize(
@@ -65,9 +63,7 @@ def visualize(
     maximizer = maximizer or Maximizer()
     if batch_size is not None:
         maximizer = maximizer.replace(batch_size=batch_size)
-    resolved = resolve_objectives(model, units, shape, maximizer.settings.pooling)
-    if problem := check_responses(model, resolved, shape, maximizer.settings.pooling):
-        raise InputError(problem)
+    resolved = checked_units(model, units, shape, maximizer.settings.pooling)
     folder = Path(output_dir)
     if trainer.is_global_zero:
         check_writable(folder)

@@ -9,12 +9,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from fvlightning.analysis import FirstLayer, first_layer
 from fvlightning.errors import InputError
-from fvlightning.features import Maximizer, Objective, Unit, resolve_objectives
-from fvlightning.features.objectives import check_responses, layers_of
+from fvlightning.features import Maximizer, Objective, Unit
+from fvlightning.features.objectives import layers_of
 from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
 from fvlightning.output import from_pixels, log_image, read_pixels
 from fvlightning.protocols import model_name, picture_shape
-from fvlightning.runs._pictures import report_pictures, run_pictures
+from fvlightning.runs._pictures import checked_units, report_pictures, run_pictures
 from fvlightning.runs._weight_files import write_weights
 
 _MOST_UNITS = 64
@@ -81,15 +81,13 @@ def weights(
     if not units and n_units > _MOST_UNITS:
         rank_zero_info(f"{chosen.layer} has {n_units} units: the first {_MOST_UNITS} are shown; --units gives others")
     units = units or f"{chosen.layer}:0-{min(n_units, _MOST_UNITS) - 1}"
-    resolved = resolve_objectives(model, units, shape, maximizer.settings.pooling)
+    resolved = checked_units(model, units, shape, maximizer.settings.pooling)
     for unit in resolved:
         if not isinstance(unit, Unit) or unit.index is None or unit != Unit(chosen.layer, unit.index):
             raise InputError(
                 f"{str(unit)!r} has no weights of its own in layer {chosen.layer!r}; give LAYER:INDEX, for example "
                 f"'{chosen.layer}:0'"
             )
-    if problem := check_responses(model, resolved, shape, maximizer.settings.pooling):
-        raise InputError(problem)
     folder = Path(output_dir)
     if trainer.is_global_zero:
         check_writable(folder)
