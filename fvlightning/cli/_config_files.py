@@ -26,6 +26,11 @@ def with_shipped_configs(args: Sequence[str]) -> list[str]:
     return complete
 
 
+def yaml_reason(error: YAMLError) -> str:
+    """Return what is wrong with a YAML text, in one line."""
+    return one_line(error).replace(' in "<unicode string>"', "")
+
+
 def _places_of_configs(args: Sequence[str]) -> list[int]:
     behind = [place + 1 for place, option in enumerate(args[:-1]) if option in ("-c", "--config")]
     return sorted([*behind, *(place for place, arg in enumerate(args) if arg.startswith("--config="))])
@@ -42,8 +47,7 @@ def check_config(path: Path) -> None:
     except UnicodeDecodeError as error:
         raise UsageError(f"cannot read config '{path}': it is not text; give a YAML file") from error
     except YAMLError as error:
-        reason = one_line(error).replace(' in "<unicode string>"', "")
-        raise UsageError(f"Problems parsing config '{path}': {reason}") from error
+        raise UsageError(f"Problems parsing config '{path}': {yaml_reason(error)}") from error
     if not isinstance(settings, dict):
         content = "is empty" if settings is None or settings == "" else "has no keys"
         raise UsageError(f"config '{path}' {content}; give a YAML file with keys such as model, data and trainer")

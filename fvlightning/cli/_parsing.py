@@ -16,11 +16,11 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from yaml import YAMLError
 
 import fvlightning
-from fvlightning.cli._config_files import check_config, config_files, with_shipped_configs
+from fvlightning.cli._config_files import check_config, config_files, with_shipped_configs, yaml_reason
 from fvlightning.cli._hyperparameters import as_option, model_of_checkpoint
 from fvlightning.cli._subcommands import ARGUMENTS, EXAMPLES, SUBCOMMANDS
 from fvlightning.cli._usage import UsageError, explain
-from fvlightning.errors import InputError, one_line
+from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective
 from fvlightning.io import flatten, read_checkpoint, require_checkpoint
 
@@ -262,8 +262,8 @@ def _check_objectives(units: object) -> None:
             try:
                 objectives = get_loader("yaml")(text)
             except YAMLError as error:
-                reason = one_line(error).replace(' in "<unicode string>"', "")
-                raise UsageError(f"--units: neither units nor objectives by class_path: {reason}") from error
+                problem = "--units: neither units nor objectives by class_path"
+                raise UsageError(f"{problem}: {yaml_reason(error)}") from error
             parser.parse_object({"units": objectives})
 
 
