@@ -1,6 +1,5 @@
 """``cross_evaluate``: models judge the pictures that were made for each other."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -68,7 +67,8 @@ def cross_evaluate(
         maximizer: How the pictures are made.
         output_dir: Folder of the results.
         pictures: Folders that visualize has written, for example '[out/lite0, out/lite1]'. Default: pictures are made.
-        images: Folder with a subfolder of natural images for each class, of its name or index: a row to compare with.
+        images: Folder with natural images, a row to compare with: a subfolder for each class, of its name, index or, for
+            ImageNet, WordNet id (n02099601). They are cropped as for the model with the largest pictures.
         datamodule: Data with natural images and labels, instead of --images; their class names are those of each model
             with as many classes.
         ckpt_paths: Checkpoints by the names of models. Default: the weights that a model is made with.
@@ -111,8 +111,7 @@ def cross_evaluate(
             labels = labels or list(dict.fromkeys(picture.label for picture in made))
         source = images if datamodule is None else datamodule
         if source is not None:
-            largest = max((judge.image_shape for judge in judges), key=math.prod)
-            natural = judging(natural_pictures(source, labels, largest, n_images), n_images * len(labels))
+            natural = judging(natural_pictures(source, judges, labels, n_images), n_images * len(labels))
     records: list[Record] = []
     for judge, (mode, maximizer_of_mode) in product(makers, maximizers.items()):
         place = folder / judge.name / mode
