@@ -12,11 +12,24 @@ from torch import nn
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Unit, resolve_objectives
 from fvlightning.features.objectives import Pooling, check_responses
+from fvlightning.io import read_checkpoint
 from fvlightning.output import FeatureWriter, Record, class_names, log_image
 from fvlightning.runs._prediction import MaximizerModule, run_on_ranks
 
 _MOST_NAMED = 8
 _FOLDER_NAME = re.compile(r"\w[\w .-]*")
+
+
+def load_checkpoint(model: nn.Module, ckpt_path: str | None) -> None:
+    """Load the weights of a checkpoint into a model; without a checkpoint leave it as it is."""
+    if ckpt_path is not None:
+        model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
+
+
+def with_batch_size(maximizer: Maximizer | None, batch_size: int | None) -> Maximizer:
+    """Return a maximizer, by default `Maximizer()`, with the batch size if one is given."""
+    maximizer = maximizer or Maximizer()
+    return maximizer if batch_size is None else maximizer.replace(batch_size=batch_size)
 
 
 def checked_units(
