@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fvlightning.analysis import ClassLabel, Judge
 from fvlightning.data import list_image_files, read_pictures
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, some_of
 from fvlightning.io import digest_of_weights
 from fvlightning.networks import imagenet_ids
 from fvlightning.output import Record, from_pixels, read_manifest, read_pixels
@@ -20,7 +20,6 @@ from fvlightning.protocols import read_class_names
 
 NATURAL = "natural images"
 TRANSFORMS, NONE = "transforms", "none"
-_MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -128,13 +127,14 @@ def natural_pictures(
     names = {label: [label.name, str(label.index), ids[label.index] if ids else None] for label in labels}
     folders = {label: _first_folder(root, filter(None, names[label])) for label in labels}
     missing = [label for label, folder in folders.items() if folder is None]
-    some = ", ".join(map(str, missing[:_MOST_NAMED]))
     if len(missing) == len(labels):
         valid = " or ".join(map(repr, filter(None, names[missing[0]])))
-        raise InputError(f"'{root}' has no folder of a class: {some}; name folders of classes as in {valid}")
+        raise InputError(
+            f"'{root}' has no folder of a class: {some_of(missing)}; name folders of classes as in {valid}"
+        )
     if missing:
         classes = "1 class" if len(missing) == 1 else f"{len(missing)} classes"
-        rank_zero_info(f"No natural images of {classes}: {some}")
+        rank_zero_info(f"No natural images of {classes}: {some_of(missing)}")
     largest = max(judges, key=lambda judge: math.prod(judge.image_shape))
     crop_pct = getattr(largest.network, "crop_pct", 1.0)
     for label, folder in folders.items():

@@ -9,14 +9,13 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, some_of
 from fvlightning.features import Maximizer, Objective, Unit, resolve_objectives
 from fvlightning.features.objectives import Pooling, check_responses
 from fvlightning.io import read_checkpoint
 from fvlightning.output import FeatureWriter, Record, class_names, log_image
 from fvlightning.runs._prediction import MaximizerModule, run_on_ranks
 
-_MOST_NAMED = 8
 _FOLDER_NAME = re.compile(r"\w[\w .-]*")
 
 
@@ -119,12 +118,12 @@ def report_pictures(records: Sequence[Record], folder: Path) -> None:
     n_early = sum(record.status != "non-finite" and record.steps < record.settings["steps"] for record in records)
     if dead:
         units = "unit does" if len(dead) == 1 else "units do"
-        rank_zero_info(f"{len(dead)} {units} not respond to any step: {', '.join(dead[:_MOST_NAMED])}")
+        rank_zero_info(f"{len(dead)} {units} not respond to any step: {some_of(dead)}")
     if n_good:
         early = f", {n_early} stopped early" if n_early else ""
         rank_zero_info(f"{n_good} {'picture is' if n_good == 1 else 'pictures are'} in {folder}{early}")
     if failed:
         raise InputError(
             f"{len(failed)} of {len(records)} pictures gave values that are not finite: "
-            f"{', '.join(failed[:_MOST_NAMED])}" + ("; the others are there" if n_good else "")
+            f"{some_of(failed)}" + ("; the others are there" if n_good else "")
         )

@@ -264,6 +264,11 @@ def test_bad_input_ends_in_one_line_before_the_first_picture(refused):
             ["--classes", "[0, 1]", "--images", "empty"],
             "no folder of a class: tench, goldfish; name folders of classes as in 'tench' or '0' or 'n01440764'",
         ),
+        (
+            {"judge": f"{__name__}.ImageNet"},
+            ["--classes", str(list(range(10))), "--images", "empty"],
+            "stingray, cock and 2 more; name folders",
+        ),
         (one, [*classes, "--images", "none"], "no folder 'none'; give one with a subfolder of images for each class"),
         (one, ["--classes", "[7]", "--images", "empty"], "no image files in 'empty/seven'"),
         (
