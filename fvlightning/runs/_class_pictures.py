@@ -124,11 +124,11 @@ def natural_pictures(
     root, ids = Path(source), imagenet_ids(judges[0].class_names)
     if not root.is_dir():
         raise InputError(f"no folder '{root}'; give one with a subfolder of images for each class")
-    names = {label: [label.name, str(label.index), ids[label.index] if ids else None] for label in labels}
-    folders = {label: _first_folder(root, filter(None, names[label])) for label in labels}
+    names = {label: [*filter(None, (label.name, str(label.index), *ids[label.index :][:1]))] for label in labels}
+    folders = {label: _first_folder(root, names[label]) for label in labels}
     missing = [label for label, folder in folders.items() if folder is None]
     if len(missing) == len(labels):
-        valid = " or ".join(map(repr, filter(None, names[missing[0]])))
+        valid = " or ".join(map(repr, names[missing[0]]))
         raise InputError(
             f"'{root}' has no folder of a class: {some_of(missing)}; name folders of classes as in {valid}"
         )
