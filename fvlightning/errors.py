@@ -1,7 +1,9 @@
 """The error for input that cannot be used, and help with its messages."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+_MOST_NAMED = 8
 
 
 class InputError(ValueError):
@@ -16,6 +18,12 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return ``". Did you mean 'x'?"``, with the closest of `choices`, to end a message, or ``""`` if none is close."""
     close = difflib.get_close_matches(name, list(choices), n=2, cutoff=0.65)
     return f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def some_of(names: Sequence[object]) -> str:
+    """Return the first eight names as a text, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(map(str, names[:_MOST_NAMED])) + more
 
 
 def one_line(error: Exception) -> str:

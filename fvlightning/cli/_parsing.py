@@ -33,7 +33,10 @@ _SHARED_KEYS: dict[str, tuple[Any, str]] = {
     "ckpt_path": (str, "ckpt_path"),
     "weights_only": (bool, "weights_only"),
 }
-_PATHS = ("ckpt_path", "images", "output", "output_dir", "trainer.default_root_dir")
+_PATHS = (
+    *("ckpt_path", "images", "pictures", "output", "output_dir"),
+    *("data.init_args.data_dir", "trainer.default_root_dir"),
+)
 _REQUIRED = re.compile(r"class_path '(?P<class_path>.*)':\s+the following arguments are required: (?P<names>.+)")
 # Parameters of this package's models that only training uses.
 _TRAINING_SETTINGS = {
@@ -249,7 +252,8 @@ def _check_paths(settings: Namespace) -> None:
     """Raise `UsageError` if a file or folder has an empty name, which would be the working directory."""
     for key in _PATHS:
         if settings.get(key) == "":
-            raise UsageError(f"--{key} is empty; name a file or folder, or leave the option out")
+            option = key.replace("init_args.", "")
+            raise UsageError(f"--{option} is empty; name a file or folder, or leave the option out")
 
 
 def _check_objectives(units: object) -> None:

@@ -163,8 +163,8 @@ _CASES: list[tuple[str, Callable[[re.Match[str], list[str]], str]]] = [
         _CALLABLE + r"Option '(?P<key>[^']+)' is not accepted\. Got value: Namespace\(class_path='(?P<path>[^']+)'",
         _unknown_parameter,
     ),
-    # A union of a number and a tensor, such as a learning rate.
-    (r"Expected a <class '(?:int|float)'>\s+- Expected a dot import path string", _not_a_number),
+    # A union of a number or numbers and a tensor, such as a learning rate.
+    (r"Expected a <class '(?:int|float|collections\.abc\.Sequence)'>\s+- Expected a dot import", _not_a_number),
     (r"Expected a dot import path string: (?P<name>.*)", _unknown_short_name),
     (r"Import path (?:(?P<path>[\w.]+) )?does not correspond to a subclass of (?P<base>\w+)", _wrong_class),
     (r"class_path 'lightning\.Callback':\s+Option '(?P<key>[^']+)' is not accepted", _wrong_callback),
@@ -185,7 +185,7 @@ _NOISE = re.compile(
     r"Does not validate against any of the Union subtypes|Subtypes: |Errors:|Given value type: |Subclass types expect|"
     r"a class path \(str\)|a dict |Expected a <class 'NoneType'>|Expected a path but .* not accessible or invalid|"
     r"Given value: .*class_path|Given value: NestedArg|Expected a dot import path string|"
-    r"Problem with given class_path 'lightning\.Callback'|Option '.*' is not accepted"
+    r"Problem with given class_path 'lightning\.Callback'|Option '.*' is not accepted|Not a valid subclass of Tensor"
 )
 
 
@@ -201,6 +201,8 @@ def _shortened(message: str) -> str:
     text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", text)
     text = " ".join(re.sub(r"Expected an? ", "expected ", text).split())
     text = re.sub(r"(?<=[^:]) expected ", " or ", text)  # the members of a union
+    text = re.sub(r"expected \w+ (?=\S+\.[A-Z]\w*: )", "", text)  # a class that was tried says what is wrong
+    text = re.sub(r"(Got value: .*?) Given value: ", r"\1 in ", text)
     text = re.sub(r"'(\w+)' object has no attribute 'keys'", r"init_args must be parameters by name, not \1", text)
     text = re.sub(r"argument of type '(\w+)' is not iterable", r"class_path must be package.module.Class, not \1", text)
     text = re.sub(r"\.? (?:Got|Given) value:$", ", got ''", text)

@@ -99,6 +99,8 @@ class VisionCLI(ParsingCLI):
             raise refusal(error, settings) from None
         self.datamodule, self.model = (self._get(self.config_init, key) for key in ("data", "model"))
         self.trainer = self.instantiate_trainer()
+        if self.datamodule is not None:  # the commands that read data call no loop of Lightning that would do this
+            self.datamodule.trainer = self.trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         """Leave out callbacks that cannot work with the trainer's settings or would litter the working directory."""

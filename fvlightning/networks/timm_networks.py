@@ -1,6 +1,6 @@
 """Networks of timm by name, with or without pretrained weights: https://github.com/huggingface/pytorch-image-models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -58,12 +58,28 @@ def make_timm_network(
 
 def imagenet_names(network: nn.Module) -> tuple[str, ...] | None:
     """Return the first name of each class, such as "golden retriever"; None unless the head is one of ImageNet's."""
+    n_classes: int = network.num_classes  # type: ignore[assignment]
+    if network.pretrained_cfg["num_classes"] != n_classes:  # type: ignore[index]
+        return None
+    return tuple(_imagenet_classes(n_classes).values()) or None
+
+
+def imagenet_ids(class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the WordNet ids of classes, such as "n02099601"; none unless the names are those of `imagenet_names`."""
+    classes = _imagenet_classes(len(class_names))
+    return tuple(classes) if tuple(classes.values()) == tuple(class_names) else ()
+
+
+def _imagenet_classes(n_classes: int) -> dict[str, str]:
+    """Return the first names of the classes by their WordNet ids; none unless a set of ImageNet has this number."""
     from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
-    subset = infer_imagenet_subset(network)  # by the number of classes alone
-    if subset is None or network.pretrained_cfg["num_classes"] != network.num_classes:  # type: ignore[index]
-        return None
-    return tuple(name.partition(",")[0] for name in ImageNetInfo(subset).label_descriptions())
+    subset = infer_imagenet_subset({"num_classes": n_classes})
+    if subset is None:
+        return {}
+    info = ImageNetInfo(subset)
+    ids: list[str] = info.label_names()  # type: ignore[no-untyped-call]
+    return {id_: name.partition(",")[0] for id_, name in zip(ids, info.label_descriptions(), strict=True)}
 
 
 def _require_model(model_name: str) -> None:

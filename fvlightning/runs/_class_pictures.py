@@ -1,5 +1,6 @@
 """Pictures and natural images of classes, as judges get them."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,15 +11,15 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from fvlightning.analysis import ClassLabel, Judge
-from fvlightning.data import read_pictures
-from fvlightning.errors import InputError
+from fvlightning.data import list_image_files, read_pictures
+from fvlightning.errors import InputError, some_of
 from fvlightning.io import digest_of_weights
+from fvlightning.networks import imagenet_ids
 from fvlightning.output import Record, from_pixels, read_manifest, read_pixels
 from fvlightning.protocols import read_class_names
 
 NATURAL = "natural images"
 TRANSFORMS, NONE = "transforms", "none"
-_MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -100,15 +101,18 @@ def read_folders(
 
 
 def natural_pictures(
-    source: str | pl.LightningDataModule, labels: Sequence[ClassLabel], image_shape: Sequence[int], n_images: int
+    source: str | pl.LightningDataModule, judges: Sequence[Judge], labels: Sequence[ClassLabel], n_images: int
 ) -> Iterator[ClassPicture]:
     """Yield natural images of classes, at most `n_images` of each.
 
+    The images of a folder are read once, cropped to the `crop_pct` of the judge with the largest pictures: all judges
+    get the same views.
+
     Args:
-        source: Data with labels, or a folder with a subfolder for each class, of its name or index. Classes without a
-            subfolder are left out.
-        labels: The classes.
-        image_shape: ``(C, H, W)`` that the images of a folder are brought to.
+        source: Data with labels, or a folder with a subfolder for each class, of its name, index or WordNet id. Classes
+            without a subfolder are left out.
+        judges: The judges.
+        labels: Classes of the first judge.
         n_images: The most images of a class.
 
     Raises:
@@ -117,18 +121,29 @@ def natural_pictures(
     if isinstance(source, pl.LightningDataModule):
         yield from _of_data(source, labels, n_images)
         return
-    folders = {label: _subfolder(Path(source), label) for label in labels}
-    missing = [str(label) for label, folder in folders.items() if folder is None]
-    some = ", ".join(missing[:_MOST_NAMED])
+    root, ids = Path(source), imagenet_ids(judges[0].class_names)
+    if not root.is_dir():
+        raise InputError(f"no folder '{root}'; give one with a subfolder of images for each class")
+    names = {label: [*filter(None, (label.name, str(label.index), *ids[label.index :][:1]))] for label in labels}
+    folders = {label: _first_folder(root, names[label]) for label in labels}
+    missing = [label for label, folder in folders.items() if folder is None]
     if len(missing) == len(labels):
-        raise InputError(f"'{source}' has no folder of a class: {some}; name folders by names of classes or indices")
+        valid = " or ".join(map(repr, names[missing[0]]))
+        raise InputError(
+            f"'{root}' has no folder of a class: {some_of(missing)}; name folders of classes as in {valid}"
+        )
     if missing:
-        rank_zero_info(f"No natural images of {len(missing)} classes: {some}")
+        classes = "1 class" if len(missing) == 1 else f"{len(missing)} classes"
+        rank_zero_info(f"No natural images of {classes}: {some_of(missing)}")
+    largest = max(judges, key=lambda judge: math.prod(judge.image_shape))
+    crop_pct = getattr(largest.network, "crop_pct", 1.0)
     for label, folder in folders.items():
         if folder is not None:
-            for batch in read_pictures(folder, image_shape=image_shape, limit=n_images):
+            files = list_image_files(folder)
+            for batch in read_pictures(files, image_shape=largest.image_shape, crop_pct=crop_pct, limit=n_images):
                 for place, picture in zip(batch.indices.tolist(), batch.pictures, strict=True):
-                    yield _natural(f"{folder.name}/{place}", label, picture)
+                    file = files[place]
+                    yield _natural(str(file), label, picture, views=str(file.relative_to(root)))
 
 
 def _of_data(data: pl.LightningDataModule, labels: Sequence[ClassLabel], n_images: int) -> Iterator[ClassPicture]:
@@ -146,16 +161,16 @@ def _of_data(data: pl.LightningDataModule, labels: Sequence[ClassLabel], n_image
         for row, index in enumerate(batch.labels.tolist()):
             if left[index] > 0:
                 left[index] -= 1
-                yield _natural(f"{n_read + row}", labels_of_data[index], batch.pictures[row])
+                place = str(n_read + row)
+                yield _natural(place, labels_of_data[index], batch.pictures[row], views=place)
         n_read += len(batch.labels)
         if not any(left.values()):
             return
 
 
-def _natural(file: str, label: ClassLabel, picture: Tensor) -> ClassPicture:
-    return ClassPicture(NATURAL, "", file, label, picture, f"{NATURAL}/{file}")
+def _natural(file: str, label: ClassLabel, picture: Tensor, *, views: str) -> ClassPicture:
+    return ClassPicture(NATURAL, "", file, label, picture, f"{NATURAL}/{views}")
 
 
-def _subfolder(folder: Path, label: ClassLabel) -> Path | None:
-    paths = [folder / name for name in (label.name, str(label.index)) if name is not None]
-    return next((path for path in paths if path.is_dir()), None)
+def _first_folder(root: Path, names: Iterable[str]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)

@@ -90,7 +90,7 @@ def _draw(axes: "Axes", rows: Sequence[Sequence[Cell | None]], measure: str) -> 
     axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, cells in enumerate(rows):
         for column, cell in enumerate(cells):
-            color = "white" if values[row][column] > 0.5 else "black"
+            color = "white" if values[row][column] > 0.6 else "black"
             axes.text(column, row, _text(cell, measure, "\n± "), ha="center", va="center", color=color)
 
 

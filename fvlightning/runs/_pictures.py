@@ -9,14 +9,26 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, some_of
 from fvlightning.features import Maximizer, Objective, Unit, resolve_objectives
 from fvlightning.features.objectives import Pooling, check_responses
+from fvlightning.io import read_checkpoint
 from fvlightning.output import FeatureWriter, Record, class_names, log_image
 from fvlightning.runs._prediction import MaximizerModule, run_on_ranks
 
-_MOST_NAMED = 8
 _FOLDER_NAME = re.compile(r"\w[\w .-]*")
+
+
+def load_checkpoint(model: nn.Module, ckpt_path: str | None) -> None:
+    """Load the weights of a checkpoint into a model; without a checkpoint leave it as it is."""
+    if ckpt_path is not None:
+        model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
+
+
+def with_batch_size(maximizer: Maximizer | None, batch_size: int | None) -> Maximizer:
+    """Return a maximizer, by default `Maximizer()`, with the batch size if one is given."""
+    maximizer = maximizer or Maximizer()
+    return maximizer if batch_size is None else maximizer.replace(batch_size=batch_size)
 
 
 def checked_units(
@@ -106,12 +118,12 @@ def report_pictures(records: Sequence[Record], folder: Path) -> None:
     n_early = sum(record.status != "non-finite" and record.steps < record.settings["steps"] for record in records)
     if dead:
         units = "unit does" if len(dead) == 1 else "units do"
-        rank_zero_info(f"{len(dead)} {units} not respond to any step: {', '.join(dead[:_MOST_NAMED])}")
+        rank_zero_info(f"{len(dead)} {units} not respond to any step: {some_of(dead)}")
     if n_good:
         early = f", {n_early} stopped early" if n_early else ""
         rank_zero_info(f"{n_good} {'picture is' if n_good == 1 else 'pictures are'} in {folder}{early}")
     if failed:
         raise InputError(
             f"{len(failed)} of {len(records)} pictures gave values that are not finite: "
-            f"{', '.join(failed[:_MOST_NAMED])}" + ("; the others are there" if n_good else "")
+            f"{some_of(failed)}" + ("; the others are there" if n_good else "")
         )

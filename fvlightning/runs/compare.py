@@ -17,11 +17,18 @@ from fvlightning.analysis import (
 from fvlightning.data import read_pictures
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Parametrization, objective_of
-from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
+from fvlightning.io import check_writable, digest_of_weights
 from fvlightning.output import from_pixels, on_grey, read_pixels, to_pixels
 from fvlightning.protocols import model_name, picture_shape
 from fvlightning.runs._comparison_files import write_comparison
-from fvlightning.runs._pictures import check_folder_name, checked_units, report_pictures, run_pictures
+from fvlightning.runs._pictures import (
+    check_folder_name,
+    checked_units,
+    load_checkpoint,
+    report_pictures,
+    run_pictures,
+    with_batch_size,
+)
 
 NATURAL = "natural"
 
@@ -71,11 +78,8 @@ def compare(
     """
     if n_images < 2:
         raise InputError(f"compare(n_images={n_images}): must be at least 2, or no image has a neighbour")
-    if ckpt_path is not None:
-        model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
-    maximizer = maximizer or Maximizer()
-    if batch_size is not None:
-        maximizer = maximizer.replace(batch_size=batch_size)
+    load_checkpoint(model, ckpt_path)
+    maximizer = with_batch_size(maximizer, batch_size)
     shape = picture_shape(model, datamodule)
     resolved = checked_units(model, units, shape, maximizer.settings.pooling)
     check_spaces(spaces or {}, shape)

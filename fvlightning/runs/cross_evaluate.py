@@ -1,6 +1,5 @@
 """``cross_evaluate``: models judge the pictures that were made for each other."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -12,7 +11,7 @@ from fvlightning.analysis import OTHERS, ClassLabel, Judge, JudgedPicture, summa
 from fvlightning.errors import InputError, did_you_mean, one_line
 from fvlightning.features import Maximizer, Objective, Unit, picture_generator
 from fvlightning.features.objectives import Pooling
-from fvlightning.io import check_writable, digest_of_weights, read_checkpoint, require_checkpoint
+from fvlightning.io import check_writable, digest_of_weights, require_checkpoint
 from fvlightning.output import Record, log_image, log_scalars, picture_progress
 from fvlightning.protocols import model_name, picture_shape, read_class_names
 from fvlightning.runs._class_pictures import (
@@ -25,7 +24,14 @@ from fvlightning.runs._class_pictures import (
     read_folders,
 )
 from fvlightning.runs._cross_evaluation_files import write_cross_evaluation
-from fvlightning.runs._pictures import check_folder_name, checked_units, report_pictures, run_pictures
+from fvlightning.runs._pictures import (
+    check_folder_name,
+    checked_units,
+    load_checkpoint,
+    report_pictures,
+    run_pictures,
+    with_batch_size,
+)
 
 
 def cross_evaluate(
@@ -68,7 +74,8 @@ def cross_evaluate(
         maximizer: How the pictures are made.
         output_dir: Folder of the results.
         pictures: Folders that visualize has written, for example '[out/lite0, out/lite1]'. Default: pictures are made.
-        images: Folder with a subfolder of natural images for each class, of its name or index: a row to compare with.
+        images: Folder with natural images, a row to compare with: a subfolder for each class, named by its name, index
+            or WordNet id (n02099601). They are cropped as for the model with the largest pictures.
         datamodule: Data with natural images and labels, instead of --images; their class names are those of each model
             with as many classes.
         ckpt_paths: Checkpoints by the names of models. Default: the weights that a model is made with.
@@ -95,7 +102,7 @@ def cross_evaluate(
     folders = [pictures] if isinstance(pictures, str) else pictures
     if not (labels or folders):
         raise InputError("no classes are given; give some, for example --classes '[0, 1]', or folders with --pictures")
-    maximizers = make_maximizers(maximizer or Maximizer(), batch_size)
+    maximizers = make_maximizers(with_batch_size(maximizer, batch_size))
     pooling = maximizers[NONE].settings.pooling
     makers = [] if folders else judges
     units = {judge.name: class_units(judge, labels, pooling) for judge in makers}
@@ -111,8 +118,7 @@ def cross_evaluate(
             labels = labels or list(dict.fromkeys(picture.label for picture in made))
         source = images if datamodule is None else datamodule
         if source is not None:
-            largest = max((judge.image_shape for judge in judges), key=math.prod)
-            natural = judging(natural_pictures(source, labels, largest, n_images), n_images * len(labels))
+            natural = judging(natural_pictures(source, judges, labels, n_images), n_images * len(labels))
     records: list[Record] = []
     for judge, (mode, maximizer_of_mode) in product(makers, maximizers.items()):
         place = folder / judge.name / mode
@@ -169,7 +175,7 @@ def load_weights(models: Mapping[str, pl.LightningModule], ckpt_paths: Mapping[s
             raise InputError(f"ckpt_paths: no model {name!r}; models: {', '.join(models)}{did_you_mean(name, models)}")
         require_checkpoint(path, "cross_evaluate", "runs")
         try:
-            models[name].load_state_dict(read_checkpoint(path)["state_dict"])
+            load_checkpoint(models[name], path)
         except RuntimeError as error:
             raise InputError(f"'{path}' does not fit model {name!r}: {one_line(error)}") from error
 
@@ -186,12 +192,10 @@ def class_units(judge: Judge, labels: Sequence[ClassLabel], pooling: Pooling) ->
     return checked_units(judge.network, names, judge.image_shape, pooling)
 
 
-def make_maximizers(maximizer: Maximizer, batch_size: int | None) -> dict[str, Maximizer]:
+def make_maximizers(maximizer: Maximizer) -> dict[str, Maximizer]:
     """Return maximizers with and without random transforms by mode; raise `InputError` if there are no transforms."""
     if not maximizer.settings.transforms:
         raise InputError("the maximizer has no transforms, and pictures are made with and without; give it some")
-    if batch_size is not None:
-        maximizer = maximizer.replace(batch_size=batch_size)
     return {TRANSFORMS: maximizer, NONE: maximizer.replace(transforms=(), transforms_per_step=1)}
 
 

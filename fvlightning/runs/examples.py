@@ -13,7 +13,7 @@ from fvlightning.data import PictureSelection
 from fvlightning.errors import InputError
 from fvlightning.features import Objective, Unit, resolve_objectives
 from fvlightning.features.objectives import Pooling
-from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
+from fvlightning.io import check_writable, digest_of_weights
 from fvlightning.output import (
     Pixels,
     UnitExamples,
@@ -29,6 +29,7 @@ from fvlightning.output import (
 from fvlightning.protocols import model_name, picture_shape, read_class_names
 from fvlightning.runs._example_pass import ExamplePass
 from fvlightning.runs._images import describe_images
+from fvlightning.runs._pictures import load_checkpoint
 from fvlightning.version import __version__
 
 _MOST_NAMED = 8
@@ -88,8 +89,7 @@ def examples(
     source: Any = datamodule if images is None else images
     if source is None:
         raise InputError("examples needs images: either --images FOLDER, or --data with a data module")
-    if ckpt_path is not None:
-        model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
+    load_checkpoint(model, ckpt_path)
     shape = picture_shape(model, datamodule, image_shape)
     resolved = resolve_objectives(model, units, shape, pooling)
     folder = Path(output_dir)

@@ -16,11 +16,11 @@ from fvlightning.errors import InputError
 from fvlightning.features import LayerCall, Maximizer, Unit
 from fvlightning.features.capture import measure_layers
 from fvlightning.features.objectives import check_responses
-from fvlightning.io import check_writable, digest_of_weights, image_size, read_checkpoint, write_json
+from fvlightning.io import check_writable, digest_of_weights, image_size, write_json
 from fvlightning.output import Record, class_names, on_grey, read_pixels, with_class
 from fvlightning.protocols import model_name, named_network, picture_shape, read_class_names
 from fvlightning.runs._inspection_files import PICTURES, InspectedImage, InspectionFiles
-from fvlightning.runs._pictures import report_pictures, run_pictures
+from fvlightning.runs._pictures import load_checkpoint, report_pictures, run_pictures, with_batch_size
 
 _N_PREDICTIONS = 5
 _MOST_NAMED = 8
@@ -80,14 +80,11 @@ def inspect(
     """
     if top < 1:
         raise InputError(f"inspect(top={top}): must be at least 1")
-    if ckpt_path is not None:
-        model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
-    maximizer = maximizer or Maximizer()
+    load_checkpoint(model, ckpt_path)
+    maximizer = with_batch_size(maximizer, batch_size)
     if not maximizer.settings.open_relu_steps:
         # A filter that responds to an image is not dead, though ReLUs may block it in the first picture.
         maximizer = maximizer.replace(open_relu_steps=_OPEN_RELU_STEPS)
-    if batch_size is not None:
-        maximizer = maximizer.replace(batch_size=batch_size)
     shape = picture_shape(model, datamodule, image_shape)
     calls = [LayerCall.parse(layer) for layer in ([layers] if isinstance(layers, str) else layers)]
     if not calls:

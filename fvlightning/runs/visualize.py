@@ -7,9 +7,9 @@ import lightning.pytorch as pl
 
 from fvlightning.features import Maximizer, Objective
 from fvlightning.features.capture import survey_layers
-from fvlightning.io import check_writable, read_checkpoint
+from fvlightning.io import check_writable
 from fvlightning.protocols import named_network, picture_shape
-from fvlightning.runs._pictures import checked_units, report_pictures, run_pictures
+from fvlightning.runs._pictures import checked_units, load_checkpoint, report_pictures, run_pictures, with_batch_size
 
 
 def visualize(
@@ -55,14 +55,11 @@ def visualize(
         InputError: A unit or the checkpoint cannot be used, the folder cannot be written, or units gave values that
             are not finite; the pictures of the other units are there.
     """
-    if ckpt_path is not None:
-        model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
+    load_checkpoint(model, ckpt_path)
     shape = picture_shape(model, datamodule, image_shape)
     if list_layers:
         return _print_layers(model, shape)
-    maximizer = maximizer or Maximizer()
-    if batch_size is not None:
-        maximizer = maximizer.replace(batch_size=batch_size)
+    maximizer = with_batch_size(maximizer, batch_size)
     resolved = checked_units(model, units, shape, maximizer.settings.pooling)
     folder = Path(output_dir)
     if trainer.is_global_zero:

@@ -11,10 +11,10 @@ from fvlightning.analysis import FirstLayer, first_layer
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Unit
 from fvlightning.features.objectives import layers_of
-from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
+from fvlightning.io import check_writable, digest_of_weights
 from fvlightning.output import from_pixels, log_image, read_pixels
 from fvlightning.protocols import model_name, picture_shape
-from fvlightning.runs._pictures import checked_units, report_pictures, run_pictures
+from fvlightning.runs._pictures import checked_units, load_checkpoint, report_pictures, run_pictures, with_batch_size
 from fvlightning.runs._weight_files import write_weights
 
 _MOST_UNITS = 64
@@ -67,12 +67,9 @@ def weights(
             the folder cannot be written, or units gave values that are not finite; the pictures of the other units are
             there.
     """
-    if ckpt_path is not None:
-        model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
+    load_checkpoint(model, ckpt_path)
     shape = picture_shape(model, datamodule, image_shape)
-    maximizer = maximizer or Maximizer()
-    if batch_size is not None:
-        maximizer = maximizer.replace(batch_size=batch_size)
+    maximizer = with_batch_size(maximizer, batch_size)
     if not maximizer.settings.image.bounded:
         kind = type(maximizer.settings.image).__name__
         raise InputError(f"weights shows pictures in [0, 1], and {kind} makes others; give another --maximizer.image")

@@ -86,6 +86,7 @@ def test_a_command_gets_its_options_the_model_the_data_and_the_maximizer():
     assert isinstance(call["trainer"], UserTrainer)
     assert call["model"].net.out_features == 6
     assert call["datamodule"].size == 12
+    assert call["datamodule"].trainer is call["trainer"]
     assert call["depth"] == 3
     assert call["maximizer"].settings.steps == 7
     assert list(Path().iterdir()) == [], "no logger by default"

@@ -42,6 +42,16 @@ COMMANDS = {
         ("--units '[{class_path: fvlightning.features.Directoin}]'", 2, "Did you mean 'Direction'?"),
         ("--units '[{class_path: fvlightning.features.Diversity}]'", 2, "Diversity' is not a subclass of Objective"),
         (
+            "--units '[{class_path: fvlightning.features.Direction, init_args: {layer: fc, vector: x}}]'",
+            2,
+            "error: units: fvlightning.features.Direction: vector: expected Sequence, got x",
+        ),
+        (
+            "--units '[{class_path: fvlightning.features.Direction, init_args: {layer: fc, vector: [x, 1]}}]'",
+            2,
+            "error: units: fvlightning.features.Direction: vector: expected float, got x in ['x', 1]",
+        ),
+        (
             "--units '[{class_path: fvlightning.features.WeightedSum, init_args: {terms: []}}]'",
             1,
             "error: WeightedSum(terms=[]): needs at least one term",
@@ -60,6 +70,7 @@ COMMANDS = {
         ("--output_dir text.txt/out", 1, "cannot write to the folder text.txt/out: not a directory"),
         ("--output_dir ''", 2, "--output_dir is empty; name a file or folder, or leave the option out"),
         ("--ckpt_path ''", 2, "--ckpt_path is empty; name a file or folder"),
+        ("--data ImageFolderDataModule --data.data_dir ''", 2, "--data.data_dir is empty; name a file or folder"),
         ("--ckpt_path two", 1, "'two' is a folder, not a checkpoint"),
         ("--ckpt_path text.txt", 1, "'text.txt' is not a checkpoint, or it is damaged"),
         ("--ckpt_path list.pt", 1, "'list.pt' is not a Lightning checkpoint: it has no 'state_dict'"),

@@ -13,6 +13,7 @@ import yaml
 from digits import Classifier
 from PIL import Image as PILImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor, nn
 from visualizing import start
 
@@ -43,6 +44,21 @@ class Coloured(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 6))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.net(pictures)
+
+
+class ImageNet(pl.LightningModule):
+    """ImageNet's classes, and pictures of which the middle half is read."""
+
+    input_shape = (3, 4, 4)
+    crop_pct = 0.5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(48, 1000))
+        self.class_names = [text.split(",")[0] for text in ImageNetInfo().label_descriptions()]
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.net(pictures)
@@ -146,9 +162,10 @@ def test_natural_images_of_the_classes_are_a_row_to_compare_with(caplog: pytest.
     images = ["--images", "photos", "--n_images", "2"]
     arguments = command({"grey": MODELS["grey"]}, *images, "--classes", '["one", "seven", "two"]')
     assert main(arguments) == 0
-    assert "No natural images of 1 classes: two" in caplog.text
+    assert "No natural images of 1 class: two" in caplog.text
     rows = [row for row in content()["pictures"] if row["source"] == "natural images"]
-    assert [(row["file"], row["label"]) for row in rows] == [("one/0", "one"), ("one/1", "one"), ("7/0", "seven")]
+    shown = [("photos/one/40.png", "one"), ("photos/one/60.png", "one"), ("photos/7/120.png", "seven")]
+    assert [(row["file"], row["label"]) for row in rows] == shown
     pl.seed_everything(0)
     network = Named().eval()
     for row, (grey, index) in zip(rows, ((40, 1), (60, 1), (120, 7)), strict=True):
@@ -165,6 +182,26 @@ def test_natural_images_of_the_classes_are_a_row_to_compare_with(caplog: pytest.
     assert content() == first
     changed = {path for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert changed == {removed, removed.with_name("1_1.png")}
+
+
+def test_folders_named_by_wordnet_are_classes_of_imagenet_and_read_as_the_model_wants_them():
+    levels = {"n01440764": 40, "5": 60, "jay": 80, "n01443537": 100}
+    for folder, grey in levels.items():
+        pixels = np.full((16, 24, 3), 255, np.uint8)
+        pixels[3:13, 7:17] = grey  # the middle half, with a margin for the resizing
+        Path("photos", folder).mkdir(parents=True)
+        PILImage.fromarray(pixels).save(Path("photos", folder, "image.png"))
+    arguments = command({"judge": f"{__name__}.ImageNet"}, "--images", "photos", "--classes", "[0, 5, jay]")
+    assert main(arguments) == 0
+    rows = [row for row in content()["pictures"] if row["source"] == "natural images"]
+    assert [row["label"] for row in rows] == ["tench", "electric ray", "jay"]
+    pl.seed_everything(0)
+    network = ImageNet().eval()
+    for row, (folder, index) in zip(rows, (("n01440764", 0), ("5", 5), ("jay", 17)), strict=True):
+        assert row["file"] == f"photos/{folder}/image.png"
+        with torch.no_grad():
+            probability = network(torch.full((1, 3, 4, 4), levels[folder] / 255)).softmax(1)[0, index].item()
+        assert row["verdicts"]["judge"]["probability"] == pytest.approx(probability, abs=1e-7)
 
 
 def test_data_give_names_and_natural_images_and_tensorboard_gets_the_results():
@@ -221,7 +258,18 @@ def test_bad_input_ends_in_one_line_before_the_first_picture(refused):
         ),
         (one, [*classes, "--n_views", "0"], "cross_evaluate(n_views=0): must be at least 1"),
         (one, [*classes, "--maximizer.transforms", "[]"], "the maximizer has no transforms"),
-        (one, [*classes, "--images", "empty"], "'empty' has no folder of a class: one; name folders by names"),
+        (one, [*classes, "--images", "empty"], "'empty' has no folder of a class: one; name folders of classes as in"),
+        (
+            {"judge": f"{__name__}.ImageNet"},
+            ["--classes", "[0, 1]", "--images", "empty"],
+            "no folder of a class: tench, goldfish; name folders of classes as in 'tench' or '0' or 'n01440764'",
+        ),
+        (
+            {"judge": f"{__name__}.ImageNet"},
+            ["--classes", str(list(range(10))), "--images", "empty"],
+            "stingray, cock and 2 more; name folders",
+        ),
+        (one, [*classes, "--images", "none"], "no folder 'none'; give one with a subfolder of images for each class"),
         (one, ["--classes", "[7]", "--images", "empty"], "no image files in 'empty/seven'"),
         (
             one,

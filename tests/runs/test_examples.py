@@ -128,6 +128,12 @@ def test_the_images_are_those_of_a_full_sort_with_their_classes_and_patches():
     assert (sheet == image[top : top + 5, left : left + 5].max()).all(2).any()
 
 
+def test_data_may_ask_for_their_trainer():
+    assert main([*BASE, "--data", "digits.Digits", *UNITS]) == 0  # whose loaders need it
+    assert main([*BASE, *DATA, *UNITS, "--output_dir", "without"]) == 0
+    assert content()["units"] == content("without")["units"]
+
+
 def test_a_folder_of_images_gives_file_names_and_leaves_out_what_cannot_be_read(caplog: pytest.LogCaptureFixture):
     Path("photos/some").mkdir(parents=True)
     for place in range(6):

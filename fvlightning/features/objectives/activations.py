@@ -1,6 +1,7 @@
 """Objectives of a unit, a layer, and a direction in the space of a layer's activations."""
 
 import math
+import reprlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -157,10 +158,14 @@ class Direction(Objective):
     def __init__(
         self, layer: str | LayerCall, vector: Sequence[float] | Tensor, power: float = 0.0, position: Sequence[int] = ()
     ) -> None:
-        values = torch.as_tensor(vector, dtype=torch.float64).detach().cpu()
+        try:
+            values = torch.as_tensor(vector, dtype=torch.float64).detach().cpu()
+        except (TypeError, ValueError):
+            values = torch.empty(0)
         if values.ndim != 1 or not values.isfinite().all() or not values.any():
-            shape = tuple(values.shape)
-            raise InputError(f"Direction(vector=...): must be finite numbers, one per unit, not all 0; shape {shape}")
+            raise InputError(
+                f"Direction(vector={reprlib.repr(vector)}): must be finite numbers, one per unit, not all 0"
+            )
         if not power >= 0:
             raise InputError(f"Direction(power={power}): must be at least 0")
         object.__setattr__(self, "layer", LayerCall.parse(layer) if isinstance(layer, str) else layer)

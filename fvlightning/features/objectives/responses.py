@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, some_of
 from fvlightning.features.capture import (
     Activation,
     Activations,
@@ -25,7 +25,6 @@ from fvlightning.features.units import LayerCall, Unit
 _N_PICTURES = 4
 # How much of a map's changes may be left in its mean, by rounding.
 _ROUNDING = 1e-5
-_MOST_NAMED = 8
 
 
 def check_responses(
@@ -140,6 +139,6 @@ def _advice(names: Sequence[str], unit: Unit, activations: Activations) -> str:
     n_units = f"{len(names)} {'unit' if len(names) == 1 else 'units'}"
     return (
         f"the mean over all positions of {n_units} is the same for every picture, as normalisation makes it: "
-        f"{', '.join(names[:_MOST_NAMED])}; give a position, {at_position!r}, the pooling 'rms', or a layer before the "
+        f"{some_of(names)}; give a position, {at_position!r}, the pooling 'rms', or a layer before the "
         "normalisation"
     )

@@ -103,6 +103,9 @@ def test_different_directions_have_different_texts():
         ({"vector": [1.0, math.nan]}, "vector"),
         ({"vector": [[1.0]]}, "vector"),
         ({"vector": []}, "vector"),
+        ({"vector": "x"}, "vector='x'"),
+        ({"vector": [[1, 2], [3]]}, "vector"),
+        ({"vector": [1, None]}, "vector"),
         ({"vector": [1.0], "power": -1}, "power=-1"),
     ],
 )
