@@ -9,7 +9,7 @@ from fvlightning.analysis.comparison import (
     medians,
     natural_medians,
 )
-from fvlightning.analysis.examples import RunningExamples, UnitScorer
+from fvlightning.analysis.examples import RunningExamples, UnitScorer, find_examples
 from fvlightning.analysis.illustration import illustrate
 from fvlightning.analysis.inspection import Inspection, LayerResponse, class_probabilities, inspect_picture
 from fvlightning.analysis.judges import (
@@ -44,6 +44,7 @@ __all__ = [
     "Verdict",
     "WeightMatch",
     "class_probabilities",
+    "find_examples",
     "find_patches",
     "first_layer",
     "illustrate",
