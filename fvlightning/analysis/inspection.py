@@ -119,7 +119,7 @@ def inspect_picture(
 
 
 def class_probabilities(outputs: Tensor) -> Tensor:
-    """Return the probabilities of classes for outputs ``(B, K)``, which may be logits or, after a softmax, these."""
+    """Return probabilities for outputs ``(B, K)``: logits, or probabilities if the network ends in a softmax."""
     is_distribution = bool((outputs >= 0).all()) and torch.allclose(outputs.sum(1), outputs.new_ones(()), atol=1e-3)
     return outputs if is_distribution else outputs.softmax(1)
 

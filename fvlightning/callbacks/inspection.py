@@ -49,7 +49,7 @@ class InspectionCallback(EpochPictures):
     def __init__(
         self,
         layers: Sequence[str] | str,
-        images: Sequence[str] | str | None = None,
+        images: Sequence[str] | str = (),
         *,
         n_images: int = 4,
         top: int = 5,
@@ -63,7 +63,7 @@ class InspectionCallback(EpochPictures):
         self.layers = [layers] if isinstance(layers, str) else list(layers)
         self._require(bool(self.layers), "name at least one, for example 'conv2'", layers=layers)
         self._calls = list(map(LayerCall.parse, self.layers))
-        self.images = [images] if isinstance(images, str) else images
+        self.images = [images] if isinstance(images, str) else list(images)
         self.n_images = n_images
         self.top = top
         self.classes = classes
@@ -128,7 +128,7 @@ class InspectionCallback(EpochPictures):
 
     def _read_pictures(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Tensor]:
         """Return the images by name, each ``(C, H, W)``."""
-        if self.images is not None:
+        if self.images:
             files = list(map(Path, self.images))
             names = file_names(files)
             crop_pct: float = getattr(pl_module, "crop_pct", 1.0)
