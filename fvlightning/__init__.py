@@ -8,7 +8,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fvlightning.callbacks import ExamplesCallback, VAEPicturesCallback, VisualizationCallback, WeightImagesCallback
+    from fvlightning.callbacks import (
+        ExamplesCallback,
+        InspectionCallback,
+        VAEPicturesCallback,
+        VisualizationCallback,
+        WeightImagesCallback,
+    )
     from fvlightning.data import CIFAR10DataModule, ImageFolderDataModule, MNISTDataModule, ShapesDataModule
     from fvlightning.errors import InputError
     from fvlightning.features import (
@@ -47,6 +53,7 @@ __all__ = [
     "FourierImage",
     "ImageFolderDataModule",
     "InputError",
+    "InspectionCallback",
     "LaplacianImage",
     "LatentImage",
     "MNISTDataModule",

@@ -1,7 +1,11 @@
-"""A small classifier with dropout and batch norm, and data for it."""
+"""A small classifier with dropout and batch norm, data for it, and its training."""
+
+from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -67,3 +71,20 @@ class Digits(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         return batch[0] / 255, batch[1]
+
+
+def fit(folder: Path, *callbacks: Callback, data: pl.LightningDataModule | None = None, **options: Any) -> Any:
+    pl.seed_everything(0)
+    module = Classifier()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{"max_epochs": 2, "logger": False, **options},
+    )
+    trainer.fit(module, data or Digits())
+    return module, trainer

@@ -9,9 +9,9 @@ from fvlightning.analysis.comparison import (
     medians,
     natural_medians,
 )
-from fvlightning.analysis.examples import RunningExamples, UnitScorer
+from fvlightning.analysis.examples import RunningExamples, UnitScorer, find_examples
 from fvlightning.analysis.illustration import illustrate
-from fvlightning.analysis.inspection import LayerResponse, inspect_picture
+from fvlightning.analysis.inspection import Inspection, LayerResponse, class_probabilities, inspect_picture
 from fvlightning.analysis.judges import (
     OTHERS,
     Cell,
@@ -32,6 +32,7 @@ __all__ = [
     "ClassLabel",
     "FeatureSpace",
     "FirstLayer",
+    "Inspection",
     "Judge",
     "JudgedPicture",
     "LayerResponse",
@@ -42,6 +43,8 @@ __all__ = [
     "UnitScorer",
     "Verdict",
     "WeightMatch",
+    "class_probabilities",
+    "find_examples",
     "find_patches",
     "first_layer",
     "illustrate",

@@ -8,7 +8,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fvlightning.features import Activation, Capture, LayerCall, Objective, Unit, isolated_rng, objective_of
+from fvlightning.data import PictureSelection
+from fvlightning.features import (
+    Activation,
+    Capture,
+    LayerCall,
+    Objective,
+    Unit,
+    isolated_rng,
+    objective_of,
+    resolve_objectives,
+)
 from fvlightning.features.capture import device_and_dtype, frozen
 from fvlightning.features.objectives import Pooling
 from fvlightning.output import Example, UnitExamples
@@ -211,6 +221,34 @@ class RunningExamples:
                 )
             )
         return results
+
+
+def find_examples(
+    network: nn.Module,
+    units: Sequence[str | Unit | Objective] | str,
+    selection: PictureSelection,
+    *,
+    k: int = 5,
+    pooling: Pooling = "mean",
+) -> list[UnitExamples]:
+    """Return the places of the pictures that excite units most and least, with their scores, in one pass.
+
+    Args:
+        network: Any module that takes pictures.
+        units: See `fvlightning.features.resolve_objectives`.
+        selection: The pictures of any data.
+        k: How many are returned at each end.
+        pooling: See `fvlightning.features.UnitActivation`.
+
+    Raises:
+        InputError: A unit cannot be used, or there are no pictures.
+    """
+    resolved = resolve_objectives(network, units, selection.image_shape, pooling)
+    running = RunningExamples(len(resolved), k, device_and_dtype(network)[0])
+    scorer = UnitScorer(network, resolved, pooling)
+    for pictures, _, places in selection.share():
+        running.add(*scorer(pictures), places)
+    return running.results(resolved)
 
 
 def _highest(old: Tensor, old_places: Tensor, new: Tensor, new_places: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from fvlightning.analysis.inspection import class_probabilities
 from fvlightning.errors import InputError, did_you_mean
 from fvlightning.features import Capture, isolated_rng
 from fvlightning.features.capture import class_layers, device_and_dtype, frozen, survey_layers
@@ -151,9 +152,7 @@ class Judge:
             outputs = Capture(self.network, [self.layer])(pictures.to(device, dtype))[self.layer].tensor.float()
         if not outputs.isfinite().all():
             raise InputError(f"model {self.name!r} cannot judge: its outputs are not finite; give another checkpoint")
-        # The output of a network that ends in a softmax is a distribution already.
-        is_distribution = bool((outputs >= 0).all()) and torch.allclose(outputs.sum(1), outputs.new_ones(()), atol=1e-3)
-        return outputs if is_distribution else outputs.softmax(1)
+        return class_probabilities(outputs)
 
     def verdict(
         self, picture: Tensor, label: ClassLabel, generator: torch.Generator, n_views: int = 16, *, flip: bool = True

@@ -26,8 +26,8 @@ class EpochPictures(pl.Callback):
         every_n_epochs: Number of epochs from one set of pictures to the next.
         before_training: Whether there are pictures of the untrained network, as epoch 0.
         animate: Whether each sheet becomes an animation at the end.
-        dirpath: Folder of the files. Default: ``features``, ``examples``, ``weights`` or ``vae`` in the run's folder:
-            that of the first logger, or the trainer's ``default_root_dir`` without loggers.
+        dirpath: Folder of the files. Default: ``features``, ``examples``, ``inspection``, ``weights`` or ``vae`` in the
+            run's folder: that of the first logger, or the trainer's ``default_root_dir`` without loggers.
 
     Raises:
         InputError: `every_n_epochs` is less than 1; when training starts: the folder cannot be written.

@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from typing_extensions import override
 
-from fvlightning.analysis import RunningExamples, UnitScorer, illustrate
+from fvlightning.analysis import find_examples, illustrate
 from fvlightning.callbacks.epoch_pictures import EpochPictures, picture_source
 from fvlightning.data import PictureSelection
 from fvlightning.features import Objective, Unit, isolated_rng, resolve_objectives
@@ -83,15 +83,11 @@ class ExamplesCallback(EpochPictures):
         with isolated_rng():
             source = picture_source(trainer, "val")
             selection = PictureSelection(source, "val", image_shape=self._shape, limit=self.n_images)
-            scorer = UnitScorer(pl_module, self._resolved, self.pooling)
-            running = RunningExamples(len(self._resolved), self.k, pl_module.device)
-            for pictures, _, places in selection.share():
-                running.add(*scorer(pictures), places)
             pages = list(
                 illustrate(
                     pl_module,
                     self._resolved,
-                    running.results(self._resolved),
+                    find_examples(pl_module, self._resolved, selection, k=self.k, pooling=self.pooling),
                     selection,
                     title=epoch_label(epoch),
                     class_names=read_class_names(datamodule),

@@ -8,8 +8,9 @@ from fvlightning.output.examples import (
     sheet_parts,
     write_examples,
 )
+from fvlightning.output.inspection import maps_sheets, means_figure, strongest_sheet
 from fvlightning.output.loggers import log_image, log_scalars, takes_images
-from fvlightning.output.names import class_names, epoch_label, group_name, layer_name, unit_file, with_class
+from fvlightning.output.names import class_names, epoch_label, file_names, group_name, layer_name, unit_file, with_class
 from fvlightning.output.pixels import (
     Pixels,
     from_pixels,
@@ -40,11 +41,14 @@ __all__ = [
     "epoch_label",
     "example_sheet",
     "example_tile",
+    "file_names",
     "from_pixels",
     "group_name",
     "layer_name",
     "log_image",
     "log_scalars",
+    "maps_sheets",
+    "means_figure",
     "on_grey",
     "picture_progress",
     "read_manifest",
@@ -54,6 +58,7 @@ __all__ = [
     "save_animation",
     "save_png",
     "sheet_parts",
+    "strongest_sheet",
     "takes_images",
     "to_pixels",
     "unit_file",

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -24,6 +24,20 @@ def layer_name(layer: str) -> str:
     """Return the name of a layer as the name of a file or a folder; a long one is cut and ends in a digest."""
     name = layer.replace("/", "_").replace(os.sep, "_")
     return name if len(name.encode()) <= _LONGEST_FOLDER else _cut(name, layer)
+
+
+def file_names(files: Iterable[Path], reserved: Iterable[str] = ()) -> dict[Path, str]:
+    """Return a name for each file: its stem, with a number if another file, or something else, has that name."""
+    names: dict[Path, str] = {}
+    taken = set(reserved)
+    for file in files:
+        name, number = layer_name(file.stem), 1
+        while name.lower() in taken:  # some file systems do not tell capitals from small letters
+            number += 1
+            name = f"{layer_name(file.stem)}_{number}"
+        taken.add(name.lower())
+        names[file] = name
+    return names
 
 
 def unit_file(unit: Unit | Objective, repeat: int = 0) -> Path:

@@ -1,16 +1,14 @@
 """``inspect``: images through a model, layer by layer, with the pictures of the filters that they excite most."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import Tensor
 
-from fvlightning.analysis import inspect_picture
+from fvlightning.analysis import Inspection, inspect_picture
 from fvlightning.data import list_image_files, read_pictures
 from fvlightning.errors import InputError
 from fvlightning.features import LayerCall, Maximizer, Unit
@@ -18,11 +16,10 @@ from fvlightning.features.capture import measure_layers
 from fvlightning.features.objectives import check_responses
 from fvlightning.io import check_writable, digest_of_weights, image_size, write_json
 from fvlightning.output import Record, class_names, on_grey, read_pixels, with_class
-from fvlightning.protocols import model_name, named_network, picture_shape, read_class_names
-from fvlightning.runs._inspection_files import PICTURES, InspectedImage, InspectionFiles
+from fvlightning.protocols import model_name, picture_shape
+from fvlightning.runs._inspection_files import PICTURES, InspectionFiles
 from fvlightning.runs._pictures import load_checkpoint, report_pictures, run_pictures, with_batch_size
 
-_N_PREDICTIONS = 5
 _MOST_NAMED = 8
 _OPEN_RELU_STEPS = 16  # as in lucid
 
@@ -36,6 +33,7 @@ def inspect(
     *,
     top: int = 5,
     pictures: bool = True,
+    classes: bool | None = None,
     own_scale: bool = False,
     curve: Literal["png", "pdf", "svg"] = "png",
     output_dir: str = "out",
@@ -64,6 +62,8 @@ def inspect(
         maximizer: How the filters' pictures are made; its open_relu_steps are 16 unless it has some.
         top: How many filters of each layer are shown with their pictures.
         pictures: Whether the filters' pictures are made, which takes seconds for each.
+        classes: Whether the model's outputs are classes. Default: if the data or the model have as many class_names, or
+            the model says so by its num_classes.
         own_scale: Whether the colours of each map cover its own range, rather than that of all maps.
         curve: Format of the curves; pdf and svg are made beside png.
         output_dir: Folder of the results.
@@ -76,7 +76,8 @@ def inspect(
 
     Raises:
         InputError: There are no images, none can be read, a layer or the checkpoint cannot be used, the folder cannot
-            be written, or activations or pictures are not finite; whatever can be made is there.
+            be written, the outputs cannot be classes, or activations or pictures are not finite; whatever can be made
+            is there.
     """
     if top < 1:
         raise InputError(f"inspect(top={top}): must be at least 1")
@@ -86,27 +87,41 @@ def inspect(
         # A filter that responds to an image is not dead, though ReLUs may block it in the first picture.
         maximizer = maximizer.replace(open_relu_steps=_OPEN_RELU_STEPS)
     shape = picture_shape(model, datamodule, image_shape)
-    calls = [LayerCall.parse(layer) for layer in ([layers] if isinstance(layers, str) else layers)]
-    if not calls:
+    names = [layers] if isinstance(layers, str) else list(layers)
+    if not names:
         raise InputError("no layers are given; name at least one, for example 'conv2'")
-    measure_layers(model, calls, shape)  # which checks them
+    measure_layers(model, map(LayerCall.parse, names), shape)  # which checks them
     files = _image_files([images] if isinstance(images, str) else images)
     folder = Path(output_dir)
     if trainer.is_global_zero:
         check_writable(folder)
     output = InspectionFiles(folder, files, model_name(model), trainer.loggers, own_scale=own_scale, curve=curve)
     crop_pct: float = getattr(model, "crop_pct", 1.0)
-    run = partial(_run, trainer, model, calls, shape, crop_pct, datamodule)
-    strongest: dict[Path, dict[LayerCall, list[Unit]]] = {}
+
+    def run(files: list[Path]) -> Iterator[tuple[Path, Inspection]]:
+        """Yield what the model makes of each image that can be read."""
+        model.to(trainer.strategy.root_device)  # Lightning moves it away after making pictures
+        for batch in read_pictures(files, image_shape=shape, crop_pct=crop_pct):
+            for picture, index in zip(batch.pictures, batch.indices.tolist(), strict=True):
+                yield files[index], inspect_picture(model, names, picture, datamodule=datamodule, classes=classes)
+
+    strongest: dict[Path, dict[str, list[Unit]]] = {}
     entries: list[dict[str, Any]] = []
     not_finite: list[str] = []
-    for image in run(files):
-        strongest[image.file] = image.strongest(top)
-        entries.append(output.entry(image, strongest[image.file]))
-        not_finite += [f"{unit} for {image.file}" for unit in image.not_finite]
+    may_be_classes = False
+    for file, inspection in run(files):
+        strongest[file] = inspection.strongest(top)
+        size = image_size(file)
+        entries.append({"image": str(file), "size": size, "folder": output.names[file], **inspection.figures(top)})
+        not_finite += [f"{unit} for {file}" for unit in inspection.not_finite]
+        outputs = inspection.outputs
+        if not inspection.predictions and outputs is not None and len(outputs) > 1 and bool(outputs.isfinite().all()):
+            may_be_classes = classes is None
         if trainer.is_global_zero:
-            print(_line(image, crop_pct))
-            output.write_responses(image, strongest[image.file])
+            print(_line(file, size, inspection, crop_pct))
+            output.write_responses(file, inspection, strongest[file])
+    if may_be_classes:
+        rank_zero_info("The outputs are not known to be classes; --classes true shows them as such")
     if trainer.is_global_zero:
         facts = {"model": model_name(model), "weights": digest_of_weights(model), "image_shape": shape}
         unreadable = [str(file) for file in files if file not in strongest]
@@ -121,13 +136,13 @@ def inspect(
         records = run_pictures(trainer, model, units, maximizer, folder / PICTURES, tag=PICTURES, **options)
     if not trainer.is_global_zero:
         return
-    names = class_names(model, datamodule, units, shape)
-    labels = {unit: with_class(str(unit.index), names.get(str(unit))) for unit in units}
+    unit_classes = class_names(model, datamodule, units, shape)
+    labels = {unit: with_class(str(unit.index), unit_classes.get(str(unit))) for unit in units}
     made = {Unit.parse(record.unit): record for record in records if record.repeat == 0}
     labels |= {unit: record.label for unit, record in made.items()}
     shown = {unit: on_grey(read_pixels(folder / PICTURES / record.file)) for unit, record in made.items()}
-    for image in run(list(strongest)):
-        output.write_strongest(image, strongest[image.file], labels, shown)
+    for file, inspection in run(list(strongest)):
+        output.write_strongest(file, inspection, strongest[file], labels, shown)
     rank_zero_info(f"{len(entries)} {'image is' if len(entries) == 1 else 'images are'} in {folder}")
     report_pictures(records, folder / PICTURES)
     if not_finite:
@@ -146,45 +161,9 @@ def _image_files(images: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _run(
-    trainer: pl.Trainer,
-    model: pl.LightningModule,
-    layers: Sequence[LayerCall],
-    image_shape: Sequence[int],
-    crop_pct: float,
-    datamodule: object,
-    files: list[Path],
-) -> Iterator[InspectedImage]:
-    """Yield what the model makes of each image that can be read."""
-    model.to(trainer.strategy.root_device)  # Lightning moves it away after making pictures
-    for batch in read_pictures(files, image_shape=image_shape, crop_pct=crop_pct):
-        for picture, index in zip(batch.pictures, batch.indices.tolist(), strict=True):
-            logits, responses = inspect_picture(model, layers, picture)
-            predictions = _predictions(model, datamodule, logits)
-            yield InspectedImage(files[index], image_size(files[index]), picture, predictions, responses)
-
-
-def _predictions(model: pl.LightningModule, datamodule: object, logits: Tensor | None) -> dict[str, float]:
-    """Return the probabilities of the most probable classes by name.
-
-    There are none unless the outputs are finite, and as many as the class names, or as `num_classes` says.
-    """
-    if logits is None or not logits.isfinite().all():
-        return {}
-    n_classes = getattr(named_network(model), "num_classes", getattr(model, "num_classes", None))
-    known = [read_class_names(datamodule), read_class_names(model)]
-    named = [[with_class(str(index), name) for index, name in enumerate(names)] for names in known]
-    for names in (*named, [f"class {index}" for index in range(n_classes or 0)]):
-        if len(names) == len(logits):
-            probabilities, classes = logits.softmax(0).topk(min(_N_PREDICTIONS, len(logits)))
-            predicted = zip(classes.tolist(), probabilities.tolist(), strict=True)
-            return {names[index]: probability for index, probability in predicted}
-    return {}
-
-
-def _line(image: InspectedImage, crop_pct: float) -> str:
+def _line(file: Path, size: tuple[int, int], inspection: Inspection, crop_pct: float) -> str:
     """Return the line about an image: its file, what was done to its size, and the predictions."""
-    (height, width), size = image.size, tuple(image.picture.shape[1:])
-    as_it_is = image.size == size and crop_pct == 1
-    resized = "" if as_it_is else f" ({width} x {height}, its middle resized to {size[1]} x {size[0]})"
-    return f"{image.file}{resized}" + (f": {image.predicted}" if image.predicted else "")
+    (height, width), seen = size, tuple(inspection.picture.shape[1:])
+    resized = f" ({width} x {height}, its middle resized to {seen[1]} x {seen[0]})"
+    predicted = inspection.predicted()
+    return f"{file}{'' if size == seen and crop_pct == 1 else resized}" + (f": {predicted}" if predicted else "")

@@ -8,9 +8,11 @@ from digits import Net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from fvlightning import score
-from fvlightning.analysis import RunningExamples, UnitScorer
+from fvlightning.analysis import RunningExamples, UnitScorer, find_examples
+from fvlightning.data import PictureSelection
 from fvlightning.features import objective_of, resolve_objectives
 
 VALUES = st.sampled_from([-1.0, 0.0, 0.5, 2.0, math.nan, math.inf])  # few values, so that many are equal
@@ -84,6 +86,18 @@ def test_scores_of_all_units_are_those_of_each():
         maps: Tensor = network.conv(pictures)
         assert torch.equal(is_active[:, :6], maps.amax((2, 3)) > 0)
     assert network.drop.training
+
+
+def test_examples_of_any_network_and_loader_are_found():
+    torch.manual_seed(0)
+    network, pictures = Net(), torch.rand(7, 1, 8, 8)
+    selection = PictureSelection(DataLoader(pictures, batch_size=3), image_shape=(1, 8, 8))
+    results = find_examples(network, ["conv:*", "fc:1 - fc:2"], selection, k=2, pooling="rms")
+    scores = score(network, [objective_of(result.unit, "rms") for result in results], pictures)
+    assert [result.unit for result in results] == [*(f"conv:{index}" for index in range(6)), "fc:1 - fc:2"]
+    for result, column in zip(results, scores.T, strict=True):
+        for examples, largest in ((result.strongest, True), (result.weakest, False)):
+            assert [example.place for example in examples] == column.topk(2, largest=largest).indices.tolist()
 
 
 @pytest.mark.parametrize("n_images", [1, 9])

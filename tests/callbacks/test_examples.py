@@ -4,11 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import pytest
-import torch
-from digits import Classifier, Digits
-from lightning.pytorch.callbacks import Callback
+from digits import Digits, fit
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -16,40 +13,8 @@ from fvlightning import ExamplesCallback, score
 from fvlightning.errors import InputError
 
 
-def fit(folder: Path, *callbacks: Callback, data: pl.LightningDataModule | None = None, **options: Any) -> Any:
-    pl.seed_everything(0)
-    module = Classifier()
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **{"max_epochs": 2, "logger": False, **options},
-    )
-    trainer.fit(module, data or Digits())
-    return module, trainer
-
-
 def units_of(folder: Path) -> list[dict[str, Any]]:
     return json.loads((folder / "examples.json").read_text())["units"]
-
-
-def test_training_ends_with_the_same_bits(tmp_path: Path):
-    results = []
-    for callbacks in ([], [ExamplesCallback(["conv:*", "fc:0"], n_images=20)]):
-        module, trainer = fit(tmp_path, *callbacks, accumulate_grad_batches=2)
-        assert all(part.training for part in module.net.modules())
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        results.append((module.state_dict(), trainer.optimizers[0].state_dict(), metrics, torch.get_rng_state()))
-    (weights, optimizer, metrics, rng), (weights_with, optimizer_with, metrics_with, rng_with) = results
-    assert all(torch.equal(weights[name], weights_with[name]) for name in weights)
-    for place, state in optimizer["state"].items():
-        assert all(torch.equal(value, optimizer_with["state"][place][name]) for name, value in state.items())
-    assert metrics == metrics_with
-    assert torch.equal(rng, rng_with)
 
 
 def test_each_epoch_shows_the_strongest_of_the_same_images(tmp_path: Path):

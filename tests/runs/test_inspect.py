@@ -1,9 +1,13 @@
 """`inspect` by the command line: images through a model, with the pictures of the filters that they excite."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -13,11 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from fvlightning import ClassifierModule
-from fvlightning.analysis import LayerResponse
 from fvlightning.cli import main
 from fvlightning.io import fit_picture, read_image, to_tensor
-from fvlightning.output import read_manifest
-from fvlightning.runs._inspection_sheets import laid_over, maps_sheets, means_figure, strongest_sheet
+from fvlightning.output import read_manifest, read_pixels
 
 SETTINGS = ["--trainer.accelerator", "cpu", "--maximizer", "Maximizer", "--maximizer.steps", "2"]
 LAYERS = ["--layers", '["relu#1", "fc"]']
@@ -118,16 +120,83 @@ def test_a_folder_is_inspected_with_unreadable_files_named(images: Path, capsys:
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
 
 
-def test_activations_that_are_not_finite_are_named_and_the_rest_is_there(images: Path, refused):
+def test_activations_that_are_not_finite_are_named_and_the_rest_is_there(images: Path, refused, caplog):
     command = ["inspect", *MODEL, "--model.network.broken", "true", *SETTINGS, "--images", f"{images}/a.png"]
     message = refused([*command, "--layers", "relu", "--pictures", "false"], 1)
     assert "1 mean activations are not finite: relu:2 for images/a.png; the rest is in out" in message
     (entry,) = inspection()["images"]
     assert entry["predictions"] == {}
+    assert "--classes" not in caplog.text
     assert entry["layers"]["relu"]["means"][2] is None
     assert sorted(entry["layers"]["relu"]["top"]) == [0, 1, 3, 4, 5]
     assert Path("out/a/relu_top.png").exists()
     assert not Path("out/pictures").exists()
+
+
+class Codes(Small):
+    """A network whose outputs are no classes, as far as one can know, or have another shape."""
+
+    def __init__(self, flat: bool = True) -> None:
+        super().__init__()
+        self.flat = flat
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return super().forward(pictures) if self.flat else self.first(pictures)
+
+
+class Plain(pl.LightningModule):
+    input_shape = (3, 16, 16)
+
+    def __init__(self, flat: bool = True) -> None:
+        super().__init__()
+        self.net = Codes(flat)
+
+
+def test_outputs_are_classes_only_if_the_model_or_the_user_says_so(images: Path, refused, caplog):
+    command = ["inspect", "--model", f"{__name__}.Plain", *SETTINGS, "--layers", "first", "--pictures", "false"]
+    command += ["--images", f"{images}/a.png"]
+    assert main(command) == 0
+    assert inspection()["images"][0]["predictions"] == {}
+    assert "not known to be classes; --classes true shows them as such" in caplog.text
+    assert main([*command, "--classes", "true"]) == 0
+    with torch.no_grad():
+        logits = Small()(fit_picture(to_tensor(read_image(f"{images}/a.png")) / 255, (3, 16, 16))[None])[0]
+    predictions = inspection()["images"][0]["predictions"]
+    assert list(predictions) == [f"class {index}" for index in logits.argsort(descending=True).tolist()]
+    assert list(predictions.values()) == pytest.approx(logits.softmax(0).sort(descending=True).values.tolist())
+    message = refused([*command, "--classes", "true", "--model.flat", "false"], 1)
+    assert "Plain gives no outputs (B, K) that could be classes; leave out classes" in message
+
+
+def test_two_processes_give_the_files_of_one(images: Path):
+    (images / "broken.png").unlink()
+    command = ["inspect", *MODEL, *SETTINGS, *LAYERS, "--top", "2", "--images", str(images), "--output_dir"]
+    # As pytest imports this file, for the classes in it.
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-m", "fvlightning", *command, "two", "--trainer.devices", "2"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(arguments, env=environment, text=True, **streams) as process:
+        # At the same time: a process takes most of its time to start.
+        assert main([*command, "one"]) == 0
+        output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+    assert output.count("images/a.png (30 x 20") == 1  # the second process says nothing
+    one, two = inspection("one"), inspection("two")
+    assert len(one["images"]) == 2
+    for first, second in zip(one["images"], two["images"], strict=True):
+        assert second["predictions"] == pytest.approx(first["predictions"], abs=1e-5)
+        assert list(second["predictions"]) == list(first["predictions"])
+        for layer, figures in first.pop("layers").items():
+            assert second["layers"][layer]["top"] == figures["top"]
+            assert second["layers"][layer]["means"] == pytest.approx(figures["means"], abs=1e-5)
+        assert {**second, "layers": 0, "predictions": 0} == {**first, "layers": 0, "predictions": 0}
+    assert {**two, "images": 0} == {**one, "images": 0}
+    files = {path.relative_to("one") for path in Path("one").rglob("*.png")}
+    assert {path.relative_to("two") for path in Path("two").rglob("*.png")} == files
+    for file in files:
+        pixels = read_pixels("two" / file).astype(int)
+        assert np.abs(pixels - read_pixels("one" / file)).mean() < 1, file
 
 
 def test_bad_input_ends_in_one_line(images: Path, refused):
@@ -146,58 +215,3 @@ def test_bad_input_ends_in_one_line(images: Path, refused):
     ):
         assert message in refused([*command, *arguments], 1)
     assert not list(Path("out").rglob("*.png"))
-
-
-def test_maps_have_a_common_scale_or_their_own_and_sheets_of_144():
-    maps = torch.zeros(300, 4, 4)
-    maps[0], maps[299, 0, 0] = 1.0, 10.0
-    sheets = maps_sheets(maps, "layer", own_scale=False)
-    assert list(sheets) == ["_0-143", "_144-287", "_288-299"]
-    dark, brightest = (68, 1, 84), (253, 231, 36)  # the ends of viridis
-    assert brightest not in colours(sheets["_144-287"])
-    assert {dark, brightest} <= colours(sheets["_288-299"])
-    assert brightest in colours(maps_sheets(maps[:2], "layer", own_scale=True)[""])
-    # With negative values zero is white, and NaN black rather than a value.
-    signed = maps_sheets(torch.tensor([[[-1.0, 0.0], [torch.nan, 1.0]]]), "layer", own_scale=False)[""]
-    assert {(5, 48, 97), (103, 0, 31), (0, 0, 0)} <= colours(signed)
-
-
-def test_a_map_lies_over_its_place_in_the_image():
-    image = np.full((32, 48, 3), 100, np.uint8)
-    one = torch.zeros(2, 3)
-    one[1, 2] = 1.0
-    blended = laid_over(image, one, 1.0, signed=True).astype(int)
-    is_grey = (blended == blended[..., :1]).all(-1)
-    assert is_grey[:8].all()
-    assert is_grey[:, :24].all()
-    # From the centre of the patch on, the strongest red covers three quarters of the image, which is paler.
-    strongest, pale = np.array([103, 0, 31]), 255 * 0.3 + 100 * 0.7
-    np.testing.assert_array_equal(
-        blended[24:, 40:], np.broadcast_to(np.rint(0.75 * strongest + 0.25 * pale), (8, 8, 3))
-    )
-
-
-def test_sheet_of_the_strongest_has_each_picture_and_white_paper_under_the_image():
-    image, *pictures = (np.full((112, 112, 3), shade, np.uint8) for shade in (7, 9, 11))
-    response = LayerResponse(torch.tensor([1.0, 2.0, 3.0]), torch.rand(3, 4, 4))
-    names = {2: "2", 1: "1"}
-    full = strongest_sheet(image, response, names, pictures, "title", own_scale=False)
-    assert {(7, 7, 7), (9, 9, 9), (11, 11, 11)} <= colours(full)
-    without_maps = strongest_sheet(image, LayerResponse(response.means, None), names, pictures, "title", own_scale=True)
-    without_pictures = strongest_sheet(image, response, names, [], "title", own_scale=True)
-    assert full.width == without_maps.width == without_pictures.width
-    assert full.height > without_pictures.height >= without_maps.height
-
-
-def test_numbers_of_neighbours_do_not_cover_each_other():
-    means = torch.arange(100.0)
-    (axes,) = means_figure(means, [99, 98, 97, 50], "layer").axes
-    curve, marks = axes.lines
-    np.testing.assert_array_equal(curve.get_ydata(), means)
-    assert list(marks.get_xdata()) == [99, 98, 97, 50]
-    assert [text.get_text() for text in axes.texts] == ["99", "50", "99: 99\n98: 98\n97: 97\n50: 50"]
-
-
-def colours(sheet: PILImage.Image) -> set[tuple[int, ...]]:
-    # The legend has few pixels of each.
-    return {colour for count, colour in sheet.getcolors(2**24) if count > 300}

@@ -8,8 +8,8 @@ from PIL import Image as PILImage
 from torch import Tensor
 from torch.nn import functional as F
 
-from fvlightning.analysis import LayerResponse
-from fvlightning.output import Pixels, contact_sheet, to_pixels, value_limit
+from fvlightning.output.pixels import Pixels, to_pixels, value_limit
+from fvlightning.output.sheets import contact_sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,7 @@ _MOST_OPAQUE = 0.75  # the strongest activation, so that the image shows through
 _PALENESS = 0.3  # of the image behind a map, so that the map's colours stand out
 
 
-def maps_sheets(maps: Tensor, title: str, *, own_scale: bool) -> dict[str, PILImage.Image]:
+def maps_sheets(maps: Tensor, title: str, *, own_scale: bool = False) -> dict[str, PILImage.Image]:
     """Return the sheets of a layer's maps, of at most 144 each, by the ends of their names: ``_0-143``, or nothing.
 
     Args:
@@ -45,31 +45,33 @@ def maps_sheets(maps: Tensor, title: str, *, own_scale: bool) -> dict[str, PILIm
 
 def strongest_sheet(
     image: Pixels,
-    response: LayerResponse,
     names: Mapping[int, str],
+    means: Tensor,
+    maps: Tensor | None,
     pictures: Sequence[Pixels],
-    title: str,
     *,
-    own_scale: bool,
+    title: str,
+    own_scale: bool = False,
 ) -> PILImage.Image:
     """Return a sheet of an image, the pictures of the filters that it excites most, and their maps laid over it.
 
     Args:
         image: ``(H, W, 3)``.
-        response: The response of the filters' layer to the image.
         names: The filters by index, with what stands under their pictures.
+        means: The mean activations of the layer's filters, ``(C,)``.
+        maps: Their maps, ``(C, h, w)``, if there are any.
         pictures: The filters' own pictures, as large as the image, or none.
         title: Stands above.
         own_scale: See `maps_sheets`; for the maps that are shown.
     """
-    means = [f"mean {float(response.means[index]):.3g}" for index in names]
-    both = [f"{name}, {mean}" for name, mean in zip(names.values(), means, strict=True)]
-    if response.maps is None:
+    figures = [f"mean {float(means[index]):.3g}" for index in names]
+    both = [f"{name}, {figure}" for name, figure in zip(names.values(), figures, strict=True)]
+    if maps is None:
         return contact_sheet([image, *pictures], ["image", *both], title, columns=len(names) + 1)
-    maps = response.maps[list(names)]
+    maps = maps[list(names)]
     signed, limits = _scales(maps, own_scale)
     tiles = [laid_over(image, one, limit, signed=signed) for one, limit in zip(maps, limits, strict=True)]
-    labels = means if pictures else both
+    labels = figures if pictures else both
     labels = [f"{label}{_range(limit, signed, own_scale)}" for label, limit in zip(labels, limits, strict=True)]
     if pictures:
         # White paper below the image.
