@@ -55,11 +55,12 @@ def examples(
 
         fvlightning examples --config configs/quickstart.yaml --ckpt_path last.ckpt --units '["conv2:*", "fc2:*"]'
 
-    OUTPUT_DIR/LAYER.png has one row per unit: a histogram of its activations, the images that excite it most, one image
-    of each tenth of its activations, and the images that excite it least. For units with a map, everything but the
-    patch that the strongest activation depends on is faded. OUTPUT_DIR/examples.json has the places, files, classes,
-    scores and patches. The images pass through the model once, whatever the number of units. After an interruption,
-    the same command goes on.
+    OUTPUT_DIR/LAYER_examples.png has one row per unit: a histogram of its activations, the images that excite it most,
+    one image of each tenth of its activations, and the images that excite it least. For units with a map, everything
+    but the patch that the strongest activation depends on is faded. In a folder of visualize, its pictures of the units
+    and of their negatives stand beside the images. OUTPUT_DIR/examples.json has the places, files, classes, scores and
+    patches. The images pass through the model once, whatever the number of units. After an interruption, the same
+    command goes on.
 
     Args:
         trainer: The trainer.
@@ -71,7 +72,7 @@ def examples(
         part: The part of the data, train, val or test. Default: the first of test, val and train that has images.
         k: How many of the strongest and of the weakest images are shown of each unit.
         n_images: How many images are looked at, a random sample that is the same each time. Default: all.
-        pictures: Folder of visualize, whose pictures of the units, and of their negatives, stand beside the images.
+        pictures: Folder of visualize with the pictures. Default: output_dir, if visualize has written to it.
         pooling: How a map becomes one number, mean or rms (root mean square).
         image_shape: Shape of the pictures, [C, H, W]. Default: the model's input_shape.
         ckpt_path: Checkpoint with the weights. Default: the weights that the model is made with.
@@ -79,8 +80,8 @@ def examples(
         datamodule: Data with the images and the names of the classes.
 
     Raises:
-        InputError: There are no images, a unit or the checkpoint cannot be used, the folder cannot be written or has
-            the results of visualize, or units gave values that are not finite; the results of the others are there.
+        InputError: There are no images, a unit or the checkpoint cannot be used, the folder cannot be written, or units
+            gave values that are not finite; the results of the others are there.
     """
     for name, value in {"k": k, "n_images": n_images}.items():
         if value is not None and value < 1:
@@ -93,11 +94,12 @@ def examples(
     shape = picture_shape(model, datamodule, image_shape)
     resolved = resolve_objectives(model, units, shape, pooling)
     folder = Path(output_dir)
-    columns = {} if pictures is None else _read_pictures(Path(pictures), resolved, digest_of_weights(model), pooling)
-    if (folder / "features.json").exists():
+    columns: Mapping[str, Mapping[str, Pixels]] = {}
+    if pictures is not None or (folder / "features.json").exists():
+        columns = _read_pictures(Path(pictures or folder), resolved, digest_of_weights(model), pooling)
+    if pictures is not None and not columns:
         raise InputError(
-            f"{folder} has the pictures of visualize, whose sheets have the same names; choose another --output_dir, "
-            f"and give --pictures {folder} to see them beside the images"
+            f"{pictures} has no pictures of these units; make them with visualize, or leave out --pictures"
         )
     if trainer.is_global_zero:
         check_writable(folder)
@@ -130,7 +132,7 @@ def examples(
     )
     completed: list[UnitExamples] = []
     for page in pages:
-        save_png(page.sheet, folder / f"{layer_name(page.name)}.png")
+        save_png(page.sheet, folder / f"{layer_name(page.name)}_examples.png")
         log_image(trainer.loggers, f"examples/{page.name}", page.sheet, 0)
         completed += page.examples
     versions = {"fvlightning": __version__, "torch": torch.__version__}
@@ -142,7 +144,7 @@ def examples(
 def _read_pictures(
     folder: Path, units: Sequence[Unit | Objective], weights: str, pooling: Pooling
 ) -> Mapping[str, Mapping[str, Pixels]]:
-    """Return the pictures of units and of their negatives in a folder of `visualize`, by the units' text forms."""
+    """Return the pictures of units and of their negatives in a folder of `visualize`, by column and unit, if any."""
     records = {record.unit: record for record in reversed(read_manifest(folder)) if record.score is not None}
     names = {"picture": "", "negative": "-"}
     shown = {
@@ -150,7 +152,7 @@ def _read_pictures(
         for column, sign in names.items()
     }
     if not any(shown.values()):
-        raise InputError(f"{folder} has no pictures of these units; make them with visualize, or leave out --pictures")
+        return {}
     if any(record.weights != weights for column in shown.values() for record in column.values()):
         rank_zero_warn(f"the pictures in {folder} were made with other weights than those of this command")
     poolings = {record.settings["pooling"] for column in shown.values() for record in column.values()}

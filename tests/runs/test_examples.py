@@ -117,11 +117,11 @@ def test_the_images_are_those_of_a_full_sort_with_their_classes_and_patches():
             expected = [*example["position"], 5, 5] if unit["unit"].startswith("conv") else None
             assert example.get("box") == expected
     names = {path.name for path in Path("examples").iterdir()}
-    assert names == {"conv.png", "fc.png", "examples.json"}
+    assert names == {"conv_examples.png", "fc_examples.png", "examples.json"}
     events = EventAccumulator(str(next(Path().rglob("events.out*")).parent)).Reload()
     assert sorted(events.Tags()["images"]) == ["examples/conv", "examples/fc"]
     # The first tile of the first row shows the strongest image, faded around its patch.
-    sheet = read_pixels(Path("examples/conv.png"))
+    sheet = read_pixels(Path("examples/conv_examples.png"))
     example = result["units"][0]["strongest"][0]
     image = Digits().images.images[example["place"], 0].numpy()
     top, left = example["position"]
@@ -152,8 +152,14 @@ def test_pictures_stand_beside_the_images():
     pooling = ["--pooling", "rms"]
     with pytest.warns(UserWarning, match="made with the pooling mean, the images are chosen by rms"):
         assert main([*BASE, *DATA, "--units", "conv:0-1", "--pictures", "made", *pooling]) == 0
-    with PILImage.open("examples/conv.png") as sheet, PILImage.open("without/conv.png") as narrower:
-        assert sheet.width - narrower.width == 2 * (112 + 8 + 2 * 8)
+    before = {path: path.read_bytes() for path in Path("made").rglob("*.*")}
+    assert main([*BASE, *DATA, "--units", "conv:0-1", "--output_dir", "made"]) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    sheets = {folder: read_pixels(Path(folder, "conv_examples.png")) for folder in ("without", "examples", "made")}
+    assert sheets["made"].shape[1] - sheets["without"].shape[1] == 2 * (112 + 8 + 2 * 8)
+    assert sheets["made"].shape == sheets["examples"].shape
+    # Without pictures of these units, the folder of visualize is a folder as any other.
+    assert main([*BASE, *DATA, "--units", "fc:0", "--output_dir", "made"]) == 0
 
 
 @pytest.mark.parametrize("limit", [[], ["--n_images", "20"]])
@@ -232,10 +238,6 @@ def test_bad_input_ends_in_one_line(refused):
         ([*DATA, "--units", "fc:0@1,1"], "no position @1,1 in layer 'fc'; it has no positions: leave '@' out"),
         ([*UNITS, "--images", "empty"], "no image files in 'empty' or its subfolders"),
         ([*DATA, *UNITS, "--part", "test"], "Data has no images for test"),
-        (
-            [*DATA, *UNITS, "--output_dir", "made"],
-            "made has the pictures of visualize, whose sheets have the same names",
-        ),
         ([*DATA, *UNITS, "--pictures", "made"], "made has no pictures of these units; make them with visualize"),
         ([*DATA, *UNITS, "--pictures", "empty"], "no file 'empty/features.json'"),
     ):
@@ -252,5 +254,5 @@ def test_two_processes_give_the_files_of_one(tmp_path: Path):
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=120)
     assert content("two") == content("one")
     assert {path.name for path in Path("two").iterdir()} == {path.name for path in Path("one").iterdir()}
-    for name in ("conv.png", "fc.png"):
+    for name in ("conv_examples.png", "fc_examples.png"):
         assert np.array_equal(read_pixels(Path("two", name)), read_pixels(Path("one", name)))
