@@ -1,6 +1,7 @@
 """Read the pictures of any data module, loader or folder."""
 
 import copy
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +28,8 @@ from fvlightning.io import UnreadableImageError, fit_picture, read_image, to_ten
 _TRIED = {None: ("test", "val", "train"), "test": ("test",), "val": ("val", "train"), "train": ("train",)}
 _STAGES = {"test": ("test",), "val": ("validate", "fit"), "train": ("fit",)}
 _BATCH_SIZE = 64  # for batch samplers without this attribute
-_FILES_AT_ONCE = 16
+_VALUES_AT_ONCE = 2**21  # of pictures from files: 13 of 224 x 224 pixels
+_MOST_FILES_AT_ONCE = 128
 
 
 class PictureIndex(NamedTuple):
@@ -199,7 +201,8 @@ def _read_files(
                 yield fit_picture(to_tensor(image) / 255, image_shape, crop_pct), index
 
     readable = islice(read_each(), limit)
-    while chunk := list(islice(readable, _FILES_AT_ONCE)):
+    n_at_once = max(1, min(_VALUES_AT_ONCE // math.prod(image_shape), _MOST_FILES_AT_ONCE))
+    while chunk := list(islice(readable, n_at_once)):
         pictures, indices = zip(*chunk, strict=True)
         yield PictureBatch(torch.stack(pictures).to(device), None, torch.tensor(indices))
     if errors and len(errors) == len(places):

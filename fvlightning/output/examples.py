@@ -38,6 +38,8 @@ class Example:
             ``(row, column)`` or ``(token,)``; empty for a unit without positions.
         box: The patch that the activation at that position depends on: top, left, height and width in pixels of the
             image as the network takes it. None for a unit without positions, or without a gradient there.
+        receptive_field: The same of all that the activation can depend on, with any weights. None where that is not
+            known (`fvlightning.analysis.receptive_fields`).
     """
 
     place: int
@@ -47,6 +49,7 @@ class Example:
     file: str | None = None
     position: tuple[int, ...] = ()
     box: Window | None = None
+    receptive_field: Window | None = None
 
 
 @dataclass(frozen=True)

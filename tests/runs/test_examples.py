@@ -115,7 +115,7 @@ def test_the_images_are_those_of_a_full_sort_with_their_classes_and_patches():
             assert example["class_name"] == "abcdefgh"[example["label"]]
             # The convolution is 5 x 5; the other layer has no positions.
             expected = [*example["position"], 5, 5] if unit["unit"].startswith("conv") else None
-            assert example.get("box") == expected
+            assert example.get("box") == example.get("receptive_field") == expected
     names = {path.name for path in Path("examples").iterdir()}
     assert names == {"conv_examples.png", "fc_examples.png", "examples.json"}
     events = EventAccumulator(str(next(Path().rglob("events.out*")).parent)).Reload()
