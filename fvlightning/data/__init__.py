@@ -1,5 +1,6 @@
 """LightningDataModules, the sets of images that they share, and the reader of any data."""
 
+from fvlightning.data._file_images import report_unreadable
 from fvlightning.data.base import ImageDataModule, InMemoryDataModule, Splits
 from fvlightning.data.cifar10 import CIFAR10DataModule
 from fvlightning.data.image_folder import ImageFolderDataModule
@@ -30,6 +31,7 @@ __all__ = [
     "measure_shapes",
     "pictures_by_class",
     "read_pictures",
+    "report_unreadable",
     "shows_class",
     "stratified_split",
 ]

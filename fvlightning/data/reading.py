@@ -4,7 +4,7 @@ import copy
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from fvlightning.data._augment import DrawnImages
-from fvlightning.data._file_images import report
+from fvlightning.data._file_images import report_unreadable
 from fvlightning.data.tensors import ImageSet
 from fvlightning.errors import InputError
 from fvlightning.io import UnreadableImageError, fit_picture, read_image, to_tensor
@@ -69,6 +69,7 @@ def read_pictures(
     seed: int | None = None,
     places: Tensor | None = None,
     device: torch.device | str | None = None,
+    on_unreadable: Callable[[UnreadableImageError], object] | None = None,
 ) -> Iterator[PictureBatch]:
     """Yield the pictures of a set, each once, in order; this project's data modules do not augment them.
 
@@ -87,6 +88,7 @@ def read_pictures(
             always keep.
         places: Which pictures are read, int64 ``(N,)``, some of those of `index_pictures`; they come in this order.
         device: Where the pictures go. Default: the CPU.
+        on_unreadable: Called for each file of a folder or list that cannot be read, in place of the warning and error.
 
     Raises:
         InputError: There are no pictures that can be read, or they have another shape or values outside [0, 1]. Single
@@ -106,7 +108,7 @@ def read_pictures(
     if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
         shape = image_shape and list(image_shape)
         raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
-    return _read_files(files, places, image_shape, crop_pct, limit=limit, device=device)
+    return _read_files(files, places, image_shape, crop_pct, limit=limit, device=device, on_unreadable=on_unreadable)
 
 
 def index_pictures(source: Any, part: str | None = None) -> PictureIndex | None:
@@ -186,8 +188,10 @@ def _read_files(
     *,
     limit: int | None,
     device: torch.device,
+    on_unreadable: Callable[[UnreadableImageError], object] | None,
 ) -> Iterator[PictureBatch]:
     errors: list[UnreadableImageError] = []
+    note = on_unreadable or errors.append
 
     def read_each() -> Iterator[tuple[Tensor, int]]:
         for index in places.tolist():
@@ -196,7 +200,7 @@ def _read_files(
                 with warnings.catch_warnings(action="ignore"):
                     image = read_image(files[index])
             except UnreadableImageError as error:
-                errors.append(error)
+                note(error)
             else:
                 yield fit_picture(to_tensor(image) / 255, image_shape, crop_pct), index
 
@@ -207,7 +211,7 @@ def _read_files(
         yield PictureBatch(torch.stack(pictures).to(device), None, torch.tensor(indices))
     if errors and len(errors) == len(places):
         raise InputError(f"not one of {len(places)} images can be read; the last: {errors[-1]}") from errors[-1]
-    report(errors, len(places))
+    report_unreadable(errors, len(places))
 
 
 def _loaders_by_part(source: Any, part: str | None) -> Iterator[Any]:

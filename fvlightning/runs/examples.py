@@ -1,6 +1,7 @@
 """``examples``: the real images that excite units most and least."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,11 +10,11 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from fvlightning.analysis import illustrate
-from fvlightning.data import PictureSelection
+from fvlightning.data import PictureSelection, report_unreadable
 from fvlightning.errors import InputError
 from fvlightning.features import Objective, Unit, resolve_objectives
 from fvlightning.features.objectives import Pooling
-from fvlightning.io import check_writable, digest_of_weights, read_checkpoint
+from fvlightning.io import UnreadableImageError, check_writable, digest_of_weights, image_size, read_checkpoint
 from fvlightning.output import (
     Pixels,
     UnitExamples,
@@ -32,6 +33,7 @@ from fvlightning.runs._images import describe_images
 from fvlightning.version import __version__
 
 _MOST_NAMED = 8
+_N_MEASURED = 100
 
 
 def examples(
@@ -103,9 +105,8 @@ def examples(
         )
     if trainer.is_global_zero:
         check_writable(folder)
-    selection = PictureSelection(
-        source, part, image_shape=shape, crop_pct=getattr(model, "crop_pct", 1.0), limit=n_images
-    )
+    crop_pct = getattr(model, "crop_pct", 1.0)
+    selection = PictureSelection(source, part, image_shape=shape, crop_pct=crop_pct, limit=n_images)
     settings = {
         "model": model_name(model),
         "weights": digest_of_weights(model),
@@ -116,6 +117,8 @@ def examples(
     }
     key = {**settings, "units": list(map(str, resolved))}
     work = ExamplePass(model, resolved, selection, k=k, pooling=pooling, folder=folder, settings=key)
+    if images is not None:
+        _say_if_resized(Path(images), selection, crop_pct)
     results = work.run(trainer).results(resolved)
     if not trainer.is_global_zero:
         return
@@ -138,6 +141,8 @@ def examples(
     versions = {"fvlightning": __version__, "torch": torch.__version__}
     write_examples(completed, {**settings, "versions": versions}, folder / "examples.json")
     work.remove_files()
+    errors = [UnreadableImageError(path, reason) for path, reason in sorted(work.unreadable.items())]
+    report_unreadable(errors, selection.n_pictures or 0)
     _report(completed, k, folder)
 
 
@@ -165,6 +170,20 @@ def _read_pictures(
         name: {unit: on_grey(read_pixels(folder / record.file)) for unit, record in column.items()}
         for name, column in shown.items()
     }
+
+
+def _say_if_resized(folder: Path, selection: PictureSelection, crop_pct: float) -> None:
+    """Say so if images are cropped and resized. Of many, about 100 are looked at."""
+    files = selection.files or []
+    size = selection.image_shape[1:]
+    for file in files[:: max(1, len(files) // _N_MEASURED)]:
+        with suppress(UnreadableImageError):
+            if image_size(folder / file) != size:
+                part = "" if crop_pct == 1 else f" {100 * crop_pct:.4g} % of their sides"
+                rank_zero_info(
+                    f"images of other sizes are cropped to the middle{part} and resized to {size[0]} x {size[1]}"
+                )
+                return
 
 
 def _report(results: Sequence[UnitExamples], k: int, folder: Path) -> None:
