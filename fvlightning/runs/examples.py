@@ -21,9 +21,7 @@ from fvlightning.output import (
     class_names,
     layer_name,
     log_image,
-    on_grey,
-    read_manifest,
-    read_pixels,
+    picture_columns,
     save_png,
     write_examples,
 )
@@ -149,27 +147,16 @@ def examples(
 def _read_pictures(
     folder: Path, units: Sequence[Unit | Objective], weights: str, pooling: Pooling
 ) -> Mapping[str, Mapping[str, Pixels]]:
-    """Return the pictures of units and of their negatives in a folder of `visualize`, by column and unit, if any."""
-    records = {record.unit: record for record in reversed(read_manifest(folder)) if record.score is not None}
-    names = {"picture": "", "negative": "-"}
-    shown = {
-        column: {str(unit): records[name] for unit in units if (name := f"{sign}{unit}") in records}
-        for column, sign in names.items()
-    }
-    if not any(shown.values()):
-        return {}
-    if any(record.weights != weights for column in shown.values() for record in column.values()):
+    """Return the columns of pictures (`picture_columns`), and warn if they were made for something else."""
+    columns, records = picture_columns(folder, list(map(str, units)))
+    if any(record.weights != weights for record in records):
         rank_zero_warn(f"the pictures in {folder} were made with other weights than those of this command")
-    poolings = {record.settings["pooling"] for column in shown.values() for record in column.values()}
-    if poolings != {pooling}:
-        made_with = " and ".join(sorted(poolings))
+    if others := {record.settings["pooling"] for record in records} - {pooling}:
+        made_with = " and ".join(sorted(others))
         rank_zero_warn(
             f"the pictures in {folder} were made with the pooling {made_with}, the images are chosen by {pooling}"
         )
-    return {
-        name: {unit: on_grey(read_pixels(folder / record.file)) for unit, record in column.items()}
-        for name, column in shown.items()
-    }
+    return columns
 
 
 def _say_if_resized(folder: Path, selection: PictureSelection, crop_pct: float) -> None:
