@@ -1,8 +1,8 @@
 """LightningDataModules, the sets of images that they share, and the reader of any data."""
 
-from fvlightning.data._file_images import report_unreadable
 from fvlightning.data.base import ImageDataModule, InMemoryDataModule, Splits
 from fvlightning.data.cifar10 import CIFAR10DataModule
+from fvlightning.data.file_images import report_unreadable
 from fvlightning.data.image_folder import ImageFolderDataModule
 from fvlightning.data.mnist import MNISTDataModule
 from fvlightning.data.reading import PictureBatch, list_image_files, pictures_by_class, read_pictures

@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-from fvlightning.data._file_images import FileImages, LabelledFile, OnError, for_each_file, report_unreadable
 from fvlightning.data.base import ImageDataModule, Splits
+from fvlightning.data.file_images import FileImages, LabelledFile, OnError, for_each_file, report_unreadable
 from fvlightning.data.splits import stratified_split
 from fvlightning.data.tensors import ImageSet
 from fvlightning.errors import InputError

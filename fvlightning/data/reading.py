@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from fvlightning.data._augment import DrawnImages
-from fvlightning.data._file_images import report_unreadable
+from fvlightning.data.file_images import report_unreadable
 from fvlightning.data.tensors import ImageSet
 from fvlightning.errors import InputError
 from fvlightning.io import UnreadableImageError, fit_picture, read_image, to_tensor
