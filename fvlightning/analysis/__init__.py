@@ -24,6 +24,7 @@ from fvlightning.analysis.judges import (
 )
 from fvlightning.analysis.measures import FeatureSpace, spectral_slope
 from fvlightning.analysis.patches import Patch, find_patches
+from fvlightning.analysis.receptive_fields import ReceptiveField, receptive_fields
 from fvlightning.analysis.weights import FirstLayer, WeightMatch, first_layer, weight_images
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Measures",
     "Patch",
     "PictureMeasures",
+    "ReceptiveField",
     "RunningExamples",
     "UnitScorer",
     "Verdict",
@@ -55,6 +57,7 @@ __all__ = [
     "medians",
     "natural_medians",
     "random_views",
+    "receptive_fields",
     "spectral_slope",
     "summarize",
     "weight_images",

@@ -1,17 +1,19 @@
 """The images of examples, read again, with the patches that units respond to."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from PIL import Image as PILImage
 from torch import Tensor, nn
 
-from fvlightning.analysis.patches import find_patches
+from fvlightning.analysis.patches import Patch, find_patches
+from fvlightning.analysis.receptive_fields import ReceptiveField, receptive_fields
 from fvlightning.data import PictureSelection
-from fvlightning.features import Objective, Unit, measure_layers
+from fvlightning.features import LayerCall, Objective, Unit, measure_layers
 from fvlightning.output import (
     Example,
     Pixels,
@@ -25,6 +27,7 @@ from fvlightning.output import (
 
 _MOST_AT_ONCE = 2**27  # values of pictures that are in memory together
 _BATCH_SIZE = 32
+_GROUPS = ("strongest", "tenths", "weakest")
 _Images = dict[int, tuple[Tensor, int | None]]  # pictures (C, H, W) and labels by place
 
 
@@ -62,53 +65,79 @@ def illustrate(
     rows_by_layer: dict[str, list[int]] = {}
     for row, unit in enumerate(units):
         rows_by_layer.setdefault(group_name(unit), []).append(row)
-    sizes = measure_layers(
-        network, {unit.layer_call for unit in units if isinstance(unit, Unit)}, selection.image_shape
-    )
+    shape, unit_classes = selection.image_shape, unit_classes or {}
+    sizes = measure_layers(network, {unit.layer_call for unit in units if isinstance(unit, Unit)}, shape)
+    maps = [layer for layer, size in sizes.items() if len(size) > 1]
+    fields = receptive_fields(network, maps, shape)
+    n_images = max(1, _MOST_AT_ONCE // math.prod(shape))
+    n_units = max(1, n_images // max(1, *(len(result.examples) for result in results)))
+    # Sets that cannot be read picture by picture are read from their beginning each time.
+    all_images = _read(results, selection) if len(_places(results)) <= n_images else None
     for layer, rows in rows_by_layer.items():
-        for end, part in sheet_parts([str(units[row]) for row in rows]).items():
+        for end, page in sheet_parts([str(units[row]) for row in rows]).items():
             examples: list[UnitExamples] = []
             tiles: list[list[Pixels]] = []
-            for row, images in _read(results, rows[part], selection):
-                unit, result = units[row], results[row]
-                result = replace(result, class_name=(unit_classes or {}).get(result.unit))
-                if isinstance(unit, Unit) and unit.index is not None and len(sizes[unit.layer_call]) > 1:
-                    result = _with_patches(network, unit, result, images)
-                result = _with_facts(result, images, class_names, selection.files)
-                examples.append(result)
-                tiles.append([example_tile(to_pixels(images[one.place][0]), one.box) for one in result.examples])
+            for first in range(0, len(rows[page]), n_units):
+                part = {units[row]: results[row] for row in rows[page][first : first + n_units]}
+                images = all_images or _read(list(part.values()), selection)
+                part |= _with_patches(network, part, images, maps, fields)
+                for result in part.values():
+                    result = replace(result, class_name=unit_classes.get(result.unit))
+                    examples.append(_with_facts(result, images, class_names, selection.files))
+                    tiles.append([example_tile(to_pixels(images[one.place][0]), one.box) for one in result.examples])
             sheet = example_sheet(examples, tiles, f"{layer}{end.replace('_', ':')}, {title}", pictures)
             yield Page(f"{layer}{end}", examples, sheet)
 
 
-def _read(
-    results: Sequence[UnitExamples], rows: Sequence[int], selection: PictureSelection
-) -> Iterator[tuple[int, _Images]]:
-    """Yield the rows of units, each with the images of its examples at least, of which as many are read as fit."""
-    most = max(len(results[row].examples) for row in rows) * math.prod(selection.image_shape)
-    n_units = max(1, _MOST_AT_ONCE // max(most, 1))
-    for first in range(0, len(rows), n_units):
-        part = rows[first : first + n_units]
-        images: _Images = {}
-        for batch in selection.at(torch.tensor(sorted({one.place for row in part for one in results[row].examples}))):
-            labels = [None] * len(batch.indices) if batch.labels is None else batch.labels.tolist()
-            # A view would keep the whole batch in memory.
-            pictures = (picture.clone() for picture in batch.pictures.cpu())
-            images |= zip(batch.indices.tolist(), zip(pictures, labels, strict=True), strict=True)
-        yield from ((row, images) for row in part)
+def _places(results: Sequence[UnitExamples]) -> list[int]:
+    return sorted({one.place for result in results for one in result.examples})
 
 
-def _with_patches(network: nn.Module, unit: Unit, result: UnitExamples, images: _Images) -> UnitExamples:
-    def locate(examples: Sequence[Example], lowest: bool) -> tuple[Example, ...]:
-        parts = [examples[first : first + _BATCH_SIZE] for first in range(0, len(examples), _BATCH_SIZE)]
-        batches = [torch.stack([images[one.place][0] for one in part]) for part in parts]
-        patches = [patch for batch in batches for patch in find_patches(network, unit, batch, lowest=lowest)]
-        return tuple(replace(one, **patch._asdict()) for one, patch in zip(examples, patches, strict=True))
+def _read(results: Sequence[UnitExamples], selection: PictureSelection) -> _Images:
+    images: _Images = {}
+    for batch in selection.at(torch.tensor(_places(results))):
+        labels = [None] * len(batch.indices) if batch.labels is None else batch.labels.tolist()
+        # A view would keep the whole batch in memory.
+        pictures = (picture.clone() for picture in batch.pictures.cpu())
+        images |= zip(batch.indices.tolist(), zip(pictures, labels, strict=True), strict=True)
+    return images
 
-    strong = locate([*result.strongest, *result.tenths], unit.minimize)
-    n_strongest = len(result.strongest)
-    weakest = locate(result.weakest, not unit.minimize)
-    return replace(result, strongest=strong[:n_strongest], tenths=strong[n_strongest:], weakest=weakest)
+
+def _with_patches(
+    network: nn.Module,
+    results: Mapping[Unit | Objective, UnitExamples],
+    images: _Images,
+    maps: Collection[LayerCall],
+    fields: Mapping[LayerCall, ReceptiveField],
+) -> dict[Unit | Objective, UnitExamples]:
+    """Return the examples of those units of a layer that have a map, with positions and patches."""
+    located = {
+        unit: result
+        for unit, result in results.items()
+        if isinstance(unit, Unit) and unit.index is not None and unit.layer_call in maps
+    }
+    # Few large batches, each of several units, take half the time of many small ones.
+    queries = [
+        (unit, images[one.place][0], unit.minimize != (name == "weakest"))
+        for unit, result in located.items()
+        for name in _GROUPS
+        for one in getattr(result, name)
+    ]
+    patches: list[Patch] = []
+    for first in range(0, len(queries), _BATCH_SIZE):
+        units, pictures, lowest = zip(*queries[first : first + _BATCH_SIZE], strict=True)
+        patches += find_patches(network, units, torch.stack(pictures), lowest=lowest)
+    remaining = iter(patches)
+
+    def with_patch(example: Example, field: ReceptiveField | None) -> Example:
+        position, box = next(remaining)
+        window = None if field is None else field.window(position, images[example.place][0].shape[1:])
+        return replace(example, position=position, box=box, receptive_field=window)
+
+    return {
+        unit: _changed(result, partial(with_patch, field=fields.get(unit.layer_call)))
+        for unit, result in located.items()
+    }
 
 
 def _with_facts(
@@ -120,5 +149,9 @@ def _with_facts(
         file = None if files is None else files[example.place]
         return replace(example, label=label, class_name=name, file=file)
 
-    groups = {name: tuple(map(with_facts, getattr(result, name))) for name in ("strongest", "tenths", "weakest")}
+    return _changed(result, with_facts)
+
+
+def _changed(result: UnitExamples, change: Callable[[Example], Example]) -> UnitExamples:
+    groups = {name: tuple(map(change, getattr(result, name))) for name in _GROUPS}
     return replace(result, **groups)  # type: ignore[arg-type]

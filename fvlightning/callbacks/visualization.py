@@ -72,7 +72,7 @@ class VisualizationCallback(EpochPictures):
         self._require(warm_steps is None or warm_steps >= 1, "must be at least 1", warm_steps=warm_steps)
         if warm_steps is not None and not warm_start:
             rank_zero_warn("VisualizationCallback(warm_steps=...) has no effect with warm_start=False")
-        self._layers = sorted({layer.layer for layer in layers_of(units)})
+        self.layers = {layer.layer for layer in layers_of(units)}
         self.units = [units] if isinstance(units, str | Objective) else list(units)
         self.warm_start = warm_start
         self._warm_steps = warm_steps
@@ -114,7 +114,7 @@ class VisualizationCallback(EpochPictures):
                     f"VisualizationCallback does not work with {strategies[0].__name__}, which shards the weights over "
                     "devices; use the strategy 'ddp', or leave the callback out"
                 )
-            for layer in self._layers:
+            for layer in sorted(self.layers):
                 find_layer(pl_module, layer)
 
     @override

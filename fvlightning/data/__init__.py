@@ -2,6 +2,7 @@
 
 from fvlightning.data.base import ImageDataModule, InMemoryDataModule, Splits
 from fvlightning.data.cifar10 import CIFAR10DataModule
+from fvlightning.data.file_images import report_unreadable
 from fvlightning.data.image_folder import ImageFolderDataModule
 from fvlightning.data.mnist import MNISTDataModule
 from fvlightning.data.reading import PictureBatch, list_image_files, pictures_by_class, read_pictures
@@ -30,6 +31,7 @@ __all__ = [
     "measure_shapes",
     "pictures_by_class",
     "read_pictures",
+    "report_unreadable",
     "shows_class",
     "stratified_split",
 ]

@@ -12,7 +12,7 @@ from typing_extensions import override
 from fvlightning.data.tensors import ImageSet, ShuffledBatchSampler
 
 N_DRAWS = 7
-"""Random numbers for an image: three for `CropAndFlip`, four for `fvlightning.data._file_images.random_window`."""
+"""Random numbers for an image: three for `CropAndFlip`, four for `fvlightning.data.file_images.random_window`."""
 
 DRAW_LIMIT = 2**31
 """The numbers are integers in ``[0, DRAW_LIMIT)``, since Lightning converts floats to the precision of the run."""

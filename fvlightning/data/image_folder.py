@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-from fvlightning.data._file_images import FileImages, LabelledFile, OnError, for_each_file, report
 from fvlightning.data.base import ImageDataModule, Splits
+from fvlightning.data.file_images import FileImages, LabelledFile, OnError, for_each_file, report_unreadable
 from fvlightning.data.splits import stratified_split
 from fvlightning.data.tensors import ImageSet
 from fvlightning.errors import InputError
@@ -121,7 +121,7 @@ class ImageFolderDataModule(ImageDataModule):
                 files[part].append(file)
                 examples.setdefault(size, file.path)
         if self.on_error == "raise":
-            report(errors, len(candidates), self.on_error)
+            report_unreadable(errors, len(candidates), self.on_error)
         _require_images(folders["train"], class_names, {file.label for file in files["train"]}, errors)
 
         shape = (self.channels, *(self.image_size or _common_size(examples)))
@@ -134,7 +134,7 @@ class ImageFolderDataModule(ImageDataModule):
             if in_memory:
                 parts[part], damage = images.load()
                 errors += damage
-        report(errors, len(candidates), self.on_error)
+        report_unreadable(errors, len(candidates), self.on_error)
         _require_images(folders["train"], class_names, set(parts["train"].labels.tolist()), errors)
         splits = self._split(parts)
         self.image_shape, self.class_names = shape, class_names

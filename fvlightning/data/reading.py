@@ -1,9 +1,10 @@
 """Read the pictures of any data module, loader or folder."""
 
 import copy
+import math
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from fvlightning.data._augment import DrawnImages
-from fvlightning.data._file_images import report
+from fvlightning.data.file_images import report_unreadable
 from fvlightning.data.tensors import ImageSet
 from fvlightning.errors import InputError
 from fvlightning.io import UnreadableImageError, fit_picture, read_image, to_tensor
@@ -27,7 +28,8 @@ from fvlightning.io import UnreadableImageError, fit_picture, read_image, to_ten
 _TRIED = {None: ("test", "val", "train"), "test": ("test",), "val": ("val", "train"), "train": ("train",)}
 _STAGES = {"test": ("test",), "val": ("validate", "fit"), "train": ("fit",)}
 _BATCH_SIZE = 64  # for batch samplers without this attribute
-_FILES_AT_ONCE = 16
+_VALUES_AT_ONCE = 2**21  # of pictures from files: 13 of 224 x 224 pixels
+_MOST_FILES_AT_ONCE = 128
 
 
 class PictureIndex(NamedTuple):
@@ -67,6 +69,7 @@ def read_pictures(
     seed: int | None = None,
     places: Tensor | None = None,
     device: torch.device | str | None = None,
+    on_unreadable: Callable[[UnreadableImageError], object] | None = None,
 ) -> Iterator[PictureBatch]:
     """Yield the pictures of a set, each once, in order; this project's data modules do not augment them.
 
@@ -85,6 +88,7 @@ def read_pictures(
             always keep.
         places: Which pictures are read, int64 ``(N,)``, some of those of `index_pictures`; they come in this order.
         device: Where the pictures go. Default: the CPU.
+        on_unreadable: Called for each file of a folder or list that cannot be read, in place of the warning and error.
 
     Raises:
         InputError: There are no pictures that can be read, or they have another shape or values outside [0, 1]. Single
@@ -104,7 +108,7 @@ def read_pictures(
     if image_shape is None or len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
         shape = image_shape and list(image_shape)
         raise InputError(f"image_shape={shape}: must be [C, H, W] with 1 or 3 channels, for example [3, 224, 224]")
-    return _read_files(files, places, image_shape, crop_pct, limit=limit, device=device)
+    return _read_files(files, places, image_shape, crop_pct, limit=limit, device=device, on_unreadable=on_unreadable)
 
 
 def index_pictures(source: Any, part: str | None = None) -> PictureIndex | None:
@@ -184,8 +188,10 @@ def _read_files(
     *,
     limit: int | None,
     device: torch.device,
+    on_unreadable: Callable[[UnreadableImageError], object] | None,
 ) -> Iterator[PictureBatch]:
     errors: list[UnreadableImageError] = []
+    note = on_unreadable or errors.append
 
     def read_each() -> Iterator[tuple[Tensor, int]]:
         for index in places.tolist():
@@ -194,17 +200,18 @@ def _read_files(
                 with warnings.catch_warnings(action="ignore"):
                     image = read_image(files[index])
             except UnreadableImageError as error:
-                errors.append(error)
+                note(error)
             else:
                 yield fit_picture(to_tensor(image) / 255, image_shape, crop_pct), index
 
     readable = islice(read_each(), limit)
-    while chunk := list(islice(readable, _FILES_AT_ONCE)):
+    n_at_once = max(1, min(_VALUES_AT_ONCE // math.prod(image_shape), _MOST_FILES_AT_ONCE))
+    while chunk := list(islice(readable, n_at_once)):
         pictures, indices = zip(*chunk, strict=True)
         yield PictureBatch(torch.stack(pictures).to(device), None, torch.tensor(indices))
     if errors and len(errors) == len(places):
         raise InputError(f"not one of {len(places)} images can be read; the last: {errors[-1]}") from errors[-1]
-    report(errors, len(places))
+    report_unreadable(errors, len(places))
 
 
 def _loaders_by_part(source: Any, part: str | None) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fvlightning.data.reading import PictureBatch, index_pictures, read_pictures
 from fvlightning.errors import InputError
+from fvlightning.io import UnreadableImageError
 
 
 class PictureSelection:
@@ -66,11 +67,20 @@ class PictureSelection:
             self.files = [str(path.relative_to(source) if is_folder else path) for path in paths]
         self.n_pictures = None if self._places is None else len(self._places)
 
-    def share(self, rank: int = 0, world_size: int = 1, after: int = -1) -> Iterator[PictureBatch]:
-        """Yield a rank's pictures at places greater than `after`, in order; each picture has exactly one rank."""
+    def share(
+        self,
+        rank: int = 0,
+        world_size: int = 1,
+        after: int = -1,
+        on_unreadable: Callable[[UnreadableImageError], object] | None = None,
+    ) -> Iterator[PictureBatch]:
+        """Yield a rank's pictures at places greater than `after`, in order; each picture has exactly one rank.
+
+        For `on_unreadable` see `read_pictures`.
+        """
         if self._places is not None:
             places = self._places[rank::world_size]
-            yield from self._read(places[places > after])
+            yield from self._read(places[places > after], on_unreadable)
         else:
             yield from self._numbered(lambda numbers: (numbers % world_size == rank) & (numbers > after))
 
@@ -81,10 +91,12 @@ class PictureSelection:
         else:
             yield from self._numbered(lambda numbers: torch.isin(numbers, places))
 
-    def _read(self, places: Tensor) -> Iterator[PictureBatch]:
+    def _read(
+        self, places: Tensor, on_unreadable: Callable[[UnreadableImageError], object] | None = None
+    ) -> Iterator[PictureBatch]:
         if not len(places):
             return
-        for batch in read_pictures(self._source, places=places, **self._settings):
+        for batch in read_pictures(self._source, places=places, on_unreadable=on_unreadable, **self._settings):
             if bool((batch.indices < 0).any()):
                 name = type(self._source).__name__
                 raise InputError(

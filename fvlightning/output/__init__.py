@@ -5,6 +5,7 @@ from fvlightning.output.examples import (
     UnitExamples,
     example_sheet,
     example_tile,
+    picture_columns,
     sheet_parts,
     write_examples,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "maps_sheets",
     "means_figure",
     "on_grey",
+    "picture_columns",
     "picture_progress",
     "read_manifest",
     "read_pixels",

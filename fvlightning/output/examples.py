@@ -12,7 +12,8 @@ from PIL import Image as PILImage
 
 from fvlightning.io import Window, write_text
 from fvlightning.output.names import with_class
-from fvlightning.output.pixels import Pixels, resized
+from fvlightning.output.pixels import Pixels, on_grey, read_pixels, resized
+from fvlightning.output.records import Record, read_manifest
 from fvlightning.output.sheets import contact_sheet
 
 _SMALLEST_TILE = 112  # pixels; smaller images are enlarged
@@ -38,6 +39,8 @@ class Example:
             ``(row, column)`` or ``(token,)``; empty for a unit without positions.
         box: The patch that the activation at that position depends on: top, left, height and width in pixels of the
             image as the network takes it. None for a unit without positions, or without a gradient there.
+        receptive_field: The same of all that the activation can depend on, with any weights. None where that is not
+            known (`fvlightning.analysis.receptive_fields`).
     """
 
     place: int
@@ -47,6 +50,7 @@ class Example:
     file: str | None = None
     position: tuple[int, ...] = ()
     box: Window | None = None
+    receptive_field: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,34 @@ def example_sheet(
     headings = dict.fromkeys([*columns, "unit: active"], 1)
     headings |= {heading: sizes[name] for name, heading in groups.items() if sizes[name]}
     return contact_sheet([tile for tile, _ in cells], [label for _, label in cells], title, groups=headings)
+
+
+def picture_columns(folder: Path, units: Sequence[str]) -> tuple[dict[str, dict[str, Pixels]], list[Record]]:
+    """Return pictures of units, and of their negatives, in a folder of `visualize`.
+
+    Args:
+        folder: The folder.
+        units: Text forms of the units.
+
+    Returns:
+        The pictures, by the heading of their column and then by the unit, and the records of these pictures. A column
+        without pictures is left out.
+
+    Raises:
+        InputError: The folder has no ``features.json`` that can be read, or a picture is missing.
+    """
+    # The first of several repeats comes last.
+    records = {record.unit: record for record in reversed(read_manifest(folder)) if record.score is not None}
+    columns = {
+        heading: {unit: records[sign + unit] for unit in units if sign + unit in records}
+        for heading, sign in {"picture": "", "negative": "-"}.items()
+    }
+    pictures = {
+        heading: {unit: on_grey(read_pixels(folder / record.file)) for unit, record in column.items()}
+        for heading, column in columns.items()
+        if column
+    }
+    return pictures, [record for column in columns.values() for record in column.values()]
 
 
 def _histogram_tile(unit: UnitExamples, height: int, width: int) -> Pixels:

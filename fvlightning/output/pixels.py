@@ -98,7 +98,8 @@ def resized(pixels: Pixels, width: int, height: int, *, enlarge_smoothly: bool =
 def save_png(image: PILImage.Image | Pixels, path: Path, info: PngInfo | None = None) -> None:
     """Write an image or pixels as PNG, with the texts `info`, whole or not at all; missing folders are made."""
     picture = image if isinstance(image, PILImage.Image) else PILImage.fromarray(image)
-    write_atomically(path, lambda file: picture.save(file, format="PNG", pnginfo=info))
+    # Pillow's own level takes twice the time, and saves less than a tenth of the space.
+    write_atomically(path, lambda file: picture.save(file, format="PNG", pnginfo=info, compress_level=3))
 
 
 def read_pixels(path: Path) -> Pixels:

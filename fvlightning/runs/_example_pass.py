@@ -18,7 +18,7 @@ from fvlightning.data import PictureSelection
 from fvlightning.errors import InputError
 from fvlightning.features import Objective, Unit
 from fvlightning.features.objectives import Pooling
-from fvlightning.io import load_plain, write_atomically
+from fvlightning.io import UnreadableImageError, load_plain, write_atomically
 from fvlightning.runs._prediction import PictureWork, run_on_ranks
 
 _SECONDS_BETWEEN_FILES = 30.0
@@ -35,6 +35,9 @@ class ExamplePass(PictureWork):
         pooling: See `fvlightning.features.UnitActivation`.
         folder: The folder of the results.
         settings: Plain values that determine the results; a file of other settings is not used.
+
+    Attributes:
+        unreadable: Why files cannot be read, by their paths; after `run` those of all ranks on rank zero.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class ExamplePass(PictureWork):
         self.pooling = pooling
         self.folder = folder
         self.settings = settings
+        self.unreadable: dict[str, str] = {}
 
     def run(self, trainer: pl.Trainer) -> RunningExamples:
         """Pass all images through the model, on the trainer's devices; return the result of all ranks on rank zero."""
@@ -70,6 +74,9 @@ class ExamplePass(PictureWork):
             if running is None:
                 raise InputError(f"no results of rank {rank} in {self.folder}; all ranks need the same output_dir")
             total.merge(running)
+        if self.unreadable and total.last_place < 0:
+            last = UnreadableImageError(*self.unreadable.popitem())
+            raise InputError(f"not one of {self.selection.n_pictures} images can be read; the last: {last}")
         return total
 
     def remove_files(self) -> None:
@@ -98,7 +105,7 @@ class ExamplePass(PictureWork):
             scorer = UnitScorer(self.model, self.units, self.pooling)
             written = time.monotonic()
             try:
-                for pictures, _, places in self.selection.share(rank, world_size, after=running.last_place):
+                for pictures, _, places in self.selection.share(rank, world_size, running.last_place, self._note):
                     running.add(*scorer(pictures), places)
                     self.progress.step(len(pictures))
                     self.progress.done(len(pictures))
@@ -109,12 +116,16 @@ class ExamplePass(PictureWork):
                 self._write(running)
         return running.last_place  # Lightning asks about steps without a result
 
+    def _note(self, error: UnreadableImageError) -> None:
+        self.unreadable[str(error.path)] = error.reason
+
     def _path(self, rank: int) -> Path:
         return self.folder / f"examples.rank{rank}.pt"
 
     def _write(self, running: RunningExamples) -> None:
         key = self._key(self.trainer.world_size)
-        content = {"key": key, **{name: tensor.cpu() for name, tensor in running.state_dict().items()}}
+        tensors = {name: tensor.cpu() for name, tensor in running.state_dict().items()}
+        content = {"key": key, "unreadable": self.unreadable, **tensors}
         write_atomically(self._path(self.trainer.global_rank), lambda file: torch.save(content, file))
 
     def _read(self, rank: int, world_size: int) -> RunningExamples | None:
@@ -125,6 +136,7 @@ class ExamplePass(PictureWork):
             if content["key"] == self._key(world_size):
                 running = RunningExamples(len(self.units), self.k)
                 running.load_state_dict(content)
+                self.unreadable |= content["unreadable"]
                 return running
         return None
 

@@ -1,6 +1,7 @@
 """``examples``: the real images that excite units most and least."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,20 +10,18 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from fvlightning.analysis import illustrate
-from fvlightning.data import PictureSelection
+from fvlightning.data import PictureSelection, report_unreadable
 from fvlightning.errors import InputError
 from fvlightning.features import Objective, Unit, resolve_objectives
 from fvlightning.features.objectives import Pooling
-from fvlightning.io import check_writable, digest_of_weights
+from fvlightning.io import UnreadableImageError, check_writable, digest_of_weights, image_size
 from fvlightning.output import (
     Pixels,
     UnitExamples,
     class_names,
     layer_name,
     log_image,
-    on_grey,
-    read_manifest,
-    read_pixels,
+    picture_columns,
     save_png,
     write_examples,
 )
@@ -33,6 +32,7 @@ from fvlightning.runs._pictures import load_checkpoint
 from fvlightning.version import __version__
 
 _MOST_NAMED = 8
+_N_MEASURED = 100
 
 
 def examples(
@@ -56,11 +56,12 @@ def examples(
 
         fvlightning examples --config configs/quickstart.yaml --ckpt_path last.ckpt --units '["conv2:*", "fc2:*"]'
 
-    OUTPUT_DIR/LAYER.png has one row per unit: a histogram of its activations, the images that excite it most, one image
-    of each tenth of its activations, and the images that excite it least. For units with a map, everything but the
-    patch that the strongest activation depends on is faded. OUTPUT_DIR/examples.json has the places, files, classes,
-    scores and patches. The images pass through the model once, whatever the number of units. After an interruption,
-    the same command goes on.
+    OUTPUT_DIR/LAYER_examples.png has one row per unit: a histogram of its activations, the images that excite it most,
+    one image of each tenth of its activations, and the images that excite it least. For units with a map, everything
+    but the patch that the strongest activation depends on is faded. In a folder of visualize, its pictures of the units
+    and of their negatives stand beside the images. OUTPUT_DIR/examples.json has the places, files, classes, scores and
+    patches. The images pass through the model once, whatever the number of units. After an interruption, the same
+    command goes on.
 
     Args:
         trainer: The trainer.
@@ -72,7 +73,7 @@ def examples(
         part: The part of the data, train, val or test. Default: the first of test, val and train that has images.
         k: How many of the strongest and of the weakest images are shown of each unit.
         n_images: How many images are looked at, a random sample that is the same each time. Default: all.
-        pictures: Folder of visualize, whose pictures of the units, and of their negatives, stand beside the images.
+        pictures: Folder of visualize with the pictures. Default: output_dir, if visualize has written to it.
         pooling: How a map becomes one number, mean or rms (root mean square).
         image_shape: Shape of the pictures, [C, H, W]. Default: the model's input_shape.
         ckpt_path: Checkpoint with the weights. Default: the weights that the model is made with.
@@ -80,8 +81,8 @@ def examples(
         datamodule: Data with the images and the names of the classes.
 
     Raises:
-        InputError: There are no images, a unit or the checkpoint cannot be used, the folder cannot be written or has
-            the results of visualize, or units gave values that are not finite; the results of the others are there.
+        InputError: There are no images, a unit or the checkpoint cannot be used, the folder cannot be written, or units
+            gave values that are not finite; the results of the others are there.
     """
     for name, value in {"k": k, "n_images": n_images}.items():
         if value is not None and value < 1:
@@ -93,17 +94,17 @@ def examples(
     shape = picture_shape(model, datamodule, image_shape)
     resolved = resolve_objectives(model, units, shape, pooling)
     folder = Path(output_dir)
-    columns = {} if pictures is None else _read_pictures(Path(pictures), resolved, digest_of_weights(model), pooling)
-    if (folder / "features.json").exists():
+    columns: Mapping[str, Mapping[str, Pixels]] = {}
+    if pictures is not None or (folder / "features.json").exists():
+        columns = _read_pictures(Path(pictures or folder), resolved, digest_of_weights(model), pooling)
+    if pictures is not None and not columns:
         raise InputError(
-            f"{folder} has the pictures of visualize, whose sheets have the same names; choose another --output_dir, "
-            f"and give --pictures {folder} to see them beside the images"
+            f"{pictures} has no pictures of these units; make them with visualize, or leave out --pictures"
         )
     if trainer.is_global_zero:
         check_writable(folder)
-    selection = PictureSelection(
-        source, part, image_shape=shape, crop_pct=getattr(model, "crop_pct", 1.0), limit=n_images
-    )
+    crop_pct = getattr(model, "crop_pct", 1.0)
+    selection = PictureSelection(source, part, image_shape=shape, crop_pct=crop_pct, limit=n_images)
     settings = {
         "model": model_name(model),
         "weights": digest_of_weights(model),
@@ -114,6 +115,8 @@ def examples(
     }
     key = {**settings, "units": list(map(str, resolved))}
     work = ExamplePass(model, resolved, selection, k=k, pooling=pooling, folder=folder, settings=key)
+    if images is not None:
+        _say_if_resized(Path(images), selection, crop_pct)
     results = work.run(trainer).results(resolved)
     if not trainer.is_global_zero:
         return
@@ -130,39 +133,44 @@ def examples(
     )
     completed: list[UnitExamples] = []
     for page in pages:
-        save_png(page.sheet, folder / f"{layer_name(page.name)}.png")
+        save_png(page.sheet, folder / f"{layer_name(page.name)}_examples.png")
         log_image(trainer.loggers, f"examples/{page.name}", page.sheet, 0)
         completed += page.examples
     versions = {"fvlightning": __version__, "torch": torch.__version__}
     write_examples(completed, {**settings, "versions": versions}, folder / "examples.json")
     work.remove_files()
+    errors = [UnreadableImageError(path, reason) for path, reason in sorted(work.unreadable.items())]
+    report_unreadable(errors, selection.n_pictures or 0)
     _report(completed, k, folder)
 
 
 def _read_pictures(
     folder: Path, units: Sequence[Unit | Objective], weights: str, pooling: Pooling
 ) -> Mapping[str, Mapping[str, Pixels]]:
-    """Return the pictures of units and of their negatives in a folder of `visualize`, by the units' text forms."""
-    records = {record.unit: record for record in reversed(read_manifest(folder)) if record.score is not None}
-    names = {"picture": "", "negative": "-"}
-    shown = {
-        column: {str(unit): records[name] for unit in units if (name := f"{sign}{unit}") in records}
-        for column, sign in names.items()
-    }
-    if not any(shown.values()):
-        raise InputError(f"{folder} has no pictures of these units; make them with visualize, or leave out --pictures")
-    if any(record.weights != weights for column in shown.values() for record in column.values()):
+    """Return the columns of pictures (`picture_columns`), and warn if they were made for something else."""
+    columns, records = picture_columns(folder, list(map(str, units)))
+    if any(record.weights != weights for record in records):
         rank_zero_warn(f"the pictures in {folder} were made with other weights than those of this command")
-    poolings = {record.settings["pooling"] for column in shown.values() for record in column.values()}
-    if poolings != {pooling}:
-        made_with = " and ".join(sorted(poolings))
+    if others := {record.settings["pooling"] for record in records} - {pooling}:
+        made_with = " and ".join(sorted(others))
         rank_zero_warn(
             f"the pictures in {folder} were made with the pooling {made_with}, the images are chosen by {pooling}"
         )
-    return {
-        name: {unit: on_grey(read_pixels(folder / record.file)) for unit, record in column.items()}
-        for name, column in shown.items()
-    }
+    return columns
+
+
+def _say_if_resized(folder: Path, selection: PictureSelection, crop_pct: float) -> None:
+    """Say so if images are cropped and resized. Of many, about 100 are looked at."""
+    files = selection.files or []
+    size = selection.image_shape[1:]
+    for file in files[:: max(1, len(files) // _N_MEASURED)]:
+        with suppress(UnreadableImageError):
+            if image_size(folder / file) != size:
+                part = "" if crop_pct == 1 else f" {100 * crop_pct:.4g} % of their sides"
+                rank_zero_info(
+                    f"images of other sizes are cropped to the middle{part} and resized to {size[0]} x {size[1]}"
+                )
+                return
 
 
 def _report(results: Sequence[UnitExamples], k: int, folder: Path) -> None:

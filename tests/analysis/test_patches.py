@@ -41,3 +41,16 @@ def test_a_position_of_the_unit_is_kept_and_a_dead_unit_has_no_patch():
     nn.init.zeros_(network[0].bias)
     assert find_patches(network, Unit("0", 0, (2, 3)), torch.rand(1, 1, 8, 8)) == [((2, 3), (2, 3, 3, 3))]
     assert find_patches(network, Unit("1", 0), torch.rand(1, 1, 8, 8)) == [((0, 0), None)]
+
+
+def test_patches_of_several_units_are_those_of_each():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 4, 3))
+    units = [Unit("2", 3), Unit("2", 0, (4, 1)), Unit("2", 1), Unit("2", 3)]
+    lowest = [False, False, True, True]
+    pictures = torch.rand(4, 1, 9, 9)
+    patches = find_patches(network, units, pictures, lowest=lowest)
+    singles = zip(units, pictures, lowest, strict=True)
+    assert patches == [find_patches(network, unit, picture[None], lowest=low)[0] for unit, picture, low in singles]
+    assert patches[1].position == (4, 1)
+    assert patches[0].position != patches[3].position

@@ -1,6 +1,7 @@
 """Real images that excite units, at the end of epochs."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from digits import Digits, fit
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fvlightning import ExamplesCallback, score
+from fvlightning import ExamplesCallback, Maximizer, VisualizationCallback, score
 from fvlightning.errors import InputError
+from fvlightning.output import read_pixels
 
 
 def units_of(folder: Path) -> list[dict[str, Any]]:
@@ -36,6 +38,27 @@ def test_each_epoch_shows_the_strongest_of_the_same_images(tmp_path: Path):
     assert sorted(events.Tags()["images"]) == ["examples/conv", "examples/fc"]
     assert [event.step for event in events.Images("examples/conv")] == [0, 6, 12]
     assert all(0 <= event.value <= 1 for event in events.Scalars("examples/fc/active"))
+
+
+def test_pictures_of_the_same_epoch_stand_beside_the_images(tmp_path: Path):
+    def sheets(folder: str, *callbacks: Callback) -> list[int]:
+        """Return the widths of the sheets of epochs."""
+        fit(tmp_path / folder, *callbacks)
+        return [read_pixels(tmp_path / folder / f"examples/epoch_000{epoch}/conv.png").shape[1] for epoch in range(3)]
+
+    def pictures() -> VisualizationCallback:
+        return VisualizationCallback(["conv:0", "-conv:1"], Maximizer(steps=2), every_n_epochs=2)
+
+    alone = sheets("alone", ExamplesCallback("conv:0-1"))
+    behind = sheets("behind", pictures(), ExamplesCallback("conv:0-1"))
+    # Those of epochs 0 and 2 have a column of pictures and one of negatives.
+    columns = 2 * (112 + 8 + 2 * 8)
+    assert [wide - narrow for wide, narrow in zip(behind, alone, strict=True)] == [columns, 0, columns]
+    with pytest.warns(UserWarning, match="VisualizationCallback only if that is listed before it; change their order"):
+        assert sheets("before", ExamplesCallback("conv:0-1"), pictures()) == alone
+    # Pictures of other weights are not shown.
+    shutil.copytree(tmp_path / "behind/features/epoch_0000", tmp_path / "behind/features/epoch_0001")
+    assert sheets("behind", pictures(), ExamplesCallback("conv:0-1")) == behind
 
 
 @pytest.mark.parametrize(

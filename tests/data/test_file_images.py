@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from fvlightning.data._augment import DRAW_LIMIT
-from fvlightning.data._file_images import fit, random_window
+from fvlightning.data.file_images import fit, random_window
 
 
 def test_an_image_of_the_right_size_is_not_touched():

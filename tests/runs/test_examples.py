@@ -115,13 +115,13 @@ def test_the_images_are_those_of_a_full_sort_with_their_classes_and_patches():
             assert example["class_name"] == "abcdefgh"[example["label"]]
             # The convolution is 5 x 5; the other layer has no positions.
             expected = [*example["position"], 5, 5] if unit["unit"].startswith("conv") else None
-            assert example.get("box") == expected
+            assert example.get("box") == example.get("receptive_field") == expected
     names = {path.name for path in Path("examples").iterdir()}
-    assert names == {"conv.png", "fc.png", "examples.json"}
+    assert names == {"conv_examples.png", "fc_examples.png", "examples.json"}
     events = EventAccumulator(str(next(Path().rglob("events.out*")).parent)).Reload()
     assert sorted(events.Tags()["images"]) == ["examples/conv", "examples/fc"]
     # The first tile of the first row shows the strongest image, faded around its patch.
-    sheet = read_pixels(Path("examples/conv.png"))
+    sheet = read_pixels(Path("examples/conv_examples.png"))
     example = result["units"][0]["strongest"][0]
     image = Digits().images.images[example["place"], 0].numpy()
     top, left = example["position"]
@@ -149,6 +149,7 @@ def test_a_folder_of_images_gives_file_names_and_leaves_out_what_cannot_be_read(
     }
     assert "label" not in unit["strongest"][0]
     assert "there are 6 images, fewer than the 9 that are asked for at each end" in caplog.text
+    assert caplog.text.count("images of other sizes are cropped to the middle and resized to 8 x 8") == 1
 
 
 def test_pictures_stand_beside_the_images():
@@ -158,8 +159,14 @@ def test_pictures_stand_beside_the_images():
     pooling = ["--pooling", "rms"]
     with pytest.warns(UserWarning, match="made with the pooling mean, the images are chosen by rms"):
         assert main([*BASE, *DATA, "--units", "conv:0-1", "--pictures", "made", *pooling]) == 0
-    with PILImage.open("examples/conv.png") as sheet, PILImage.open("without/conv.png") as narrower:
-        assert sheet.width - narrower.width == 2 * (112 + 8 + 2 * 8)
+    before = {path: path.read_bytes() for path in Path("made").rglob("*.*")}
+    assert main([*BASE, *DATA, "--units", "conv:0-1", "--output_dir", "made"]) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    sheets = {folder: read_pixels(Path(folder, "conv_examples.png")) for folder in ("without", "examples", "made")}
+    assert sheets["made"].shape[1] - sheets["without"].shape[1] == 2 * (112 + 8 + 2 * 8)
+    assert sheets["made"].shape == sheets["examples"].shape
+    # Without pictures of these units, the folder of visualize is a folder as any other.
+    assert main([*BASE, *DATA, "--units", "fc:0", "--output_dir", "made"]) == 0
 
 
 @pytest.mark.parametrize("limit", [[], ["--n_images", "20"]])
@@ -227,6 +234,8 @@ def test_units_with_other_than_plain_values_are_named(refused):
 
 def test_bad_input_ends_in_one_line(refused):
     Path("empty").mkdir()
+    Path("bad").mkdir()
+    Path("bad/0.png").touch()
     Path("made").mkdir()
     Path("made/features.json").write_text("[]")
     for args, message in (
@@ -237,26 +246,41 @@ def test_bad_input_ends_in_one_line(refused):
         ([*DATA, "--units", "conf:0"], "no layer 'conf' in Net; layers: conv, norm, drop, fc. Did you mean 'conv'?"),
         ([*DATA, "--units", "fc:0@1,1"], "no position @1,1 in layer 'fc'; it has no positions: leave '@' out"),
         ([*UNITS, "--images", "empty"], "no image files in 'empty' or its subfolders"),
+        ([*UNITS, "--images", "bad"], "not one of 1 images can be read; the last: cannot read 'bad/0.png' as an image"),
         ([*DATA, *UNITS, "--part", "test"], "Data has no images for test"),
-        (
-            [*DATA, *UNITS, "--output_dir", "made"],
-            "made has the pictures of visualize, whose sheets have the same names",
-        ),
         ([*DATA, *UNITS, "--pictures", "made"], "made has no pictures of these units; make them with visualize"),
         ([*DATA, *UNITS, "--pictures", "empty"], "no file 'empty/features.json'"),
     ):
         assert message in refused([*BASE, *args], 1)
 
 
-def test_two_processes_give_the_files_of_one(tmp_path: Path):
-    args = [*BASE, *DATA, *UNITS, "--output_dir"]
-    assert main([*args, "one"]) == 0
-    command = [sys.executable, "-m", "fvlightning", *args, "two", "--trainer.devices", "2"]
+def on_two_processes(*args: str) -> str:
+    """Run a command on two processes, and return what it says."""
+    command = [sys.executable, "-m", "fvlightning", *args, "--trainer.devices", "2"]
     # For the classes of this file, named as pytest imports it, and for those of the folder of tests.
     paths = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), *sys.path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=120)
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=120).stderr
+
+
+def test_two_processes_name_all_files_that_cannot_be_read():
+    Path("photos").mkdir()
+    for place in range(4):
+        PILImage.fromarray(np.full((8, 8), 60 * place, np.uint8)).save(f"photos/{place}.png")
+    for place in (1, 3, 4):  # all files of the second process, and one of the first
+        Path(f"photos/{place}.png").write_bytes(b"no image")
+    text = on_two_processes(*BASE, "--images", "photos", "--units", "fc:0")
+    assert text.count("3 of 5 files cannot be read as images and are left out") == 1
+    assert all(f"photos/{place}.png (it is not an image)" in text for place in (1, 3, 4))
+    assert "resized" not in text
+    assert content()["units"][0]["n_images"] == 2
+
+
+def test_two_processes_give_the_files_of_one():
+    args = [*BASE, *DATA, *UNITS, "--output_dir"]
+    assert main([*args, "one"]) == 0
+    on_two_processes(*args, "two")
     assert content("two") == content("one")
     assert {path.name for path in Path("two").iterdir()} == {path.name for path in Path("one").iterdir()}
-    for name in ("conv.png", "fc.png"):
+    for name in ("conv_examples.png", "fc_examples.png"):
         assert np.array_equal(read_pixels(Path("two", name)), read_pixels(Path("one", name)))

@@ -72,7 +72,7 @@ class FileImages(ImageSet):
             if draws is not None and self.crop_area is not None:
                 window = random_window((image.height, image.width), self.crop_area, draws[row, 3:].tolist())
             images.append(fit(image, self.shape[1:], window))
-        report(errors, len(indices), self.on_error, warnings.warn)  # each process has other images
+        report_unreadable(errors, len(indices), self.on_error, warnings.warn)  # each process has other images
         if not images:
             raise InputError(f"none of the {len(indices)} images of a batch can be read: {errors[0].path} and others")
         return torch.stack(images), is_read
@@ -98,7 +98,7 @@ class FileImages(ImageSet):
         return everything.subset(is_read.nonzero().flatten()), errors
 
 
-def report(
+def report_unreadable(
     errors: Sequence[UnreadableImageError],
     total: int,
     on_error: OnError = "skip",
