@@ -3,8 +3,10 @@
 from fvlightning.output.examples import (
     Example,
     UnitExamples,
+    example_label,
     example_sheet,
     example_tile,
+    percent,
     sheet_parts,
     write_examples,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "class_names",
     "contact_sheet",
     "epoch_label",
+    "example_label",
     "example_sheet",
     "example_tile",
     "from_pixels",
@@ -46,6 +49,7 @@ __all__ = [
     "log_image",
     "log_scalars",
     "on_grey",
+    "percent",
     "picture_progress",
     "read_manifest",
     "read_pixels",

@@ -169,8 +169,8 @@ def example_sheet(
         shown = [column.get(unit.unit) for column in columns.values()]
         cells += [(blank if one is None else resized(one, width, height, enlarge_smoothly=False), "") for one in shown]
         name = with_class(_short_name(unit.unit), unit.class_name)
-        cells.append((_histogram_tile(unit, height, width), f"{name}: {_percent(unit.active)}"))
-        labelled = iter(zip(unit_tiles, map(_label, unit.examples), strict=True))
+        cells.append((_histogram_tile(unit, height, width), f"{name}: {percent(unit.active)}"))
+        labelled = iter(zip(unit_tiles, map(example_label, unit.examples), strict=True))
         for group, size in sizes.items():
             n_examples = len(getattr(unit, group))
             cells += [*islice(labelled, n_examples), *[(blank, "")] * (size - n_examples)]
@@ -192,7 +192,8 @@ def _histogram_tile(unit: UnitExamples, height: int, width: int) -> Pixels:
     return tile
 
 
-def _label(example: Example) -> str:
+def example_label(example: Example) -> str:
+    """Return an example's class, file or place, and its score: ``seven: 1.23``."""
     name = example.class_name or (None if example.label is None else str(example.label))
     if name is None and example.file is not None:
         file = Path(example.file)
@@ -201,7 +202,7 @@ def _label(example: Example) -> str:
     return f"{name or f'#{example.place}'}: {example.score:.3g}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Return a share in whole percents, of which only 0 is 0 % and only 1 is 100 %."""
     if 0 < share < 0.01:
         return "<1 %"

@@ -18,8 +18,12 @@ from fvlightning.data import PictureSelection
 from fvlightning.errors import InputError
 from fvlightning.features import Objective, Unit
 from fvlightning.features.objectives import Pooling
-from fvlightning.io import load_plain, write_atomically
+from fvlightning.io import digest_of_weights, load_plain, write_atomically
+from fvlightning.output import UnitExamples, write_examples
+from fvlightning.protocols import model_name
+from fvlightning.runs._images import describe_images
 from fvlightning.runs._prediction import PictureWork, run_on_ranks
+from fvlightning.version import __version__
 
 _SECONDS_BETWEEN_FILES = 30.0
 
@@ -30,31 +34,46 @@ class ExamplePass(PictureWork):
     Args:
         model: The model with the units.
         units: The units.
-        selection: The images.
+        source: The images, see `fvlightning.data.read_pictures`.
+        part: See `read_pictures`.
+        n_images: The size of the sample that is taken of them. None: all.
+        image_shape: ``(C, H, W)`` that the images of a folder are brought to.
         k: How many are kept at each end.
         pooling: See `fvlightning.features.UnitActivation`.
-        folder: The folder of the results.
-        settings: Plain values that determine the results; a file of other settings is not used.
+        folder: The folder of the results. A file in it that is of other settings is not used.
+
+    Raises:
+        InputError: There are no images.
     """
 
     def __init__(
         self,
         model: pl.LightningModule,
         units: Sequence[Unit | Objective],
-        selection: PictureSelection,
+        source: Any,
         *,
+        part: str | None,
+        n_images: int | None,
+        image_shape: tuple[int, ...],
         k: int,
         pooling: Pooling,
         folder: Path,
-        settings: dict[str, Any],
     ) -> None:
         super().__init__(model)
         self.units = units
-        self.selection = selection
+        crop_pct: float = getattr(model, "crop_pct", 1.0)
+        self.selection = PictureSelection(source, part, image_shape=image_shape, crop_pct=crop_pct, limit=n_images)
         self.k = k
         self.pooling = pooling
         self.folder = folder
-        self.settings = settings
+        self.settings = {
+            "model": model_name(model),
+            "weights": digest_of_weights(model),
+            "images": {**describe_images(source), "part": part, "n_images": n_images},
+            "image_shape": image_shape,
+            "pooling": pooling,
+            "k": k,
+        }
 
     def run(self, trainer: pl.Trainer) -> RunningExamples:
         """Pass all images through the model, on the trainer's devices; return the result of all ranks on rank zero."""
@@ -71,6 +90,11 @@ class ExamplePass(PictureWork):
                 raise InputError(f"no results of rank {rank} in {self.folder}; all ranks need the same output_dir")
             total.merge(running)
         return total
+
+    def write_records(self, results: Sequence[UnitExamples]) -> None:
+        """Write ``examples.json``, the settings and the examples of the units."""
+        versions = {"fvlightning": __version__, "torch": torch.__version__}
+        write_examples(results, {**self.settings, "versions": versions}, self.folder / "examples.json")
 
     def remove_files(self) -> None:
         """Remove the files of all ranks, once their results are elsewhere."""
@@ -129,4 +153,4 @@ class ExamplePass(PictureWork):
         return None
 
     def _key(self, world_size: int) -> str:
-        return json.dumps({**self.settings, "ranks": world_size})
+        return json.dumps({**self.settings, "units": list(map(str, self.units)), "ranks": world_size})

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from fvlightning.analysis import illustrate
-from fvlightning.data import PictureSelection
 from fvlightning.errors import InputError
 from fvlightning.features import Objective, Unit, resolve_objectives
 from fvlightning.features.objectives import Pooling
@@ -24,12 +22,10 @@ from fvlightning.output import (
     read_manifest,
     read_pixels,
     save_png,
-    write_examples,
 )
 from fvlightning.protocols import model_name, picture_shape, read_class_names
 from fvlightning.runs._example_pass import ExamplePass
-from fvlightning.runs._images import describe_images
-from fvlightning.version import __version__
+from fvlightning.runs._images import image_source
 
 _MOST_NAMED = 8
 
@@ -82,12 +78,7 @@ def examples(
         InputError: There are no images, a unit or the checkpoint cannot be used, the folder cannot be written or has
             the results of visualize, or units gave values that are not finite; the results of the others are there.
     """
-    for name, value in {"k": k, "n_images": n_images}.items():
-        if value is not None and value < 1:
-            raise InputError(f"examples({name}={value}): must be at least 1")
-    source: Any = datamodule if images is None else images
-    if source is None:
-        raise InputError("examples needs images: either --images FOLDER, or --data with a data module")
+    source = image_source("examples", images, datamodule, k=k, n_images=n_images)
     if ckpt_path is not None:
         model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
     shape = picture_shape(model, datamodule, image_shape)
@@ -101,19 +92,8 @@ def examples(
         )
     if trainer.is_global_zero:
         check_writable(folder)
-    selection = PictureSelection(
-        source, part, image_shape=shape, crop_pct=getattr(model, "crop_pct", 1.0), limit=n_images
-    )
-    settings = {
-        "model": model_name(model),
-        "weights": digest_of_weights(model),
-        "images": {**describe_images(source), "part": part, "n_images": n_images},
-        "image_shape": shape,
-        "pooling": pooling,
-        "k": k,
-    }
-    key = {**settings, "units": list(map(str, resolved))}
-    work = ExamplePass(model, resolved, selection, k=k, pooling=pooling, folder=folder, settings=key)
+    options: dict[str, Any] = {"part": part, "n_images": n_images, "k": k, "pooling": pooling, "folder": folder}
+    work = ExamplePass(model, resolved, source, image_shape=shape, **options)
     results = work.run(trainer).results(resolved)
     if not trainer.is_global_zero:
         return
@@ -122,9 +102,9 @@ def examples(
         model,
         resolved,
         results,
-        selection,
+        work.selection,
         title=f"{model_name(model)}, {results[0].n_images:,} images",
-        class_names=() if datamodule is None or images is not None else read_class_names(datamodule),
+        class_names=read_class_names(source),
         unit_classes=class_names(model, datamodule, resolved, shape),
         pictures=columns,
     )
@@ -133,10 +113,9 @@ def examples(
         save_png(page.sheet, folder / f"{layer_name(page.name)}.png")
         log_image(trainer.loggers, f"examples/{page.name}", page.sheet, 0)
         completed += page.examples
-    versions = {"fvlightning": __version__, "torch": torch.__version__}
-    write_examples(completed, {**settings, "versions": versions}, folder / "examples.json")
+    work.write_records(completed)
     work.remove_files()
-    _report(completed, k, folder)
+    report_examples(completed, k, folder)
 
 
 def _read_pictures(
@@ -165,7 +144,7 @@ def _read_pictures(
     }
 
 
-def _report(results: Sequence[UnitExamples], k: int, folder: Path) -> None:
+def report_examples(results: Sequence[UnitExamples], k: int, folder: Path) -> None:
     """Say what is where, and name the units with few images, without a response, or with non-finite values.
 
     Raises:
