@@ -49,7 +49,7 @@ class UnitSheet:
 
     Attributes:
         title: Unit and class.
-        model: Model and images.
+        source: Model and images.
         record: Of the unit's picture.
         pictures: The picture and the negative one, by what stands under them.
         weights: A tile with the unit's weights and what stands under it; None unless the layer sees the pixels.
@@ -58,7 +58,7 @@ class UnitSheet:
     """
 
     title: str
-    model: str
+    source: str
     record: Record
     pictures: Mapping[str, Pixels]
     weights: tuple[Pixels, str] | None
@@ -74,11 +74,10 @@ class UnitSheet:
             values["largest of the images"] = f"{found.maximum:.3g}"
             if record.score is not None and record.score > 0 and found.maximum > 0:
                 values["picture / largest"] = f"{record.score / found.maximum:.3g}"
-            values["images"] = f"{found.n_images:,}"
-            values["active on"] = "none (dead)" if found.dead else percent(found.active)
+            values["images active"] = "0 % (dead)" if found.dead else percent(found.active)
         if found.n_non_finite:
             values["images, not finite"] = f"{found.n_non_finite:,}"
-        values["steps, best after"] = f"{record.steps}, {record.best_step}"
+        values["best step"] = f"{record.best_step} of {record.steps}"
         return {**values, "pooling": record.settings["pooling"]}
 
 
@@ -90,11 +89,11 @@ def save_sheet(sheet: UnitSheet, path: Path) -> None:
     from matplotlib import rc_context
 
     with rc_context(_STYLE):
-        figure = _draw(sheet)
+        figure = draw_sheet(sheet)
         write_atomically(path.with_suffix(".png"), partial(figure.savefig, format="png", dpi=_DPI))
         for image in (image for axes in figure.axes for image in axes.images):
             image.set_interpolation("none")
-        about: dict[str, Any] = {"Title": f"{sheet.title}, {sheet.model}", "CreationDate": None}
+        about: dict[str, Any] = {"Title": f"{sheet.title}, {sheet.source}", "CreationDate": None}
         write_atomically(path.with_suffix(".pdf"), partial(figure.savefig, format="pdf", metadata=about))
 
 
@@ -123,7 +122,8 @@ class _Page:
         axes.set_axis_off()
 
 
-def _draw(sheet: UnitSheet) -> "Figure":
+def draw_sheet(sheet: UnitSheet) -> "Figure":
+    """Draw a sheet, 5.5 inches wide."""
     found = sheet.examples
     rows = {
         "images that excite it most": list(zip(sheet.tiles, found.strongest, strict=False)),
@@ -137,10 +137,10 @@ def _draw(sheet: UnitSheet) -> "Figure":
     step = height + _LINE * max(labels, default=1) + _GAP / 2
     n_rows = sum(math.ceil(len(pairs) / _MOST_IN_A_ROW) for pairs in rows.values())
     pictures_end = _HEAD + _PICTURE + 2 * _LINE
-    page = _Page(pictures_end + len(rows) * _LINE * 1.5 + n_rows * step + _PLOT + 0.55)
+    page = _Page(pictures_end + len(rows) * 1.5 * _LINE + n_rows * step + _PLOT + 0.55)
     title = _cut(sheet.title, _LONGEST_TITLE)
     page.text(_MARGIN, 0.08, title, fontsize=min(11, 560 / len(title)), weight="bold")
-    page.text(_MARGIN, 0.28, sheet.model, color="0.35")
+    page.text(_MARGIN, 0.28, sheet.source, color="0.35")
     for place, (caption, pixels) in enumerate(sheet.pictures.items()):
         left = _MARGIN + place * (_PICTURE + _GAP)
         page.image(pixels, left, _HEAD, _PICTURE, _PICTURE)
@@ -149,7 +149,7 @@ def _draw(sheet: UnitSheet) -> "Figure":
     top = pictures_end
     for heading, pairs in rows.items():
         page.text(_MARGIN, top, heading, weight="bold")
-        top += _LINE * 1.5
+        top += 1.25 * _LINE
         for place, (tile, example) in enumerate(pairs):
             column = place % _MOST_IN_A_ROW
             if place and not column:
@@ -157,7 +157,7 @@ def _draw(sheet: UnitSheet) -> "Figure":
             left = _MARGIN + column * (width + _GAP)
             page.image(tile, left, top, width, height)
             page.text(left + width / 2, top + height + 0.03, _label(example), ha="center", fontsize=6.5)
-        top += step
+        top += step + 0.25 * _LINE
     plots = [_draw_history] if found.maximum is None else [_draw_histogram, _draw_history]
     for place, draw in enumerate(plots):
         draw(page.axes(0.48 + place * 2.78, top + 0.1, 2.2, _PLOT), sheet)
@@ -192,12 +192,12 @@ def _draw_histogram(axes: "Axes", sheet: UnitSheet) -> None:
         return
     label = f"picture: {score:.3g}"
     if low <= score <= high:
-        axes.axvline(score, color=_PICTURE_COLOR, linewidth=1, label=label)
-        axes.legend(frameon=False)
+        axes.axvline(score, color=_PICTURE_COLOR, linewidth=1)
     else:
-        label, side = (f"{label} \N{RIGHTWARDS ARROW}", 1) if score > high else (f"\N{LEFTWARDS ARROW} {label}", 0)
-        style: dict[str, Any] = {"color": _PICTURE_COLOR, "fontsize": 6.5, "va": "top"}
-        axes.text(side, 1, label, transform=axes.transAxes, ha="right" if side else "left", **style)
+        label = f"{label} \N{RIGHTWARDS ARROW}" if score > high else f"\N{LEFTWARDS ARROW} {label}"
+    side = "right" if score > (low + high) / 2 else "left"
+    place = min(max(score, low), high), 1.02
+    axes.text(*place, label, transform=axes.get_xaxis_transform(), ha=side, color=_PICTURE_COLOR, fontsize=6.5)
 
 
 def _draw_history(axes: "Axes", sheet: UnitSheet) -> None:

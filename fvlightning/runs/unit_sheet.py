@@ -124,7 +124,7 @@ def unit_sheet(
         pixels = [on_grey(read_pixels(folder / _PICTURES / record.file)) for record in made.values()]
         sheet = UnitSheet(
             title=with_class(str(unit), found.class_name),
-            model=f"{model_name(model)}, {found.n_images:,} images",
+            source=f"{model_name(model)}, {found.n_images:,} images",
             record=made["picture"],
             pictures=dict(zip(_captions(made), pixels, strict=True)),
             weights=_weights(layers, unit, made["picture"], pixels[0]),
