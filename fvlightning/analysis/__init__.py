@@ -10,7 +10,7 @@ from fvlightning.analysis.comparison import (
     natural_medians,
 )
 from fvlightning.analysis.examples import RunningExamples, UnitScorer
-from fvlightning.analysis.illustration import complete_examples, illustrate
+from fvlightning.analysis.illustration import illustrate
 from fvlightning.analysis.inspection import LayerResponse, inspect_picture
 from fvlightning.analysis.judges import (
     OTHERS,
@@ -42,7 +42,6 @@ __all__ = [
     "UnitScorer",
     "Verdict",
     "WeightMatch",
-    "complete_examples",
     "find_patches",
     "first_layer",
     "illustrate",

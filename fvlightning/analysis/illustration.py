@@ -29,10 +29,14 @@ _Images = dict[int, tuple[Tensor, int | None]]  # pictures (C, H, W) and labels 
 
 
 class Page(NamedTuple):
-    """A sheet of up to 64 units of a layer: its name, ``LAYER`` or ``LAYER_0-63``, their examples, and the picture."""
+    """A sheet of up to 64 units of a layer: its name, ``LAYER`` or ``LAYER_0-63``, their examples and the picture.
+
+    Each unit has a list of tiles, those of its examples in their order.
+    """
 
     name: str
     examples: list[UnitExamples]
+    tiles: list[list[Pixels]]
     sheet: PILImage.Image
 
 
@@ -59,54 +63,43 @@ def illustrate(
         unit_classes: Names of the classes that units stand for, by the units' text forms.
         pictures: Pictures of units, by the heading of their column and then by the unit.
     """
-    pairs_by_layer: dict[str, list[tuple[Unit | Objective, UnitExamples]]] = {}
-    for unit, result in zip(units, results, strict=True):
-        pairs_by_layer.setdefault(group_name(unit), []).append((unit, result))
-    for layer, pairs in pairs_by_layer.items():
-        for end, part in sheet_parts([str(unit) for unit, _ in pairs]).items():
-            shown, found = zip(*pairs[part], strict=True)
-            completed = complete_examples(
-                network, shown, found, selection, class_names=class_names, unit_classes=unit_classes
-            )
-            examples, tiles = zip(*completed, strict=True)
-            sheet = example_sheet(examples, tiles, f"{layer}{end.replace('_', ':')}, {title}", pictures)
-            yield Page(f"{layer}{end}", list(examples), sheet)
-
-
-def complete_examples(
-    network: nn.Module,
-    units: Sequence[Unit | Objective],
-    results: Sequence[UnitExamples],
-    selection: PictureSelection,
-    *,
-    class_names: Sequence[str] = (),
-    unit_classes: Mapping[str, str] | None = None,
-) -> Iterator[tuple[UnitExamples, list[Pixels]]]:
-    """Yield the examples of each unit with what is known of their images, and their tiles; see `illustrate`."""
+    rows_by_layer: dict[str, list[int]] = {}
+    for row, unit in enumerate(units):
+        rows_by_layer.setdefault(group_name(unit), []).append(row)
     sizes = measure_layers(
         network, {unit.layer_call for unit in units if isinstance(unit, Unit)}, selection.image_shape
     )
-    for unit, (result, images) in zip(units, _read(results, selection), strict=True):
-        result = replace(result, class_name=(unit_classes or {}).get(result.unit))
-        if isinstance(unit, Unit) and unit.index is not None and len(sizes[unit.layer_call]) > 1:
-            result = _with_patches(network, unit, result, images)
-        result = _with_facts(result, images, class_names, selection.files)
-        yield result, [example_tile(to_pixels(images[one.place][0]), one.box) for one in result.examples]
+    for layer, rows in rows_by_layer.items():
+        for end, part in sheet_parts([str(units[row]) for row in rows]).items():
+            examples: list[UnitExamples] = []
+            tiles: list[list[Pixels]] = []
+            for row, images in _read(results, rows[part], selection):
+                unit, result = units[row], results[row]
+                result = replace(result, class_name=(unit_classes or {}).get(result.unit))
+                if isinstance(unit, Unit) and unit.index is not None and len(sizes[unit.layer_call]) > 1:
+                    result = _with_patches(network, unit, result, images)
+                result = _with_facts(result, images, class_names, selection.files)
+                examples.append(result)
+                tiles.append([example_tile(to_pixels(images[one.place][0]), one.box) for one in result.examples])
+            sheet = example_sheet(examples, tiles, f"{layer}{end.replace('_', ':')}, {title}", pictures)
+            yield Page(f"{layer}{end}", examples, tiles, sheet)
 
 
-def _read(results: Sequence[UnitExamples], selection: PictureSelection) -> Iterator[tuple[UnitExamples, _Images]]:
-    """Yield the results of units, each with the images of its examples at least, of which as many are read as fit."""
-    most = max(len(result.examples) for result in results) * math.prod(selection.image_shape)
+def _read(
+    results: Sequence[UnitExamples], rows: Sequence[int], selection: PictureSelection
+) -> Iterator[tuple[int, _Images]]:
+    """Yield the rows of units, each with the images of its examples at least, of which as many are read as fit."""
+    most = max(len(results[row].examples) for row in rows) * math.prod(selection.image_shape)
     n_units = max(1, _MOST_AT_ONCE // max(most, 1))
-    for first in range(0, len(results), n_units):
-        part = results[first : first + n_units]
+    for first in range(0, len(rows), n_units):
+        part = rows[first : first + n_units]
         images: _Images = {}
-        for batch in selection.at(torch.tensor(sorted({one.place for result in part for one in result.examples}))):
+        for batch in selection.at(torch.tensor(sorted({one.place for row in part for one in results[row].examples}))):
             labels = [None] * len(batch.indices) if batch.labels is None else batch.labels.tolist()
             # A view would keep the whole batch in memory.
             pictures = (picture.clone() for picture in batch.pictures.cpu())
             images |= zip(batch.indices.tolist(), zip(pictures, labels, strict=True), strict=True)
-        yield from ((result, images) for result in part)
+        yield from ((row, images) for row in part)
 
 
 def _with_patches(network: nn.Module, unit: Unit, result: UnitExamples, images: _Images) -> UnitExamples:

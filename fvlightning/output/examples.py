@@ -187,7 +187,7 @@ def _histogram_tile(unit: UnitExamples, height: int, width: int) -> Pixels:
     low, high = unit.minimum or 0.0, unit.maximum or 0.0
     for place, count in enumerate(unit.histogram):
         middle = low + (high - low) * (place + 0.5) / len(unit.histogram)
-        top = height - round((height - 2) * count / max(unit.histogram)) - 2
+        top = height - round((height - 2) * count / max(1, *unit.histogram)) - 2
         tile[top:-2, edges[place] : edges[place + 1] - 1] = _ACTIVE if middle > 0 else _INACTIVE
     return tile
 

@@ -36,9 +36,9 @@ _GAP = 0.08
 _LINE = 0.14
 _HEAD = 0.5
 _PICTURE = 1.7
-_PLOT = 1.05
+_PLOT = 1.15
 _MOST_IN_A_ROW = 5
-_LONGEST_LABEL, _LONGEST_TITLE = 21, 100  # characters
+_LONGEST_LABEL, _LONGEST_TITLE = 20, 100  # characters
 _SMALLEST_IMAGE = 224  # pixels; viewers would blur a smaller one
 _POSITIVE, _OTHER, _PICTURE_COLOR = "tab:blue", "0.67", "tab:red"
 
@@ -125,16 +125,17 @@ class _Page:
 def draw_sheet(sheet: UnitSheet) -> "Figure":
     """Draw a sheet, 5.5 inches wide."""
     found = sheet.examples
+    labels = _labels([*found.strongest, *found.weakest])
+    n_strongest = len(found.strongest)
+    # The tiles are those of all examples, from the strongest to the weakest.
     rows = {
-        "images that excite it most": list(zip(sheet.tiles, found.strongest, strict=False)),
-        "images that excite it least": list(zip(sheet.tiles[::-1], found.weakest, strict=False)),
+        "images that excite it most": list(zip(sheet.tiles, labels[:n_strongest], strict=False)),
+        "images that excite it least": list(zip(sheet.tiles[::-1], labels[n_strongest:], strict=False)),
     }
     rows = {heading: pairs for heading, pairs in rows.items() if pairs}
     width = (_WIDTH - 2 * _MARGIN + _GAP) / _MOST_IN_A_ROW - _GAP
     height = width * sheet.tiles[0].shape[0] / sheet.tiles[0].shape[1] if rows else 0.0
-    # Numbers of lines under all images.
-    labels = [label.count("\n") + 1 for pairs in rows.values() for label in (_label(example) for _, example in pairs)]
-    step = height + _LINE * max(labels, default=1) + _GAP / 2
+    step = height + (2 if any("\n" in label for label in labels) else 1) * _LINE + _GAP / 2
     n_rows = sum(math.ceil(len(pairs) / _MOST_IN_A_ROW) for pairs in rows.values())
     pictures_end = _HEAD + _PICTURE + 2 * _LINE
     page = _Page(pictures_end + len(rows) * 1.5 * _LINE + n_rows * step + _PLOT + 0.55)
@@ -150,13 +151,13 @@ def draw_sheet(sheet: UnitSheet) -> "Figure":
     for heading, pairs in rows.items():
         page.text(_MARGIN, top, heading, weight="bold")
         top += 1.25 * _LINE
-        for place, (tile, example) in enumerate(pairs):
+        for place, (tile, label) in enumerate(pairs):
             column = place % _MOST_IN_A_ROW
             if place and not column:
                 top += step
             left = _MARGIN + column * (width + _GAP)
             page.image(tile, left, top, width, height)
-            page.text(left + width / 2, top + height + 0.03, _label(example), ha="center", fontsize=6.5)
+            page.text(left + width / 2, top + height + 0.03, label, ha="center", fontsize=6.5)
         top += step + 0.25 * _LINE
     plots = [_draw_history] if found.maximum is None else [_draw_histogram, _draw_history]
     for place, draw in enumerate(plots):
@@ -196,8 +197,7 @@ def _draw_histogram(axes: "Axes", sheet: UnitSheet) -> None:
     else:
         label = f"{label} \N{RIGHTWARDS ARROW}" if score > high else f"\N{LEFTWARDS ARROW} {label}"
     side = "right" if score > (low + high) / 2 else "left"
-    place = min(max(score, low), high), 1.02
-    axes.text(*place, label, transform=axes.get_xaxis_transform(), ha=side, color=_PICTURE_COLOR, fontsize=6.5)
+    _write_above(axes, min(max(score, low), high), label, side)
 
 
 def _draw_history(axes: "Axes", sheet: UnitSheet) -> None:
@@ -205,24 +205,27 @@ def _draw_history(axes: "Axes", sheet: UnitSheet) -> None:
 
     record = sheet.record
     scores = [math.nan if score is None else score for score in record.history]
-    varied = "transformed picture" if record.settings["transforms"] else "picture"
-    axes.plot(range(len(scores)), scores, color="0.35", linewidth=0.8, label=f"{varied} at each step")
+    axes.plot(range(len(scores)), scores, color="0.35", linewidth=0.8)
     if record.score is not None:
-        best = f"picture as saved, step {record.best_step}: {record.score:.3g}"
-        axes.plot(record.best_step, record.score, "o", color=_PICTURE_COLOR, markersize=4, label=best)
+        axes.plot(record.best_step, record.score, "o", color=_PICTURE_COLOR, markersize=4)
+        _write_above(axes, len(scores), f"picture as saved, step {record.best_step}: {record.score:.3g}", "right")
     axes.set_xlabel("step")
-    axes.set_ylabel("score")
+    axes.set_ylabel("score with transforms" if record.settings["transforms"] else "score")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, loc="lower right")
 
 
-def _label(example: Example) -> str:
-    """Return an example's label; of a long one, the score stands below, and the name is cut."""
-    label = example_label(example)
-    if len(label) <= _LONGEST_LABEL:
-        return label
-    name, _, score = label.rpartition(": ")
-    return f"{_cut(name, _LONGEST_LABEL)}\n{score}"
+def _write_above(axes: "Axes", x: float, text: str, side: str) -> None:
+    """Write a text about the picture above a plot, with one of its sides at `x`."""
+    axes.text(x, 1.02, text, transform=axes.get_xaxis_transform(), ha=side, color=_PICTURE_COLOR, fontsize=6.5)
+
+
+def _labels(examples: Sequence[Example]) -> list[str]:
+    """Return the labels of examples; if one is long, the scores stand below the names, which are cut."""
+    labels = [example_label(example) for example in examples]
+    if all(len(label) <= _LONGEST_LABEL for label in labels):
+        return labels
+    parts = [label.rpartition(": ") for label in labels]
+    return [f"{_cut(name, _LONGEST_LABEL)}\n{score}" for name, _, score in parts]
 
 
 def _cut(text: str, longest: int) -> str:

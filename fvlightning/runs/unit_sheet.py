@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from PIL import Image as PILImage
 
-from fvlightning.analysis import FirstLayer, complete_examples
+from fvlightning.analysis import FirstLayer, illustrate
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Unit
 from fvlightning.io import check_writable, read_checkpoint
@@ -98,43 +98,49 @@ def unit_sheet(
     pooling = maximizer.settings.pooling
     shape = picture_shape(model, datamodule, image_shape)
     resolved = checked_units(model, units, shape, pooling)
-    negatives = [_negative(unit) for unit in resolved]
     folder = Path(output_dir)
     if trainer.is_global_zero:
         check_writable(folder)
     options: dict[str, Any] = {"part": part, "n_images": n_images, "k": k, "pooling": pooling}
     work = ExamplePass(model, resolved, source, image_shape=shape, folder=folder / _EXAMPLES, **options)
-    shown = list({str(unit): unit for unit in [*resolved, *negatives]}.values())
+    shown = list({str(unit): unit for unit in [*resolved, *map(_negative, resolved)]}.values())
     options = {"image_shape": shape, "overwrite": overwrite, "tag": _PICTURES, "datamodule": datamodule}
     records = run_pictures(trainer, model, shown, maximizer, folder / _PICTURES, **options)
     results = work.run(trainer).results(resolved)
     if not trainer.is_global_zero:
         return
     model.to(trainer.strategy.root_device)  # Lightning has moved it away
-    names = class_names(model, datamodule, resolved, shape)
-    pairs = complete_examples(
-        model, resolved, results, work.selection, class_names=read_class_names(source), unit_classes=names
-    )
     # Of several pictures of a unit, the best.
-    best = {record.unit: record for record in sorted(records, key=lambda one: one.score or -math.inf)}
+    best = {record.unit: record for record in sorted(records, key=_score)}
+    pairs = {str(unit): (unit, best[str(unit)], best[str(_negative(unit))]) for unit in resolved}
     layers = _first_layers(model, resolved, shape)
+    pages = illustrate(
+        model,
+        resolved,
+        results,
+        work.selection,
+        title=model_name(model),
+        class_names=read_class_names(source),
+        unit_classes=class_names(model, datamodule, resolved, shape),
+    )
     completed: list[UnitExamples] = []
-    for unit, negative, (found, tiles) in zip(resolved, negatives, pairs, strict=True):
-        made = {"picture": best[str(unit)], "negative picture": best[str(negative)]}
-        pixels = [on_grey(read_pixels(folder / _PICTURES / record.file)) for record in made.values()]
-        sheet = UnitSheet(
-            title=with_class(str(unit), found.class_name),
-            source=f"{model_name(model)}, {found.n_images:,} images",
-            record=made["picture"],
-            pictures=dict(zip(_captions(made), pixels, strict=True)),
-            weights=_weights(layers, unit, made["picture"], pixels[0]),
-            examples=found,
-            tiles=tiles,
-        )
-        path = folder / unit_file(unit)
-        save_sheet(sheet, path)
-        log_image(trainer.loggers, f"unit_sheet/{unit}", PILImage.fromarray(on_grey(read_pixels(path))), 0)
-        completed.append(found)
+    for page in pages:
+        for found, tiles in zip(page.examples, page.tiles, strict=True):
+            unit, *made = pairs[found.unit]
+            pixels = [on_grey(read_pixels(folder / _PICTURES / record.file)) for record in made]
+            sheet = UnitSheet(
+                title=with_class(found.unit, found.class_name),
+                source=f"{model_name(model)}, {found.n_images:,} images",
+                record=made[0],
+                pictures=dict(zip(_captions(*made), pixels, strict=True)),
+                weights=_weights(layers, unit, made[0], pixels[0]),
+                examples=found,
+                tiles=tiles,
+            )
+            path = folder / unit_file(unit)
+            save_sheet(sheet, path)
+            log_image(trainer.loggers, f"unit_sheet/{unit}", PILImage.fromarray(on_grey(read_pixels(path))), 0)
+            completed.append(found)
     work.write_records(completed)
     rank_zero_info(f"{len(resolved)} {'sheet is' if len(resolved) == 1 else 'sheets are'} in {folder}")
     report_pictures(records, folder / _PICTURES)
@@ -145,10 +151,14 @@ def _negative(unit: Unit | Objective) -> Unit | Objective:
     return replace(unit, minimize=not unit.minimize) if isinstance(unit, Unit) else -unit
 
 
-def _captions(made: Mapping[str, Record]) -> list[str]:
+def _score(record: Record) -> float:
+    return -math.inf if record.score is None else record.score
+
+
+def _captions(picture: Record, negative: Record) -> list[str]:
     """Return what stands under the picture and the negative picture: the unit's score in both, and what is wrong."""
     captions = []
-    for (name, record), sign in zip(made.items(), (1, -1), strict=True):
+    for name, record, sign in (("picture", picture, 1), ("negative picture", negative, -1)):
         # 0 makes a negative zero positive.
         score = "" if record.score is None else f": {sign * record.score + 0:.3g}"
         limit = "" if record.limit is None else f" (±{record.limit:.2g})"
