@@ -32,10 +32,14 @@ _Images = dict[int, tuple[Tensor, int | None]]  # pictures (C, H, W) and labels 
 
 
 class Page(NamedTuple):
-    """A sheet of up to 64 units of a layer: its name, ``LAYER`` or ``LAYER_0-63``, their examples, and the picture."""
+    """A sheet of up to 64 units of a layer: its name, ``LAYER`` or ``LAYER_0-63``, their examples and the picture.
+
+    Each unit has a list of tiles, those of its examples in their order.
+    """
 
     name: str
     examples: list[UnitExamples]
+    tiles: list[list[Pixels]]
     sheet: PILImage.Image
 
 
@@ -86,7 +90,7 @@ def illustrate(
                     examples.append(_with_facts(result, images, class_names, selection.files))
                     tiles.append([example_tile(to_pixels(images[one.place][0]), one.box) for one in result.examples])
             sheet = example_sheet(examples, tiles, f"{layer}{end.replace('_', ':')}, {title}", pictures)
-            yield Page(f"{layer}{end}", examples, sheet)
+            yield Page(f"{layer}{end}", examples, tiles, sheet)
 
 
 def _places(results: Sequence[UnitExamples]) -> list[int]:

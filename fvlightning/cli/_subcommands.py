@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "examples": "Find the real images that excite units most and least.",
     "inspect": "Show what a model makes of images.",
     "weights": "Compare the weights of a first layer, as images, with the pictures of its units.",
+    "unit_sheet": "Put all that is known of a unit on one sheet.",
     "compare": "Make pictures of the same units in several spaces.",
     "cross_evaluate": "Let models judge each other's pictures.",
     "magnitude": "Measure how much of each frequency images have.",

@@ -173,8 +173,8 @@ def example_sheet(
         shown = [column.get(unit.unit) for column in columns.values()]
         cells += [(blank if one is None else resized(one, width, height, enlarge_smoothly=False), "") for one in shown]
         name = with_class(_short_name(unit.unit), unit.class_name)
-        cells.append((_histogram_tile(unit, height, width), f"{name}: {_percent(unit.active)}"))
-        labelled = iter(zip(unit_tiles, map(_label, unit.examples), strict=True))
+        cells.append((_histogram_tile(unit, height, width), f"{name}: {percent(unit.active)}"))
+        labelled = iter(zip(unit_tiles, map(example_label, unit.examples), strict=True))
         for group, size in sizes.items():
             n_examples = len(getattr(unit, group))
             cells += [*islice(labelled, n_examples), *[(blank, "")] * (size - n_examples)]
@@ -219,12 +219,13 @@ def _histogram_tile(unit: UnitExamples, height: int, width: int) -> Pixels:
     low, high = unit.minimum or 0.0, unit.maximum or 0.0
     for place, count in enumerate(unit.histogram):
         middle = low + (high - low) * (place + 0.5) / len(unit.histogram)
-        top = height - round((height - 2) * count / max(unit.histogram)) - 2
+        top = height - round((height - 2) * count / max(1, *unit.histogram)) - 2
         tile[top:-2, edges[place] : edges[place + 1] - 1] = _ACTIVE if middle > 0 else _INACTIVE
     return tile
 
 
-def _label(example: Example) -> str:
+def example_label(example: Example) -> str:
+    """Return an example's class, file or place, and its score: ``seven: 1.23``."""
     name = example.class_name or (None if example.label is None else str(example.label))
     if name is None and example.file is not None:
         file = Path(example.file)
@@ -233,7 +234,7 @@ def _label(example: Example) -> str:
     return f"{name or f'#{example.place}'}: {example.score:.3g}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Return a share in whole percents, of which only 0 is 0 % and only 1 is 100 %."""
     if 0 < share < 0.01:
         return "<1 %"

@@ -14,14 +14,19 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
 from fvlightning.analysis import RunningExamples, UnitScorer
-from fvlightning.data import PictureSelection
+from fvlightning.data import PictureSelection, report_unreadable
 from fvlightning.errors import InputError
 from fvlightning.features import Objective, Unit
 from fvlightning.features.objectives import Pooling
-from fvlightning.io import UnreadableImageError, load_plain, write_atomically
+from fvlightning.io import UnreadableImageError, digest_of_weights, image_size, load_plain, write_atomically
+from fvlightning.output import UnitExamples, write_examples
+from fvlightning.protocols import model_name
+from fvlightning.runs._images import describe_images
 from fvlightning.runs._prediction import PictureWork, run_on_ranks
+from fvlightning.version import __version__
 
 _SECONDS_BETWEEN_FILES = 30.0
+_N_MEASURED = 100
 
 
 class ExamplePass(PictureWork):
@@ -30,38 +35,56 @@ class ExamplePass(PictureWork):
     Args:
         model: The model with the units.
         units: The units.
-        selection: The images.
+        source: The images, see `fvlightning.data.read_pictures`.
+        part: See `read_pictures`.
+        n_images: The size of the sample that is taken of them. None: all.
+        image_shape: ``(C, H, W)`` that the images of a folder are brought to.
         k: How many are kept at each end.
         pooling: See `fvlightning.features.UnitActivation`.
-        folder: The folder of the results.
-        settings: Plain values that determine the results; a file of other settings is not used.
+        folder: The folder of the results. A file in it that is of other settings is not used.
 
     Attributes:
         unreadable: Why files cannot be read, by their paths; after `run` those of all ranks on rank zero.
+
+    Raises:
+        InputError: There are no images.
     """
 
     def __init__(
         self,
         model: pl.LightningModule,
         units: Sequence[Unit | Objective],
-        selection: PictureSelection,
+        source: Any,
         *,
+        part: str | None,
+        n_images: int | None,
+        image_shape: tuple[int, ...],
         k: int,
         pooling: Pooling,
         folder: Path,
-        settings: dict[str, Any],
     ) -> None:
         super().__init__(model)
         self.units = units
-        self.selection = selection
+        self.crop_pct: float = getattr(model, "crop_pct", 1.0)
+        self.source = source
+        self.selection = PictureSelection(source, part, image_shape=image_shape, crop_pct=self.crop_pct, limit=n_images)
         self.k = k
         self.pooling = pooling
         self.folder = folder
-        self.settings = settings
+        self.settings = {
+            "model": model_name(model),
+            "weights": digest_of_weights(model),
+            "images": {**describe_images(source), "part": part, "n_images": n_images},
+            "image_shape": image_shape,
+            "pooling": pooling,
+            "k": k,
+        }
         self.unreadable: dict[str, str] = {}
 
     def run(self, trainer: pl.Trainer) -> RunningExamples:
         """Pass all images through the model, on the trainer's devices; return the result of all ranks on rank zero."""
+        if isinstance(self.source, str | Path):
+            self._say_if_resized(Path(self.source))
         try:
             run_on_ranks(trainer, self)
         except (KeyboardInterrupt, SystemExit):  # Lightning turns SIGINT into SystemExit
@@ -78,6 +101,16 @@ class ExamplePass(PictureWork):
             last = UnreadableImageError(*self.unreadable.popitem())
             raise InputError(f"not one of {self.selection.n_pictures} images can be read; the last: {last}")
         return total
+
+    def write_records(self, results: Sequence[UnitExamples]) -> None:
+        """Write ``examples.json``, the settings and the examples of the units."""
+        versions = {"fvlightning": __version__, "torch": torch.__version__}
+        write_examples(results, {**self.settings, "versions": versions}, self.folder / "examples.json")
+
+    def report_unreadable(self) -> None:
+        """Name the files that could not be read."""
+        errors = [UnreadableImageError(path, reason) for path, reason in sorted(self.unreadable.items())]
+        report_unreadable(errors, self.selection.n_pictures or 0)
 
     def remove_files(self) -> None:
         """Remove the files of all ranks, once their results are elsewhere."""
@@ -119,6 +152,19 @@ class ExamplePass(PictureWork):
     def _note(self, error: UnreadableImageError) -> None:
         self.unreadable[str(error.path)] = error.reason
 
+    def _say_if_resized(self, folder: Path) -> None:
+        """Say so if images are cropped and resized. Of many, about 100 are looked at."""
+        files = self.selection.files or []
+        size = self.selection.image_shape[1:]
+        for file in files[:: max(1, len(files) // _N_MEASURED)]:
+            with suppress(UnreadableImageError):
+                if image_size(folder / file) != size:
+                    part = "" if self.crop_pct == 1 else f" {100 * self.crop_pct:.4g} % of their sides"
+                    rank_zero_info(
+                        f"images of other sizes are cropped to the middle{part} and resized to {size[0]} x {size[1]}"
+                    )
+                    return
+
     def _path(self, rank: int) -> Path:
         return self.folder / f"examples.rank{rank}.pt"
 
@@ -141,4 +187,4 @@ class ExamplePass(PictureWork):
         return None
 
     def _key(self, world_size: int) -> str:
-        return json.dumps({**self.settings, "ranks": world_size})
+        return json.dumps({**self.settings, "units": list(map(str, self.units)), "ranks": world_size})

@@ -5,10 +5,26 @@ from pathlib import Path
 from typing import Any
 
 from fvlightning.data import list_image_files
+from fvlightning.errors import InputError
 
 # Settings of data modules that change no picture.
 _WITHOUT_EFFECT = {"batch_size", "num_workers"}
 _PLAIN = (bool, int, float, str, tuple, list)
+
+
+def image_source(command: str, images: str | None, datamodule: object, **numbers: int | None) -> Any:
+    """Return what the images come from: a folder if there is one, or else a data module.
+
+    Raises:
+        InputError: There is neither, or one of some numbers of images, by the names of their options, is less than 1.
+    """
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise InputError(f"{command}({name}={value}): must be at least 1")
+    source = datamodule if images is None else images
+    if source is None:
+        raise InputError(f"{command} needs images: either --images FOLDER, or --data with a data module")
+    return source
 
 
 def describe_images(source: Any) -> dict[str, Any]:

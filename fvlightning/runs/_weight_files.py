@@ -111,9 +111,8 @@ def _framed(pixels: Pixels, box: tuple[int, int, int, int], factor: float) -> Pi
     top, left, bottom, right = (round(side * factor) for side in box)
     margin = max(1, (_SMALLEST_FRAME - bottom + top) // 2)
     image = PILImage.fromarray(pixels)
-    ImageDraw.Draw(image).rectangle(
-        (left - margin, top - margin, right + margin - 1, bottom + margin - 1), None, _FRAME
-    )
+    ends = (left - margin, top - margin, right + margin - 1, bottom + margin - 1)
+    ImageDraw.Draw(image).rectangle(ends, None, _FRAME, width=max(1, len(pixels) // _SMALLEST_TILE))
     return np.asarray(image)
 
 

@@ -1,20 +1,17 @@
 """``examples``: the real images that excite units most and least."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from fvlightning.analysis import illustrate
-from fvlightning.data import PictureSelection, report_unreadable
 from fvlightning.errors import InputError
 from fvlightning.features import Objective, Unit, resolve_objectives
 from fvlightning.features.objectives import Pooling
-from fvlightning.io import UnreadableImageError, check_writable, digest_of_weights, image_size
+from fvlightning.io import check_writable, digest_of_weights
 from fvlightning.output import (
     Pixels,
     UnitExamples,
@@ -23,16 +20,13 @@ from fvlightning.output import (
     log_image,
     picture_columns,
     save_png,
-    write_examples,
 )
 from fvlightning.protocols import model_name, picture_shape, read_class_names
 from fvlightning.runs._example_pass import ExamplePass
-from fvlightning.runs._images import describe_images
+from fvlightning.runs._images import image_source
 from fvlightning.runs._pictures import load_checkpoint
-from fvlightning.version import __version__
 
 _MOST_NAMED = 8
-_N_MEASURED = 100
 
 
 def examples(
@@ -84,12 +78,7 @@ def examples(
         InputError: There are no images, a unit or the checkpoint cannot be used, the folder cannot be written, or units
             gave values that are not finite; the results of the others are there.
     """
-    for name, value in {"k": k, "n_images": n_images}.items():
-        if value is not None and value < 1:
-            raise InputError(f"examples({name}={value}): must be at least 1")
-    source: Any = datamodule if images is None else images
-    if source is None:
-        raise InputError("examples needs images: either --images FOLDER, or --data with a data module")
+    source = image_source("examples", images, datamodule, k=k, n_images=n_images)
     load_checkpoint(model, ckpt_path)
     shape = picture_shape(model, datamodule, image_shape)
     resolved = resolve_objectives(model, units, shape, pooling)
@@ -103,20 +92,8 @@ def examples(
         )
     if trainer.is_global_zero:
         check_writable(folder)
-    crop_pct = getattr(model, "crop_pct", 1.0)
-    selection = PictureSelection(source, part, image_shape=shape, crop_pct=crop_pct, limit=n_images)
-    settings = {
-        "model": model_name(model),
-        "weights": digest_of_weights(model),
-        "images": {**describe_images(source), "part": part, "n_images": n_images},
-        "image_shape": shape,
-        "pooling": pooling,
-        "k": k,
-    }
-    key = {**settings, "units": list(map(str, resolved))}
-    work = ExamplePass(model, resolved, selection, k=k, pooling=pooling, folder=folder, settings=key)
-    if images is not None:
-        _say_if_resized(Path(images), selection, crop_pct)
+    options: dict[str, Any] = {"part": part, "n_images": n_images, "k": k, "pooling": pooling, "folder": folder}
+    work = ExamplePass(model, resolved, source, image_shape=shape, **options)
     results = work.run(trainer).results(resolved)
     if not trainer.is_global_zero:
         return
@@ -125,9 +102,9 @@ def examples(
         model,
         resolved,
         results,
-        selection,
+        work.selection,
         title=f"{model_name(model)}, {results[0].n_images:,} images",
-        class_names=() if datamodule is None or images is not None else read_class_names(datamodule),
+        class_names=read_class_names(source),
         unit_classes=class_names(model, datamodule, resolved, shape),
         pictures=columns,
     )
@@ -136,12 +113,10 @@ def examples(
         save_png(page.sheet, folder / f"{layer_name(page.name)}_examples.png")
         log_image(trainer.loggers, f"examples/{page.name}", page.sheet, 0)
         completed += page.examples
-    versions = {"fvlightning": __version__, "torch": torch.__version__}
-    write_examples(completed, {**settings, "versions": versions}, folder / "examples.json")
+    work.write_records(completed)
     work.remove_files()
-    errors = [UnreadableImageError(path, reason) for path, reason in sorted(work.unreadable.items())]
-    report_unreadable(errors, selection.n_pictures or 0)
-    _report(completed, k, folder)
+    work.report_unreadable()
+    report_examples(completed, k, folder)
 
 
 def _read_pictures(
@@ -159,21 +134,7 @@ def _read_pictures(
     return columns
 
 
-def _say_if_resized(folder: Path, selection: PictureSelection, crop_pct: float) -> None:
-    """Say so if images are cropped and resized. Of many, about 100 are looked at."""
-    files = selection.files or []
-    size = selection.image_shape[1:]
-    for file in files[:: max(1, len(files) // _N_MEASURED)]:
-        with suppress(UnreadableImageError):
-            if image_size(folder / file) != size:
-                part = "" if crop_pct == 1 else f" {100 * crop_pct:.4g} % of their sides"
-                rank_zero_info(
-                    f"images of other sizes are cropped to the middle{part} and resized to {size[0]} x {size[1]}"
-                )
-                return
-
-
-def _report(results: Sequence[UnitExamples], k: int, folder: Path) -> None:
+def report_examples(results: Sequence[UnitExamples], k: int, folder: Path) -> None:
     """Say what is where, and name the units with few images, without a response, or with non-finite values.
 
     Raises:

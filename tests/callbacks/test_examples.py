@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from digits import Digits, fit
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -68,7 +68,7 @@ def test_each_subcommand_takes_the_config(subcommand, capsys):
         "magnitude": ["--output", "spectrum.pt"],
     }
     assert main([subcommand, "--config", "model.yaml", *options.get(subcommand, []), "--print_config"]) == 0
-    if subcommand in ("fit", "visualize", "inspect", "weights", "compare", "cross_evaluate"):
+    if subcommand in ("fit", "visualize", "inspect", "weights", "unit_sheet", "compare", "cross_evaluate"):
         assert yaml.safe_load(capsys.readouterr().out)["maximizer"]["init_args"]["steps"] == 3
 
 
