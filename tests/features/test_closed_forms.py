@@ -82,6 +82,16 @@ def test_with_bounded_light_the_picture_is_parallel_to_the_positive_weights(mlp:
         assert feature.image.square().mean().sqrt() <= 0.3 + 1 / 255
 
 
+def test_fourier_pictures_come_near_the_optimum_of_smooth_weights(mlp: nn.Module):
+    smooth = nn.functional.interpolate(torch.randn(8, 1, 7, 7), size=(28, 28), mode="bilinear").flatten(1)
+    with torch.no_grad():
+        mlp.hidden.weight[:8] = smooth / 28
+    maximizer = Maximizer(300, transforms=[], optimizer=partial(torch.optim.Adam, lr=0.05))
+    for feature in maximizer.maximize(mlp, [UNITS], SHAPE):
+        weights, bias = weights_of(mlp, feature)
+        assert feature.score == pytest.approx(bias + weights.clamp(min=0).sum().item(), rel=0.1)
+
+
 def test_a_fourier_picture_reaches_the_optimum_in_the_unit_box(mlp: nn.Module):
     """Steps along the gradient, of coefficients that all count the same, move each pixel by its own weight."""
     smooth = nn.functional.interpolate(torch.randn(4, 1, 7, 7), size=(28, 28), mode="bilinear").flatten(1)
