@@ -49,6 +49,15 @@ class Classifier(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), self.lr)
 
 
+class Fixed(Classifier):
+    """The classifier with the same weights each time."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            super().__init__()
+
+
 class Digits(pl.LightningDataModule):
     """Pictures of 8 x 8 pixels. The brightest row is the class."""
 
@@ -73,18 +82,37 @@ class Digits(pl.LightningDataModule):
         return batch[0] / 255, batch[1]
 
 
-def fit(folder: Path, *callbacks: Callback, data: pl.LightningDataModule | None = None, **options: Any) -> Any:
-    pl.seed_everything(0)
-    module = Classifier()
-    trainer = pl.Trainer(
+def make_trainer(folder: Path, *callbacks: Callback, **options: Any) -> pl.Trainer:
+    return pl.Trainer(
         accelerator="cpu",
         devices=1,
         default_root_dir=folder,
         callbacks=list(callbacks),
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **{"max_epochs": 2, "logger": False, **options},
+        **{"max_epochs": 2, "enable_checkpointing": False, "logger": False, **options},
     )
+
+
+def fit(folder: Path, *callbacks: Callback, data: pl.LightningDataModule | None = None, **options: Any) -> Any:
+    pl.seed_everything(0)
+    module, trainer = Classifier(), make_trainer(folder, *callbacks, **options)
     trainer.fit(module, data or Digits())
     return module, trainer
+
+
+def training_result(module: pl.LightningModule, trainer: pl.Trainer) -> tuple[Any, ...]:
+    """Return what a training leaves: weights, optimiser state, metrics and random state."""
+    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    return module.state_dict(), trainer.optimizers[0].state_dict(), metrics, torch.get_rng_state()
+
+
+def assert_same_bits(result: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    """Assert that two trainings left the same, bit for bit."""
+    (weights, optimizer, metrics, rng), (other_weights, other_optimizer, other_metrics, other_rng) = result, other
+    assert weights.keys() == other_weights.keys()
+    assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
+    for place, state in optimizer["state"].items():
+        assert all(torch.equal(value, other_optimizer["state"][place][name]) for name, value in state.items())
+    assert other_metrics == metrics
+    assert torch.equal(rng, other_rng)

@@ -92,7 +92,7 @@ def test_predictions_need_to_be_known_as_those_of_classes(last: nn.Module):
     assert inspect_picture(network, [], PICTURE).predictions == {}
     by_index = inspect_picture(network, [], PICTURE, classes=True).predictions
     assert list(by_index) == [f"class {index}" for index in order]
-    # Of a network that ends in a softmax as well, which is not applied twice.
+    # The same holds for a network that ends in a softmax: a second one is not applied.
     assert list(by_index.values()) == pytest.approx([probabilities[index] for index in order])
     for known in (
         inspect_picture(Named(*parts), [], PICTURE),

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-import torch
-from digits import fit
+from digits import assert_same_bits, fit, training_result
 
 from fvlightning.callbacks import EpochPictures, ExamplesCallback, InspectionCallback
 
@@ -19,12 +18,6 @@ def test_training_ends_with_the_same_bits(tmp_path: Path, callback: EpochPicture
     for callbacks in ([], [callback]):
         module, trainer = fit(tmp_path, *callbacks, accumulate_grad_batches=2)
         assert all(part.training for part in module.net.modules())
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        results.append((module.state_dict(), trainer.optimizers[0].state_dict(), metrics, torch.get_rng_state()))
-    (weights, optimizer, metrics, rng), (weights_with, optimizer_with, metrics_with, rng_with) = results
-    assert all(torch.equal(weights[name], weights_with[name]) for name in weights)
-    for place, state in optimizer["state"].items():
-        assert all(torch.equal(value, optimizer_with["state"][place][name]) for name, value in state.items())
-    assert metrics == metrics_with
-    assert torch.equal(rng, rng_with)
+        results.append(training_result(module, trainer))
+    assert_same_bits(*results)
     assert len(list(tmp_path.glob("*/epoch_*/*.json"))) == 3

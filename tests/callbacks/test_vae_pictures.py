@@ -5,7 +5,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from digits import Classifier, Digits
+from digits import Classifier, Digits, assert_same_bits, make_trainer, training_result
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image as PILImage
@@ -25,19 +25,9 @@ TILE, GAP, LINE = 112, 8, 35  # of a picture, between pictures, of the title and
 
 
 def fit(folder: Path, data: object, *callbacks: Callback, **options: Any) -> tuple[VAEModule, pl.Trainer]:
-    options = {"max_epochs": 2, "logger": False, "enable_checkpointing": False, **options}
     pl.seed_everything(0)
     module = VAEModule(input_shape=(1, 28, 28), latent_size=4, widths=(4, 8))
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_train_batches=4,
-        **options,
-    )
+    trainer = make_trainer(folder, *callbacks, limit_train_batches=4, **options)
     if isinstance(data, pl.LightningDataModule):
         trainer.fit(module, data)
     else:
@@ -54,14 +44,8 @@ def test_training_ends_with_the_same_bits(tmp_path: Path, digits: MNISTDataModul
     results = []
     for callbacks in ([], [VAEPicturesCallback(embeddings=0, dirpath=str(tmp_path / "vae"))]):
         module, trainer = fit(tmp_path, digits, *callbacks, accumulate_grad_batches=2)
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        results.append((module.state_dict(), trainer.optimizers[0].state_dict(), metrics, torch.get_rng_state()))
-    (weights, optimizer, metrics, rng), (weights_with, optimizer_with, metrics_with, rng_with) = results
-    assert all(torch.equal(weights[name], weights_with[name]) for name in weights)
-    for place, state in optimizer["state"].items():
-        assert all(torch.equal(value, optimizer_with["state"][place][name]) for name, value in state.items())
-    assert metrics_with == metrics
-    assert torch.equal(rng, rng_with)
+        results.append(training_result(module, trainer))
+    assert_same_bits(*results)
     assert len(list((tmp_path / "vae").glob("epoch_*"))) == 3
 
 

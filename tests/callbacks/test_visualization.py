@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from digits import Classifier, Digits
+from digits import Classifier, Digits, assert_same_bits, make_trainer, training_result
 from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image as PILImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -26,20 +26,6 @@ from fvlightning.io import digest_of_weights
 from fvlightning.output import contact_sheet, read_manifest, read_pixels, read_record
 
 UNITS = ["conv:*", "fc:0-2", "-fc:3"]
-
-
-def make_trainer(folder: Path, *callbacks: Callback, logger: Logger | bool = False, **options: Any) -> pl.Trainer:
-    options = {"max_epochs": 2, "enable_checkpointing": False, **options}
-    return pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-        logger=logger,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
 
 
 def fit(folder: Path, *callbacks: Callback, seed: int = 0, **options: Any) -> tuple[Classifier, pl.Trainer]:
@@ -65,7 +51,7 @@ class Metrics(Callback):
 
 
 def test_training_ends_with_the_same_bits(tmp_path: Path) -> None:
-    results = []
+    results, metrics_seen = [], []
     for visualize in (False, True):
         metrics = Metrics()
         callbacks: list[Callback] = [metrics]
@@ -73,15 +59,12 @@ def test_training_ends_with_the_same_bits(tmp_path: Path) -> None:
             callbacks.append(VisualizationCallback(UNITS, Maximizer(steps=8), dirpath=str(tmp_path / "features")))
         options = {"max_epochs": 3, "accumulate_grad_batches": 2}
         module, trainer = fit(tmp_path, *callbacks, **options)
-        results.append((module.state_dict(), trainer.optimizers[0].state_dict(), metrics.seen, torch.get_rng_state()))
-    (weights, optimizer, metrics_without, rng), (weights_with, optimizer_with, metrics_with, rng_with) = results
-    assert weights.keys() == weights_with.keys()
-    assert all(torch.equal(weights[name], weights_with[name]) for name in weights)
-    for place, state in optimizer["state"].items():
-        assert all(torch.equal(value, optimizer_with["state"][place][name]) for name, value in state.items())
+        results.append(training_result(module, trainer))
+        metrics_seen.append(metrics.seen)
+    assert_same_bits(*results)
+    metrics_without, metrics_with = metrics_seen
     assert metrics_with == metrics_without
     assert len(metrics_with) == 3
-    assert torch.equal(rng, rng_with)
     assert len(list((tmp_path / "features").glob("epoch_*"))) == 4
 
 

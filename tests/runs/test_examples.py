@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from digits import Classifier, Digits
+from digits import Digits, Fixed
 from PIL import Image as PILImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -30,15 +30,6 @@ pytestmark = [
     pytest.mark.usefixtures("in_folder"),
     pytest.mark.filterwarnings("ignore:.* without --ckpt_path"),
 ]
-
-
-class Fixed(Classifier):
-    """The classifier with the same weights each time."""
-
-    def __init__(self) -> None:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            super().__init__()
 
 
 class Broken(Fixed):

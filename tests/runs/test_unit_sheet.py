@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from digits import Classifier, Digits
+from digits import Digits, Fixed
 from PIL import Image as PILImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -33,15 +33,6 @@ TRAINER = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "fal
 BASE = ["unit_sheet", "--model", f"{__name__}.Fixed", *TRAINER, *MAXIMIZER, "--trainer.logger", "false"]
 DATA = ["--data", f"{__name__}.Data"]
 pytestmark = [pytest.mark.usefixtures("in_folder"), pytest.mark.filterwarnings("ignore:unit_sheet without --ckpt_path")]
-
-
-class Fixed(Classifier):
-    """The classifier with the same weights each time."""
-
-    def __init__(self) -> None:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            super().__init__()
 
 
 class Broken(Fixed):
