@@ -32,15 +32,28 @@ _Images = dict[int, tuple[Tensor, int | None]]  # pictures (C, H, W) and labels 
 
 
 class Page(NamedTuple):
-    """A sheet of up to 64 units of a layer: its name, ``LAYER`` or ``LAYER_0-63``, their examples and the picture.
+    """Up to 64 units of a layer, for one sheet.
 
-    Each unit has a list of tiles, those of its examples in their order.
+    Attributes:
+        name: ``LAYER`` or ``LAYER_0-63``.
+        heading: The same as one writes units, ``LAYER:0-63``.
+        examples: Those of each unit.
+        tiles: Of each unit those of its examples, in their order.
     """
 
     name: str
+    heading: str
     examples: list[UnitExamples]
     tiles: list[list[Pixels]]
-    sheet: PILImage.Image
+
+    def sheet(self, title: str, pictures: Mapping[str, Mapping[str, Pixels]] | None = None) -> PILImage.Image:
+        """Lay the examples out on a sheet.
+
+        Args:
+            title: Stands above, behind the layer.
+            pictures: Pictures of units, by the heading of their column and then by the unit.
+        """
+        return example_sheet(self.examples, self.tiles, f"{self.heading}, {title}", pictures)
 
 
 def illustrate(
@@ -49,22 +62,18 @@ def illustrate(
     results: Sequence[UnitExamples],
     selection: PictureSelection,
     *,
-    title: str,
     class_names: Sequence[str] = (),
     unit_classes: Mapping[str, str] | None = None,
-    pictures: Mapping[str, Mapping[str, Pixels]] | None = None,
 ) -> Iterator[Page]:
-    """Complete the examples of units with what is known of their images, and lay these out on sheets.
+    """Complete the examples of units with what is known of their images, and show these as tiles.
 
     Args:
         network: Any module that takes the pictures.
         units: The units.
         results: The examples of each unit, with places and scores.
         selection: The images, which are read again.
-        title: Stands above each sheet, behind the layer.
         class_names: Names of the classes of labels, if they are known.
         unit_classes: Names of the classes that units stand for, by the units' text forms.
-        pictures: Pictures of units, by the heading of their column and then by the unit.
     """
     rows_by_layer: dict[str, list[int]] = {}
     for row, unit in enumerate(units):
@@ -89,8 +98,7 @@ def illustrate(
                     result = replace(result, class_name=unit_classes.get(result.unit))
                     examples.append(_with_facts(result, images, class_names, selection.files))
                     tiles.append([example_tile(to_pixels(images[one.place][0]), one.box) for one in result.examples])
-            sheet = example_sheet(examples, tiles, f"{layer}{end.replace('_', ':')}, {title}", pictures)
-            yield Page(f"{layer}{end}", examples, tiles, sheet)
+            yield Page(f"{layer}{end}", f"{layer}{end.replace('_', ':')}", examples, tiles)
 
 
 def _places(results: Sequence[UnitExamples]) -> list[int]:

@@ -101,14 +101,13 @@ class ExamplesCallback(EpochPictures):
                     self._resolved,
                     find_examples(pl_module, self._resolved, selection, k=self.k, pooling=self.pooling),
                     selection,
-                    title=epoch_label(epoch),
                     class_names=read_class_names(datamodule),
                     unit_classes=class_names(pl_module, datamodule, self._resolved, self._shape),
-                    pictures=self._pictures(trainer, pl_module, epoch),
                 )
             )
+        pictures = self._pictures(trainer, pl_module, epoch)
         for page in pages:
-            self.publish(trainer, page.name, page.sheet, epoch)
+            self.publish(trainer, page.name, page.sheet(epoch_label(epoch), pictures), epoch)
             active = fmean(unit.active for unit in page.examples)
             log_scalars(trainer.loggers, {f"{self.group}/{page.name}/active": active}, trainer.global_step)
         if (folder := self.epoch_folder(epoch)) is not None:

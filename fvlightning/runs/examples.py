@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from fvlightning.analysis import illustrate
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, some_of
 from fvlightning.features import Objective, Unit, resolve_objectives
 from fvlightning.features.objectives import Pooling
 from fvlightning.io import check_writable, digest_of_weights
@@ -25,8 +25,6 @@ from fvlightning.protocols import model_name, picture_shape, read_class_names
 from fvlightning.runs._example_pass import ExamplePass
 from fvlightning.runs._images import image_source
 from fvlightning.runs._pictures import load_checkpoint
-
-_MOST_NAMED = 8
 
 
 def examples(
@@ -103,15 +101,15 @@ def examples(
         resolved,
         results,
         work.selection,
-        title=f"{model_name(model)}, {results[0].n_images:,} images",
         class_names=read_class_names(source),
         unit_classes=class_names(model, datamodule, resolved, shape),
-        pictures=columns,
     )
+    title = f"{model_name(model)}, {results[0].n_images:,} images"
     completed: list[UnitExamples] = []
     for page in pages:
-        save_png(page.sheet, folder / f"{layer_name(page.name)}_examples.png")
-        log_image(trainer.loggers, f"examples/{page.name}", page.sheet, 0)
+        sheet = page.sheet(title, columns)
+        save_png(sheet, folder / f"{layer_name(page.name)}_examples.png")
+        log_image(trainer.loggers, f"examples/{page.name}", sheet, 0)
         completed += page.examples
     work.write_records(completed)
     work.remove_files()
@@ -149,17 +147,11 @@ def report_examples(results: Sequence[UnitExamples], k: int, folder: Path) -> No
     }.items():
         if names:
             units = "1 unit is" if len(names) == 1 else f"{len(names)} units are"
-            rank_zero_info(f"{units} {meaning}: {_some(names)}")
+            rank_zero_info(f"{units} {meaning}: {some_of(names)}")
     n_units = "1 unit" if len(results) == 1 else f"{len(results)} units"
     rank_zero_info(f"The examples of {n_units} are in {folder}, from {n_images} images")
     if failed := [f"{result.unit} ({result.n_non_finite})" for result in results if result.n_non_finite]:
         raise InputError(
             f"{len(failed)} of {len(results)} units gave values that are not finite, for the number of images in "
-            f"brackets, which are left out: {_some(failed)}; the other results are there"
+            f"brackets, which are left out: {some_of(failed)}; the other results are there"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (
-        f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    )

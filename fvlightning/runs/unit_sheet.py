@@ -107,7 +107,7 @@ def unit_sheet(
     if not trainer.is_global_zero:
         return
     model.to(trainer.strategy.root_device)  # Lightning has moved it away
-    # Of several pictures of a unit, the best.
+    # If a unit has several pictures, its best one is shown.
     best = {record.unit: record for record in sorted(records, key=_score)}
     pairs = {str(unit): (unit, best[str(unit)], best[str(_negative(unit))]) for unit in resolved}
     layers = _first_layers(model, resolved, shape)
@@ -116,7 +116,6 @@ def unit_sheet(
         resolved,
         results,
         work.selection,
-        title=model_name(model),
         class_names=read_class_names(source),
         unit_classes=class_names(model, datamodule, resolved, shape),
     )
