@@ -1,4 +1,4 @@
-"""Attributes that users' modules may have: ``net``, ``input_shape``, ``class_names``, ``model_name``."""
+"""Attributes that users' modules may have: ``net``, ``input_shape``, ``crop_pct``, ``class_names``, ``model_name``."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -62,6 +62,12 @@ def picture_shape(
     raise InputError(
         f"the shape of {name}'s pictures is not known; give image_shape (C, H, W), or set {name}.input_shape"
     )
+
+
+def read_crop_pct(module: nn.Module) -> float:
+    """Return how much of the side of an image file a module is to see, its ``crop_pct``: by default 1, all of it."""
+    crop_pct: float = getattr(module, "crop_pct", 1.0)
+    return crop_pct
 
 
 def read_class_names(source: object) -> tuple[str, ...]:

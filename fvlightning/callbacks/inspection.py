@@ -16,7 +16,7 @@ from fvlightning.features import LayerCall, isolated_rng, measure_layers
 from fvlightning.features.capture import find_layer
 from fvlightning.io import write_json
 from fvlightning.output import contact_sheet, epoch_label, file_names, maps_sheets, strongest_sheet, to_pixels
-from fvlightning.protocols import picture_shape, read_class_names
+from fvlightning.protocols import picture_shape, read_class_names, read_crop_pct
 
 _MOST_READ = 500  # images in which one of each class is looked for
 
@@ -131,7 +131,7 @@ class InspectionCallback(EpochPictures):
         if self.images:
             files = list(map(Path, self.images))
             names = file_names(files)
-            crop_pct: float = getattr(pl_module, "crop_pct", 1.0)
+            crop_pct = read_crop_pct(pl_module)
             return {
                 names[files[place]]: picture
                 for batch in read_pictures(files, image_shape=self._shape, crop_pct=crop_pct)

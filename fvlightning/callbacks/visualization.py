@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fvlightning.callbacks.epoch_pictures import EpochPictures
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, some_of
 from fvlightning.features import Feature, Maximizer, Objective, Unit, resolve_objectives
 from fvlightning.features.capture import find_layer
 from fvlightning.features.objectives import check_responses, layers_of
@@ -235,5 +235,4 @@ def _warn_of_failures(features: Sequence[Feature], epoch: int) -> None:
     }
     for status, meaning in meanings.items():
         if names := [feature.name for feature in features if feature.status == status]:
-            shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-            rank_zero_warn(f"epoch {epoch}: {len(names)} of {len(features)} units {meaning}: {shown}")
+            rank_zero_warn(f"epoch {epoch}: {len(names)} of {len(features)} units {meaning}: {some_of(names)}")

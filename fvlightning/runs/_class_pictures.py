@@ -16,7 +16,7 @@ from fvlightning.errors import InputError, some_of
 from fvlightning.io import digest_of_weights
 from fvlightning.networks import imagenet_ids
 from fvlightning.output import Record, from_pixels, read_manifest, read_pixels
-from fvlightning.protocols import read_class_names
+from fvlightning.protocols import read_class_names, read_crop_pct
 
 NATURAL = "natural images"
 TRANSFORMS, NONE = "transforms", "none"
@@ -136,7 +136,7 @@ def natural_pictures(
         classes = "1 class" if len(missing) == 1 else f"{len(missing)} classes"
         rank_zero_info(f"No natural images of {classes}: {some_of(missing)}")
     largest = max(judges, key=lambda judge: math.prod(judge.image_shape))
-    crop_pct = getattr(largest.network, "crop_pct", 1.0)
+    crop_pct = read_crop_pct(largest.network)
     for label, folder in folders.items():
         if folder is not None:
             files = list_image_files(folder)

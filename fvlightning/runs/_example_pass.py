@@ -20,7 +20,7 @@ from fvlightning.features import Objective, Unit
 from fvlightning.features.objectives import Pooling
 from fvlightning.io import UnreadableImageError, digest_of_weights, image_size, load_plain, write_atomically
 from fvlightning.output import UnitExamples, write_examples
-from fvlightning.protocols import model_name
+from fvlightning.protocols import model_name, read_crop_pct
 from fvlightning.runs._images import describe_images
 from fvlightning.runs._prediction import PictureWork, run_on_ranks
 from fvlightning.version import __version__
@@ -65,7 +65,7 @@ class ExamplePass(PictureWork):
     ) -> None:
         super().__init__(model)
         self.units = units
-        self.crop_pct: float = getattr(model, "crop_pct", 1.0)
+        self.crop_pct = read_crop_pct(model)
         self.source = source
         self.selection = PictureSelection(source, part, image_shape=image_shape, crop_pct=self.crop_pct, limit=n_images)
         self.k = k
@@ -153,7 +153,7 @@ class ExamplePass(PictureWork):
         self.unreadable[str(error.path)] = error.reason
 
     def _say_if_resized(self, folder: Path) -> None:
-        """Say so if images are cropped and resized. Of many, about 100 are looked at."""
+        """Say so if images are cropped and resized. The sizes of about 100 are looked at."""
         files = self.selection.files or []
         size = self.selection.image_shape[1:]
         for file in files[:: max(1, len(files) // _N_MEASURED)]:

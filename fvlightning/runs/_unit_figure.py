@@ -49,7 +49,7 @@ class UnitSheet:
     Attributes:
         title: Unit and class.
         source: Model and images.
-        record: Of the unit's picture.
+        record: The record of the unit's picture.
         pictures: The picture and the negative one, by what stands under them.
         weights: A tile with the unit's weights and what stands under it; None unless the layer sees the pixels.
         examples: The images that excite the unit most and least.

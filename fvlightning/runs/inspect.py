@@ -10,17 +10,16 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from fvlightning.analysis import Inspection, inspect_picture
 from fvlightning.data import list_image_files, read_pictures
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, some_of
 from fvlightning.features import LayerCall, Maximizer, Unit
 from fvlightning.features.capture import measure_layers
 from fvlightning.features.objectives import check_responses
 from fvlightning.io import check_writable, digest_of_weights, image_size, write_json
 from fvlightning.output import Record, class_names, on_grey, read_pixels, with_class
-from fvlightning.protocols import model_name, picture_shape
+from fvlightning.protocols import model_name, picture_shape, read_crop_pct
 from fvlightning.runs._inspection_files import PICTURES, InspectionFiles
 from fvlightning.runs._pictures import load_checkpoint, report_pictures, run_pictures, with_batch_size
 
-_MOST_NAMED = 8
 _OPEN_RELU_STEPS = 16  # as in lucid
 
 
@@ -96,7 +95,7 @@ def inspect(
     if trainer.is_global_zero:
         check_writable(folder)
     output = InspectionFiles(folder, files, model_name(model), trainer.loggers, own_scale=own_scale, curve=curve)
-    crop_pct: float = getattr(model, "crop_pct", 1.0)
+    crop_pct = read_crop_pct(model)
 
     def run(files: list[Path]) -> Iterator[tuple[Path, Inspection]]:
         """Yield what the model makes of each image that can be read."""
@@ -146,10 +145,8 @@ def inspect(
     rank_zero_info(f"{len(entries)} {'image is' if len(entries) == 1 else 'images are'} in {folder}")
     report_pictures(records, folder / PICTURES)
     if not_finite:
-        more = f" and {len(not_finite) - _MOST_NAMED} more" if len(not_finite) > _MOST_NAMED else ""
         raise InputError(
-            f"{len(not_finite)} mean activations are not finite: {', '.join(not_finite[:_MOST_NAMED])}{more}; the rest "
-            f"is in {folder}"
+            f"{len(not_finite)} mean activations are not finite: {some_of(not_finite)}; the rest is in {folder}"
         )
 
 
