@@ -4,8 +4,8 @@ The pictures are made for tf_efficientnet_lite0 with the settings of a maximizer
 
 - the share of clean pictures that Lite0 classifies as their class,
 - the share of random crops (resized, of .5-1 of the area, flip) that Lite1 and Lite2 classify as it,
-- the slope of the logarithmic power spectrum over the logarithmic frequency, and the mean total variation, beside those
-  of natural images.
+- the slope of the logarithmic power spectrum over the logarithmic frequency, the mean total variation, the contrast and
+  the colourfulness, beside those of natural images.
 
 One row of a Markdown table is printed, and a contact sheet written:
 
@@ -26,14 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
-import numpy as np
 import torch
-from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from fvlightning import BackboneModule, Maximizer
-from fvlightning.analysis import random_views, spectral_slope
-from fvlightning.features import total_variation
+from fvlightning.analysis import pixel_measures, random_views
+from fvlightning.data import read_pictures
 from fvlightning.networks import make_timm_network
 from fvlightning.output import contact_sheet
 
@@ -66,25 +64,18 @@ def lite0() -> BackboneModule:
     return BackboneModule("tf_efficientnet_lite0", weights="samples").eval()
 
 
-def naturalness(pictures: Sequence[Tensor]) -> tuple[float, float]:
-    """Return the median slope and the median total variation of pictures ``(3, H, W)`` of one size."""
-    batch = torch.stack(list(pictures))
-    variation = total_variation(batch, mean=True)
-    return statistics.median(spectral_slope(batch).tolist()), statistics.median(variation.tolist())
+def naturalness(pictures: Tensor) -> str:
+    """Return cells of a table: the median slope, total variation, contrast and colourfulness of ``(B, 3, H, W)``."""
+    medians = {name: statistics.median(values.tolist()) for name, values in pixel_measures(pictures).items()}
+    return (
+        f"{medians['spectral_slope']:.2f} | {medians['total_variation']:.3f} | {medians['contrast']:.3f} | "
+        f"{medians['colorfulness']:.3f}"
+    )
 
 
-def read_images(folder: Path, side: int) -> list[Tensor]:
-    """Return the images ``(3, side, side)`` of a folder: the middle square, resized."""
-    images = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"}):
-        with PILImage.open(path) as opened:
-            image = opened.convert("RGB")
-        shorter = min(image.size)
-        left, top = (image.width - shorter) // 2, (image.height - shorter) // 2
-        square = image.crop((left, top, left + shorter, top + shorter))
-        pixels = np.array(square.resize((side, side), PILImage.Resampling.BICUBIC))
-        images.append(torch.from_numpy(pixels).permute(2, 0, 1) / 255)
-    return images
+def read_images(folder: Path, side: int) -> Tensor:
+    """Return the images ``(N, 3, side, side)`` of a folder: the middle square, resized."""
+    return torch.cat([batch.pictures for batch in read_pictures(folder, image_shape=(3, side, side))])
 
 
 def read_maximizer(path: Path, overrides: dict[str, Any]) -> Maximizer:
@@ -155,18 +146,17 @@ def main() -> None:
     clean = logits.argmax(1).tolist()
     right = [index == predicted for index, predicted in zip(classes, clean, strict=True)]
     logit = statistics.mean(logits[row, index].item() for row, index in enumerate(classes))
-    slope, variation = naturalness(pictures)
     name = arguments.name or name
-    print("| settings | steps | s a picture | clean right | clean logit | Lite1 / Lite2 | mean | slope | TV |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    judged = "clean right | clean logit | Lite1 / Lite2 | mean"
+    print(f"| settings | steps | s a picture | {judged} | slope | TV | contrast | colourfulness |")
+    print("|" + " --- |" * 11)
     lite1, lite2 = (statistics.mean(share) for share in shares)
     print(
         f"| {name} | {steps} | {seconds:.1f} | {sum(right)}/{len(right)} | {logit:.1f} | {lite1:.2f} / {lite2:.2f} "
-        f"| {(lite1 + lite2) / 2:.3f} | {slope:.2f} | {variation:.3f} |"
+        f"| {(lite1 + lite2) / 2:.3f} | {naturalness(torch.stack(pictures))} |"
     )
     if arguments.images:
-        slope, variation = naturalness(read_images(arguments.images, arguments.side))
-        print(f"| natural images | | | | | | | {slope:.2f} | {variation:.3f} |")
+        print(f"| natural images | | | | | | | {naturalness(read_images(arguments.images, arguments.side))} |")
     for place, index in enumerate(classes):
         print(f"class {index}: Lite0 sees {clean[place]}, Lite1 {shares[0][place]:.2f}, Lite2 {shares[1][place]:.2f}")
     if arguments.sheet:
