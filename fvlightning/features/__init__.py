@@ -43,6 +43,7 @@ from fvlightning.features.scoring import score
 from fvlightning.features.starts import InitialPicture
 from fvlightning.features.transforms import (
     Blur,
+    CoarseToFine,
     ColorJitter,
     GaussianNoise,
     Perspective,
@@ -63,6 +64,7 @@ __all__ = [
     "Activations",
     "Alignment",
     "Blur",
+    "CoarseToFine",
     "CPPNImage",
     "Capture",
     "CodeStatistics",

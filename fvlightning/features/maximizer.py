@@ -42,7 +42,7 @@ from fvlightning.features.penalties import Penalty
 from fvlightning.features.rng import isolated_rng
 from fvlightning.features.scales import Scale, plan_rounds
 from fvlightning.features.starts import InitialPicture
-from fvlightning.features.transforms import GaussianNoise, RandomResizedCrop, Transform
+from fvlightning.features.transforms import GaussianNoise, RandomResizedCrop, Transform, transformed_shapes
 from fvlightning.features.units import Unit
 from fvlightning.protocols import checked_shape
 
@@ -251,7 +251,7 @@ class Maximizer:
         with isolated_rng(), frozen(network) as held:
             joints = settings.joint_objectives
             layers = frozenset().union(*(job.objective.layers for job in jobs), *(joint.layers for joint in joints))
-            shapes = [part.image_shape for part in rounds]
+            shapes = [shape for part in rounds for shape in _seen_shapes(settings, part.image_shape)]
             only_means = not joints and all(job.objective.needs_means_only for job in jobs)
             remembers = remembers_passes(network, layers, shapes[0])
             fast = network if remembers else fast_copy(network, layers, shapes, only_means)
@@ -280,6 +280,13 @@ class Maximizer:
             if not is_out_of_memory(error):
                 raise
             raise out_of_memory(error, rounds[-1].image_shape) from error
+
+
+def _seen_shapes(settings: Settings, image_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the shapes of the pictures that the network sees while pictures of one shape are made."""
+    if not settings.transforms:
+        return [image_shape]
+    return list(dict.fromkeys([image_shape, *transformed_shapes(settings.transforms, image_shape)]))
 
 
 def _default_transforms() -> tuple[Transform, ...]:

@@ -95,6 +95,16 @@ def apply_transforms(pictures: Tensor, transforms: Sequence[Transform], draws: T
     return pictures
 
 
+def transformed_shapes(transforms: Sequence[Transform], image_shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the shapes ``(C, H, W)`` that pictures have after the transforms at the first and at the last step."""
+    shapes = []
+    for progress in (0.0, 1.0):
+        now = [transform.at(progress) for transform in transforms]
+        draws = torch.zeros(1, sum(transform.n_draws for transform in now))
+        shapes.append(tuple(apply_transforms(torch.zeros(1, *image_shape), now, draws).shape[1:]))
+    return list(dict.fromkeys(shapes))
+
+
 def longest_warmup(transforms: Sequence[Transform]) -> float:
     """Return the longest `warmup` of some transforms, a share of the run in [0, 1).
 
