@@ -12,6 +12,8 @@ from fvlightning.features.fast._columns import ColumnsConv2d
 from fvlightning.features.fast._folding import FoldedBatchNorm2d, folded, is_foldable_norm
 from fvlightning.features.fast._hooks import has_hooks, has_plain_weight
 from fvlightning.features.fast._means import MeanConv2d
+from fvlightning.features.fast._relu6 import LeanReLU6
+from fvlightning.features.fast._same import SameConv2d, is_same_convolution
 from fvlightning.features.fast._strided import StridedConv2d
 from fvlightning.features.fast._succession import Succession
 from fvlightning.features.units import LayerCall
@@ -109,7 +111,11 @@ def _possible_changes(
     folds = norms.sole_pairs(results)
     changes = _Changes(
         convolutions=[module for module in norms.called if module in plain],
-        folds={module: norm for module, norm in folds.items() if module in plain and type(module) is nn.Conv2d},
+        folds={
+            module: norm
+            for module, norm in folds.items()
+            if module in plain and (type(module) is nn.Conv2d or is_same_convolution(module))
+        },
     )
     return changes, {layer: replace(value, tensor=value.tensor.detach()) for layer, value in activations.items()}
 
@@ -121,6 +127,8 @@ def _changed(network: nn.Module, changes: _Changes, channels_last: bool) -> nn.M
         return None
     kinds: dict[nn.Module, type[nn.Module]] = dict.fromkeys(filter(ColumnsConv2d.suits, convolutions), ColumnsConv2d)
     kinds |= dict.fromkeys(filter(StridedConv2d.suits, convolutions), StridedConv2d)
+    kinds |= dict.fromkeys(filter(SameConv2d.suits, convolutions), SameConv2d)
+    kinds |= dict.fromkeys(filter(LeanReLU6.suits, network.modules()), LeanReLU6)
     kinds |= dict.fromkeys(changes.averaged, MeanConv2d)
     kinds |= dict.fromkeys(changes.folds.values(), FoldedBatchNorm2d)
     if not kinds and not channels_last:
