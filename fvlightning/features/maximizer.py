@@ -61,8 +61,9 @@ class Maximizer:
         steps: The number of steps of each picture. Default: 256, or the sum over the rounds of `scales`; another number
             is spread over these rounds in proportion.
         image: The parametrisation. Default: `FourierImage`.
-        optimizer: Makes a torch optimiser of a list of parameters. Default: AdamW with a learning rate of 0.08, an
-            ``eps`` of 1e-3, and the weight decay of the parametrisation (`Parametrization.weight_decay`).
+        optimizer: Makes a torch optimiser of a list of parameters. Default: AdamW with a learning rate of 0.1, betas
+            of (0.8, 0.99), an ``eps`` of 1e-3, and the weight decay of the parametrisation
+            (`Parametrization.weight_decay`).
         transforms: Random transforms, applied in turn at each step. Default: `RandomResizedCrop` of .35 to 1.1 of the
             side and at least 64 pixels, rotated by up to 15 degrees, and `GaussianNoise` that grows to .3 over the
             first .3 of the steps. Empty: none.
@@ -251,7 +252,11 @@ class Maximizer:
         with isolated_rng(), frozen(network) as held:
             joints = settings.joint_objectives
             layers = frozenset().union(*(job.objective.layers for job in jobs), *(joint.layers for joint in joints))
-            shapes = [shape for part in rounds for shape in _seen_shapes(settings, part.image_shape)]
+            shapes = [
+                shape
+                for part in rounds
+                for shape in [part.image_shape, *transformed_shapes(settings.transforms, part.image_shape)]
+            ]
             only_means = not joints and all(job.objective.needs_means_only for job in jobs)
             remembers = remembers_passes(network, layers, shapes[0])
             fast = network if remembers else fast_copy(network, layers, shapes, only_means)
@@ -280,13 +285,6 @@ class Maximizer:
             if not is_out_of_memory(error):
                 raise
             raise out_of_memory(error, rounds[-1].image_shape) from error
-
-
-def _seen_shapes(settings: Settings, image_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Return the shapes of the pictures that the network sees while pictures of one shape are made."""
-    if not settings.transforms:
-        return [image_shape]
-    return list(dict.fromkeys([image_shape, *transformed_shapes(settings.transforms, image_shape)]))
 
 
 def _default_transforms() -> tuple[Transform, ...]:

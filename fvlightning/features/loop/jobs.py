@@ -81,7 +81,7 @@ def list_jobs(
     if settings.transforms and len(image_shape) != 3:
         raise InputError(f"inputs of shape {tuple(image_shape)} are not pictures; leave out transforms (transforms=[])")
     resolved = resolve_objectives(network, units, image_shape, settings.pooling)
-    for shape in transformed_shapes(settings.transforms, image_shape) if settings.transforms else []:
+    for shape in transformed_shapes(settings.transforms, image_shape):
         if shape != tuple(image_shape):
             try:
                 resolve_objectives(network, resolved, shape, settings.pooling)

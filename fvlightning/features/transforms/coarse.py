@@ -1,6 +1,7 @@
 """The first steps on smaller pictures, which take less time."""
 
 import copy
+from collections.abc import Sequence
 from typing import Self
 
 import torch.nn.functional as F
@@ -45,8 +46,15 @@ class CoarseToFine(Transform):
         return now
 
     @override
+    def shapes(self, image_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        return [(image_shape[0], *self._size(image_shape[1:])), image_shape]
+
+    @override
     def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
         if self.side == 1:
             return pictures
-        size = [max(1, round(self.side * length)) for length in pictures.shape[-2:]]
+        size = self._size(pictures.shape[-2:])
         return F.interpolate(pictures, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+    def _size(self, size: Sequence[int]) -> list[int]:
+        return [max(1, round(self.side * length)) for length in size]
