@@ -18,6 +18,7 @@ from fvlightning.features.images import (
     load_magnitude,
     measure_codes,
     measure_magnitude,
+    measure_statistics,
     save_magnitude,
 )
 from fvlightning.features.loop import Settings
@@ -112,6 +113,7 @@ __all__ = [
     "measure_codes",
     "measure_layers",
     "measure_magnitude",
+    "measure_statistics",
     "objective_of",
     "picture_generator",
     "resolve_objectives",

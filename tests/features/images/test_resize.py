@@ -11,7 +11,7 @@ from torch import Tensor
 from fvlightning.errors import InputError
 from fvlightning.features import FourierImage, Parametrization, PixelImage, RawInput
 from fvlightning.features.images import CPPNImage, LaplacianImage, MagnitudeConstrainedImage
-from fvlightning.features.images.fourier import resize_spectra
+from fvlightning.features.images._spectra import resize_spectra
 
 IMAGES = [
     PixelImage(),
