@@ -16,6 +16,9 @@ from fvlightning.features.images.magnitude import check_channels, contrast, resa
 from fvlightning.features.images.statistics import ImageStatistics, load_statistics
 from fvlightning.io import digest_of_file
 
+# The default of `decay`.
+_DECAY = 1.3
+
 # The weakest frequency of a measured spectrum, as a share of the strongest: one of 0 could show nothing.
 _SMALLEST_SHARE = 1e-4
 
@@ -34,7 +37,7 @@ class FourierImage(Parametrization):
     normalize_gradients=True)``.
 
     With `statistics`, the prior is that of other images than photographs: the scale is their mean magnitude spectrum
-    (that of all channels together, at the size of a decay of 1, so that learning rates keep their meaning), and
+    (that of all channels together, at the size of the default decay, so that learning rates keep their meaning), and
     parameters of 0 are their mean colour, from which colours differ as in them.
 
     Args:
@@ -60,7 +63,7 @@ class FourierImage(Parametrization):
 
     def __init__(
         self,
-        decay: float = 1.3,
+        decay: float = _DECAY,
         std: float = 0.01,
         decorrelate: bool = True,
         max_rms: float | None = None,
@@ -151,7 +154,7 @@ def _measured_scales(statistics: ImageStatistics, image_shape: tuple[int, int, i
         slowest = [scales[row, column] for row, column in ((1, 0), (0, 1)) if row < height and column <= width // 2]
         if slowest:
             scales[0, 0] = torch.stack(slowest).mean()
-        usual = _falling_scales(height, width, 1.0, torch.device("cpu"))[..., 0]
+        usual = _falling_scales(height, width, _DECAY, torch.device("cpu"))[..., 0]
         size = contrast(usual[None], width) / contrast(scales[None], width)
         scales = scales * size if bool(size.isfinite()) else usual  # images of one colour have no spectrum
         return scales.to(device)[..., None].repeat(1, 1, 2)

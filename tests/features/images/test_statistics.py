@@ -72,12 +72,12 @@ def test_known_statistics_are_measured():
 @pytest.mark.parametrize("decay", [0.6, 1.2, 2.0])
 def test_random_pictures_have_the_covariance_slope_and_mean_of_the_data(decay: float):
     data = falling_noise(_ROOT, _MEAN, decay)
-    pictures = random_pictures(FourierImage(std=0.2, statistics=saved(data)), (3, 48, 48))
+    pictures = random_pictures(FourierImage(std=0.1, statistics=saved(data)), (3, 48, 48))
     expected, made = covariance(data), covariance(pictures)
     # The direction of a covariance is that of all its entries; the colours of nature have another.
     cosine = (expected * made).sum() / (expected.norm() * made.norm())
     assert cosine > 0.995
-    usual = covariance(random_pictures(FourierImage(std=0.2), (3, 48, 48)))
+    usual = covariance(random_pictures(FourierImage(std=0.1), (3, 48, 48)))
     assert (expected * usual).sum() / (expected.norm() * usual.norm()) < 0.6
     made_again = measure_statistics([pictures], (3, 48, 48), periodic=False)
     assert made_again.slope == pytest.approx(-2 * decay, abs=0.15)
