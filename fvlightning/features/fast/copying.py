@@ -1,4 +1,4 @@
-"""A copy of a network that gives the same in less time."""
+"""A copy of a network that gives the same in less time, and the same for each picture whatever its batch."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +11,7 @@ from fvlightning.features.capture import Activation, Activations, Capture, devic
 from fvlightning.features.fast._columns import ColumnsConv2d
 from fvlightning.features.fast._folding import FoldedBatchNorm2d, folded, is_foldable_norm
 from fvlightning.features.fast._hooks import has_hooks, has_plain_weight
+from fvlightning.features.fast._linear import RowLinear
 from fvlightning.features.fast._means import MeanConv2d
 from fvlightning.features.fast._relu6 import LeanReLU6
 from fvlightning.features.fast._same import SameConv2d, is_same_convolution
@@ -133,6 +134,8 @@ def _changed(network: nn.Module, changes: _Changes, channels_last: bool) -> nn.M
     kinds |= dict.fromkeys(changes.folds.values(), FoldedBatchNorm2d)
     if not kinds and not channels_last:
         return None
+    # No gain of time, so not worth a copy by itself.
+    kinds |= dict.fromkeys(filter(RowLinear.suits, network.modules()), RowLinear)
     copies: dict[nn.Module, nn.Module] = {}
     changed = _copied(network, kinds, copies)
     for convolution in convolutions:
