@@ -18,7 +18,7 @@ SUBCOMMANDS = {
     "unit_sheet": "Put all that is known of a unit on one sheet.",
     "compare": "Make pictures of the same units in several spaces.",
     "cross_evaluate": "Let models judge each other's pictures.",
-    "magnitude": "Measure how much of each frequency images have.",
+    "magnitude": "Measure the frequencies and the colours of images.",
 }
 # An example of each that is Lightning's; the others have theirs in their docstrings.
 EXAMPLES = {

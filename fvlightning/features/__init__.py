@@ -26,6 +26,7 @@ from fvlightning.features.maximizer import Maximizer
 from fvlightning.features.objectives import (
     Alignment,
     Direction,
+    DistributionMatch,
     Diversity,
     JointObjective,
     LayerEnergy,
@@ -74,6 +75,7 @@ __all__ = [
     "DecorrelatedLatentImage",
     "Described",
     "Direction",
+    "DistributionMatch",
     "Diversity",
     "Feature",
     "FourierImage",

@@ -241,11 +241,14 @@ class Maximizer:
         if steps is None:
             _warn_of_idle_patience(settings, max(part.steps for part in rounds))
         jobs = list_jobs_of_rounds(settings, network, units, rounds, warm_starts or {})
+        shape = rounds[-1].image_shape
         objectives = [job.objective for job in jobs[:: settings.repeats]]
-        if problem := check_responses(network, objectives, rounds[-1].image_shape):
+        if problem := check_responses(network, objectives, shape):
             warnings.warn(problem, stacklevel=2)
+        prepared = [objective.prepared(network, shape) for objective in objectives]
+        jobs = [dataclasses.replace(job, objective=prepared[i // settings.repeats]) for i, job in enumerate(jobs)]
         if settings.log_odds:
-            jobs = mark_classes(network, jobs, rounds[-1].image_shape)
+            jobs = mark_classes(network, jobs, shape)
         if settings.batch_size != 1:
             warn_of_batch_statistics(network)
 
@@ -284,7 +287,7 @@ class Maximizer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise out_of_memory(error, rounds[-1].image_shape) from error
+            raise out_of_memory(error, shape) from error
 
 
 def _default_transforms() -> tuple[Transform, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from fvlightning.data import list_image_files, read_pictures
+from fvlightning.data import read_pictures
 from fvlightning.errors import InputError
 from fvlightning.features.images import (
     check_magnitude_name,
@@ -17,7 +17,7 @@ from fvlightning.features.images import (
     read_magnitude_settings,
     save_magnitude,
 )
-from fvlightning.io import check_writable
+from fvlightning.io import check_writable, list_image_files
 from fvlightning.output import picture_progress
 from fvlightning.runs._images import describe_images
 
