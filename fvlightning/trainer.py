@@ -5,7 +5,10 @@ from importlib import import_module
 import lightning.pytorch as pl
 
 # Each is the function of this name in the file of this name in runs/.
-COMMANDS = ("visualize", "examples", "inspect", "weights", "unit_sheet", "compare", "cross_evaluate", "magnitude")
+COMMANDS = (
+    *("visualize", "examples", "inspect", "weights", "unit_sheet", "microscope"),
+    *("compare", "cross_evaluate", "magnitude"),
+)
 
 
 class Trainer(pl.Trainer):

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from jsonargparse import get_loader
 from yaml import YAMLError
 
 from fvlightning.cli._usage import SHIPPED_CONFIGS, UsageError
-from fvlightning.errors import one_line
+from fvlightning.errors import one_line, some_of
 
 
 def config_files(args: Sequence[str]) -> list[str]:
@@ -24,6 +25,30 @@ def with_shipped_configs(args: Sequence[str]) -> list[str]:
         if path.parent == Path("configs") and not path.exists() and shipped.is_file():
             complete[place] = complete[place].replace(str(path), str(shipped))
     return complete
+
+
+def with_run(args: Sequence[str]) -> list[str]:
+    """Return the arguments with the config and the last checkpoint of a training run, if ``--run FOLDER`` names one.
+
+    They stand before the other options, which replace them. The loggers of the run are left out.
+
+    Raises:
+        UsageError: The folder is not that of a training run.
+    """
+    options = dict(pairwise(args)) | dict(arg.split("=", 1) for arg in args if arg.startswith("--run="))
+    if not (folder := options.get("--run")):
+        return list(args)
+    run = Path(folder)
+    config, checkpoints = run / "config.yaml", run / "checkpoints"
+    if not any(path.exists() for path in (config, checkpoints, run / "features")):
+        runs = [path.parent for near in (run, run.parent) for path in sorted(near.glob("*/config.yaml"))]
+        others = f"; runs: {some_of(runs)}" if runs else ""
+        raise UsageError(f"'{run}' is not the folder of a training run, with config.yaml and checkpoints{others}")
+    added = ["--config", str(config), "--trainer.logger", "false"] if config.exists() else []
+    files = sorted(checkpoints.glob("*.ckpt"), key=lambda path: (path.stem == "last", path.stat().st_mtime))
+    if files:
+        added += ["--ckpt_path", str(files[-1])]
+    return [*args[:1], *added, *args[1:]]
 
 
 def yaml_reason(error: YAMLError) -> str:

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from yaml import YAMLError
 
 import fvlightning
-from fvlightning.cli._config_files import check_config, config_files, with_shipped_configs, yaml_reason
+from fvlightning.cli._config_files import check_config, config_files, with_run, with_shipped_configs, yaml_reason
 from fvlightning.cli._hyperparameters import as_option, model_of_checkpoint
 from fvlightning.cli._subcommands import ARGUMENTS, EXAMPLES, SUBCOMMANDS
 from fvlightning.cli._usage import UsageError, explain
@@ -34,7 +34,7 @@ _SHARED_KEYS: dict[str, tuple[Any, str]] = {
     "weights_only": (bool, "weights_only"),
 }
 _PATHS = (
-    *("ckpt_path", "images", "pictures", "output", "output_dir"),
+    *("ckpt_path", "images", "pictures", "run", "output", "output_dir"),
     *("data.init_args.data_dir", "trainer.default_root_dir"),
 )
 _REQUIRED = re.compile(r"class_path '(?P<class_path>.*)':\s+the following arguments are required: (?P<names>.+)")
@@ -69,7 +69,7 @@ class ParsingCLI(LightningCLI):
     """
 
     def __init__(self, args: Sequence[str], trainer_class: type[pl.Trainer], **kwargs: Any) -> None:
-        self._args = with_shipped_configs(args)
+        self._args = with_run(with_shipped_configs(args))
         self._added = added_commands(trainer_class)
         self._classes: list[type] = []  # which the checkpoint's hyperparameters name
         super().__init__(trainer_class=trainer_class, args=self._args, **kwargs)

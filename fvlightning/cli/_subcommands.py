@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "inspect": "Show what a model makes of images.",
     "weights": "Compare the weights of a first layer, as images, with the pictures of its units.",
     "unit_sheet": "Put all that is known of a unit on one sheet.",
+    "microscope": "Make one page that shows every unit of a model.",
     "compare": "Make pictures of the same units in several spaces.",
     "cross_evaluate": "Let models judge each other's pictures.",
     "magnitude": "Measure the frequencies and the colours of images.",

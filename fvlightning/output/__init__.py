@@ -29,6 +29,7 @@ from fvlightning.output.pixels import (
 from fvlightning.output.progress import EpochProgressBar, picture_progress
 from fvlightning.output.records import Record, read_manifest, read_record
 from fvlightning.output.sheets import card_parts, contact_sheet
+from fvlightning.output.web_page import WebPage, rounded, rounded_all
 from fvlightning.output.writer import FeatureWriter
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Pixels",
     "Record",
     "UnitExamples",
+    "WebPage",
     "card_parts",
     "class_names",
     "contact_sheet",
@@ -61,6 +63,8 @@ __all__ = [
     "read_pixels",
     "read_record",
     "resized",
+    "rounded",
+    "rounded_all",
     "save_animation",
     "save_png",
     "sheet_parts",

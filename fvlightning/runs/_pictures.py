@@ -1,8 +1,10 @@
 """Pictures of units as files, made by a trainer: it makes the missing ones and keeps the others."""
 
+import math
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -43,6 +45,16 @@ def checked_units(
     if problem := check_responses(model, resolved, image_shape, pooling):
         raise InputError(problem)
     return resolved
+
+
+def negative_of(unit: Unit | Objective) -> Unit | Objective:
+    """Return what is maximised for the negative picture of a unit."""
+    return replace(unit, minimize=not unit.minimize) if isinstance(unit, Unit) else -unit
+
+
+def score_of(record: Record) -> float:
+    """Return a record's score, minus infinity if it is not finite."""
+    return -math.inf if record.score is None else record.score
 
 
 def check_folder_name(name: str, kind: str, taken: Sequence[str], reason: str) -> None:

@@ -2,16 +2,19 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw
-from torch import Tensor
+from torch import Tensor, nn
 
-from fvlightning.analysis import WeightMatch
+from fvlightning.analysis import FirstLayer, WeightMatch
+from fvlightning.errors import InputError
+from fvlightning.features import Objective, Unit
 from fvlightning.io import write_json
 from fvlightning.output import (
     Pixels,
@@ -76,6 +79,17 @@ def write_weights(
     if n_opposite := sum((values["centred_cosine"] or 0) < 0 for values in figures):
         line += f"; {n_opposite} of {len(figures)} pictures show the opposite of the weights"
     return line, cards or {layer: sheet}
+
+
+def first_layers(
+    network: nn.Module, units: Iterable[Unit | Objective], image_shape: Sequence[int]
+) -> dict[str, FirstLayer]:
+    """Return the layers of units that see the pixels of pictures, by their names."""
+    layers: dict[str, FirstLayer] = {}
+    for name in {unit.layer for unit in units if isinstance(unit, Unit)}:
+        with suppress(InputError):  # the weights of the others are no images
+            layers[name] = FirstLayer(network, name, image_shape)
+    return layers
 
 
 def weight_tile(match: WeightMatch, picture: Tensor) -> Pixels:

@@ -1,9 +1,6 @@
 """``unit_sheet``: all that is known of a unit on one sheet, for a paper."""
 
-import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +9,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from PIL import Image as PILImage
 
 from fvlightning.analysis import FirstLayer, illustrate
-from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, Unit
 from fvlightning.io import check_writable
 from fvlightning.output import (
@@ -30,9 +26,17 @@ from fvlightning.output import (
 from fvlightning.protocols import model_name, picture_shape, read_class_names
 from fvlightning.runs._example_pass import ExamplePass
 from fvlightning.runs._images import image_source
-from fvlightning.runs._pictures import checked_units, load_checkpoint, report_pictures, run_pictures, with_batch_size
+from fvlightning.runs._pictures import (
+    checked_units,
+    load_checkpoint,
+    negative_of,
+    report_pictures,
+    run_pictures,
+    score_of,
+    with_batch_size,
+)
 from fvlightning.runs._unit_figure import UnitSheet, save_sheet
-from fvlightning.runs._weight_files import weight_tile
+from fvlightning.runs._weight_files import first_layers, weight_tile
 from fvlightning.runs.examples import report_examples
 
 _PICTURES, _EXAMPLES = "pictures", "examples"
@@ -100,7 +104,7 @@ def unit_sheet(
         check_writable(folder)
     options: dict[str, Any] = {"part": part, "n_images": n_images, "k": k, "pooling": pooling}
     work = ExamplePass(model, resolved, source, image_shape=shape, folder=folder / _EXAMPLES, **options)
-    shown = list({str(unit): unit for unit in [*resolved, *map(_negative, resolved)]}.values())
+    shown = list({str(unit): unit for unit in [*resolved, *map(negative_of, resolved)]}.values())
     options = {"image_shape": shape, "overwrite": overwrite, "tag": _PICTURES, "datamodule": datamodule}
     records = run_pictures(trainer, model, shown, maximizer, folder / _PICTURES, **options)
     results = work.run(trainer).results(resolved)
@@ -108,9 +112,9 @@ def unit_sheet(
         return
     model.to(trainer.strategy.root_device)  # Lightning has moved it away
     # If a unit has several pictures, its best one is shown.
-    best = {record.unit: record for record in sorted(records, key=_score)}
-    pairs = {str(unit): (unit, best[str(unit)], best[str(_negative(unit))]) for unit in resolved}
-    layers = _first_layers(model, resolved, shape)
+    best = {record.unit: record for record in sorted(records, key=score_of)}
+    pairs = {str(unit): (unit, best[str(unit)], best[str(negative_of(unit))]) for unit in resolved}
+    layers = first_layers(model, resolved, shape)
     pages = illustrate(
         model,
         resolved,
@@ -144,14 +148,6 @@ def unit_sheet(
     report_examples(completed, k, folder / _EXAMPLES)
 
 
-def _negative(unit: Unit | Objective) -> Unit | Objective:
-    return replace(unit, minimize=not unit.minimize) if isinstance(unit, Unit) else -unit
-
-
-def _score(record: Record) -> float:
-    return -math.inf if record.score is None else record.score
-
-
 def _captions(picture: Record, negative: Record) -> list[str]:
     """Return what stands under the picture and the negative picture: the unit's score in both, and what is wrong."""
     captions = []
@@ -161,17 +157,6 @@ def _captions(picture: Record, negative: Record) -> list[str]:
         limit = "" if record.limit is None else f" (±{record.limit:.2g})"
         captions.append(f"{name}{score}{limit}" + ("" if record.status == "ok" else f" ({record.status})"))
     return captions
-
-
-def _first_layers(
-    model: pl.LightningModule, units: Sequence[Unit | Objective], image_shape: Sequence[int]
-) -> dict[str, FirstLayer]:
-    """Return the layers of units that see the pixels of pictures, by their names."""
-    layers: dict[str, FirstLayer] = {}
-    for name in {unit.layer for unit in units if isinstance(unit, Unit)}:
-        with suppress(InputError):  # the weights of the others are no images
-            layers[name] = FirstLayer(model, name, image_shape)
-    return layers
 
 
 def _weights(

@@ -1,0 +1,328 @@
+"""``microscope``: one page that shows every unit of a model."""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from torch import nn
+
+from fvlightning.analysis import UnitScorer, illustrate
+from fvlightning.callbacks import VisualizationCallback
+from fvlightning.data import PictureSelection
+from fvlightning.errors import InputError
+from fvlightning.features import Maximizer, Objective, Unit, resolve_objectives
+from fvlightning.features.capture import LayerSurvey, find_layer, survey_layers
+from fvlightning.features.objectives import Pooling
+from fvlightning.io import check_writable
+from fvlightning.output import (
+    Pixels,
+    Record,
+    UnitExamples,
+    WebPage,
+    class_names,
+    read_manifest,
+    rounded,
+)
+from fvlightning.protocols import model_name, picture_shape, read_class_names
+from fvlightning.runs._example_pass import ExamplePass
+from fvlightning.runs._images import image_source
+from fvlightning.runs._microscope_files import (
+    PICTURES,
+    Content,
+    Epoch,
+    Images,
+    best_first,
+    by_layer,
+    class_of,
+    image_tile,
+    write_page,
+)
+from fvlightning.runs._pictures import (
+    checked_units,
+    load_checkpoint,
+    negative_of,
+    report_pictures,
+    run_pictures,
+    with_batch_size,
+)
+from fvlightning.runs._weight_files import first_layers
+from fvlightning.runs.examples import report_examples
+
+_EXAMPLES = "examples"
+_MOST_UNITS = 4000  # of a layer that is shown without being asked for
+_N_EXCITED = 8
+_LARGEST_EXACT = 64  # the side of images that keep their pixels
+
+
+def microscope(
+    trainer: pl.Trainer,
+    model: pl.LightningModule,
+    units: Sequence[str | Objective] | str = (),
+    maximizer: Maximizer | None = None,
+    images: str | None = None,
+    *,
+    run: str | None = None,
+    output_dir: str = "microscope",
+    negatives: bool = True,
+    part: Literal["train", "val", "test"] | None = None,
+    k: int = 5,
+    n_images: int | None = None,
+    batch_size: int | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    overwrite: bool = False,
+    ckpt_path: str | None = None,
+    weights_only: bool = True,
+    datamodule: pl.LightningDataModule | None = None,
+) -> None:
+    """Make one page that shows every unit of a model, as files that a browser opens without a server.
+
+        fvlightning microscope --run runs/quickstart/version_0 --output_dir microscope
+
+    OUTPUT_DIR/index.html shows the network as a map of layers, each layer as a wall of its units, and each unit with
+    its picture and negative picture, the images that excite it most and least with their patches, a histogram, the
+    scores of the optimisation, and the weights of a first layer. With --run, a slider shows the pictures of each epoch.
+    Pictures are in OUTPUT_DIR/pictures, as visualize makes them, and the figures of the images in
+    OUTPUT_DIR/examples/examples.json, as examples writes them. The same command goes on after an interruption.
+
+    Args:
+        trainer: The trainer.
+        model: The model with the units.
+        units: The units, for example '["conv2:*", "fc2:7"]'; or objectives by class_path. Default: all units of the
+            layers that a VisualizationCallback of the config shows, or else of all convolutional and linear layers.
+        maximizer: How the pictures are made. Its pooling is also that of the images' scores. Default: that of a
+            VisualizationCallback of the config.
+        images: Folder with images, including its subfolders; the middle of each is brought to the shape of the
+            pictures. Default: the images of the data.
+        run: Folder of a training run, for example runs/quickstart/version_0. Its config and its last checkpoint are
+            used unless others are given, and its pictures of epochs are shown.
+        output_dir: Folder of the results.
+        negatives: Whether negative pictures, of what units respond to least, are made as well.
+        part: The part of the data, train, val or test. Default: the first of test, val and train that has images.
+        k: How many of the strongest and of the weakest images are shown.
+        n_images: How many images are looked at, a random sample that is the same each time. Default: all.
+        batch_size: How many pictures are optimised at once on each device. Default: as many as fit.
+        image_shape: Shape of the pictures, [C, H, W]. Default: the model's input_shape.
+        overwrite: Whether pictures that exist are made again.
+        ckpt_path: Checkpoint with the weights. Default: the weights that the model is made with, or those of the run.
+        weights_only: Whether a checkpoint that holds more than tensors and plain values is refused; it always is.
+        datamodule: Data with the images and the names of the classes.
+
+    Raises:
+        InputError: A unit or the checkpoint cannot be used, a layer is too large to be shown as a whole without being
+            asked for, the run has left nothing, the folder cannot be written, or units gave values that are not finite;
+            the page is there.
+    """
+    has_images = images is not None or datamodule is not None
+    source = image_source("microscope", images, datamodule, k=k, n_images=n_images) if has_images else None
+    load_checkpoint(model, ckpt_path)
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined] # which Lightning sets
+    shown = [callback for callback in callbacks if isinstance(callback, VisualizationCallback)]
+    maximizer = with_batch_size(maximizer or (shown[0].maximizer if shown else None), batch_size)
+    pooling = maximizer.settings.pooling
+    shape = picture_shape(model, datamodule, image_shape)
+    surveys = survey_layers(model, shape)
+    epochs = [] if run is None else _read_epochs(Path(run))
+    folder = Path(output_dir)
+    if trainer.is_global_zero:
+        check_writable(folder)
+    if run is not None and ckpt_path is None:
+        return _show_epochs(trainer, model, units, Path(run), epochs, folder, surveys, shape, pooling)
+    units = units or _units_of({layer for callback in shown for layer in callback.layers}, model, surveys)
+    resolved = checked_units(model, units, shape, pooling)
+    all_units = [*resolved, *map(negative_of, resolved)] if negatives else resolved
+    _report_size(len(all_units), len(epochs) * len(resolved), 0 if source is None else 2 * k * len(resolved), shape)
+    options: dict[str, Any] = {"image_shape": shape, "overwrite": overwrite, "tag": PICTURES, "datamodule": datamodule}
+    distinct = list({str(unit): unit for unit in all_units}.values())
+    work = None
+    if source is not None:
+        settings: dict[str, Any] = {"part": part, "n_images": n_images, "k": k, "pooling": pooling}
+        work = ExamplePass(model, resolved, source, image_shape=shape, folder=folder / _EXAMPLES, **settings)
+    records = run_pictures(trainer, model, distinct, maximizer, folder / PICTURES, **options)
+    results = work.run(trainer).results(resolved) if work is not None else []
+    if not trainer.is_global_zero:
+        return
+    model.to(trainer.strategy.root_device)  # Lightning has moved it away
+    groups = by_layer(resolved, surveys)
+    page = WebPage(folder)
+    examples: list[UnitExamples] = []
+    excited = None
+    if work is not None:
+        pages = illustrate(
+            model,
+            resolved,
+            results,
+            work.selection,
+            class_names=read_class_names(source),
+            unit_classes=class_names(model, datamodule, resolved, shape),
+        )
+        examples = [one for sheet in pages for one in sheet.examples]
+        work.write_records(examples)
+        excited = _save_images(page, model, groups, examples, work.selection, pooling)
+    content = Content(
+        model=model_name(model),
+        facts=_facts(records, examples, run),
+        units=groups,
+        surveys=surveys,
+        image_shape=shape,
+        records=best_first(records),
+        examples={one.unit: one for one in examples},
+        images=excited,
+        weights=first_layers(model, resolved, shape),
+        epochs=epochs,
+    )
+    write_page(page, content)
+    _report_page(folder, len(resolved))
+    report_pictures(records, folder / PICTURES)
+    if work is not None:
+        work.report_unreadable()
+        report_examples(examples, k, folder / _EXAMPLES)
+
+
+def _show_epochs(
+    trainer: pl.Trainer,
+    model: pl.LightningModule,
+    units: Sequence[str | Objective] | str,
+    run: Path,
+    epochs: Sequence[Epoch],
+    folder: Path,
+    surveys: Sequence[LayerSurvey],
+    shape: tuple[int, ...],
+    pooling: Pooling,
+) -> None:
+    """Show what a run without a checkpoint has left."""
+    if not trainer.is_global_zero:
+        return
+    if not epochs:
+        raise InputError(
+            f"'{run}' has neither checkpoints nor pictures of epochs (features/epoch_NNNN), so there is nothing to "
+            "show; give a checkpoint, --ckpt_path"
+        )
+    last = epochs[-1]
+    if not (folder / PICTURES / "features.json").exists():
+        shutil.copytree(last.folder, folder / PICTURES, dirs_exist_ok=True)
+    records = best_first(read_manifest(folder / PICTURES))
+    names = [name for name in records if not name.startswith("-")]
+    resolved = resolve_objectives(model, units or names, shape, pooling)
+    rank_zero_warn(
+        f"'{run}' has no checkpoint: the page shows its pictures of epochs up to {last.number}; new pictures, images "
+        "and weights are missing"
+    )
+    content = Content(
+        model=model_name(model),
+        facts=_facts([records[name][0] for name in names], [], str(run)),
+        units=by_layer(resolved, surveys),
+        surveys=surveys,
+        image_shape=shape,
+        records=records,
+        examples={},
+        images=None,
+        weights={},
+        epochs=epochs,
+    )
+    write_page(WebPage(folder), content)
+    _report_page(folder, len(resolved))
+
+
+def _read_epochs(run: Path) -> list[Epoch]:
+    """Return what the callbacks of a training have left in its folder, epoch by epoch."""
+    epochs = []
+    for manifest in sorted(run.glob("features/epoch_*/features.json")):
+        name = manifest.parent.name
+        records = {unit: found[0] for unit, found in best_first(read_manifest(manifest)).items()}
+        examples: Mapping[str, Any] = {}
+        with suppress(OSError, ValueError):  # an ExamplesCallback is another one, which may be missing
+            figures = json.loads((run / "examples" / name / "examples.json").read_text(encoding="utf-8"))
+            examples = {unit["unit"]: unit for unit in figures["units"]}
+        epochs.append(Epoch(int(name.removeprefix("epoch_")), manifest.parent, records, examples))
+    return epochs
+
+
+def _units_of(layers: Iterable[str], model: nn.Module, surveys: Sequence[LayerSurvey]) -> list[str]:
+    """Return all units of some layers, by default of all convolutional and linear ones.
+
+    Raises:
+        InputError: A layer has more than 4,000 units, or there is no such layer.
+    """
+    weighted = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    names = list(layers) or [
+        str(survey.layer) for survey in surveys if isinstance(find_layer(model, survey.layer.layer), weighted)
+    ]
+    for survey in surveys:
+        if survey.n_units > _MOST_UNITS and str(survey.layer) in names:
+            raise InputError(
+                f"the layer {survey.layer} has {survey.n_units:,} units, whose page would be large; choose some units, "
+                f"""for example --units '["{survey.layer}:0-255"]'"""
+            )
+    if not names:
+        raise InputError(f"{model_name(model)} has no convolutional or linear layers; name units, --units")
+    return [f"{name}:*" for name in names]
+
+
+def _report_size(n_pictures: int, n_of_epochs: int, n_images: int, shape: Sequence[int]) -> None:
+    """Say how large the page will be: by what files of optimised pictures and of photographs took, a byte a value."""
+    n_values = torch.Size(shape).numel()
+    size = n_pictures * (5000 + n_values) + n_of_epochs * n_values / 2 + n_images * n_values / 5
+    images = f", up to {n_images:,} images" if n_images else ""
+    rank_zero_info(f"The page has {n_pictures:,} pictures{images}: about {max(1, round(size / 1e6)):,} MB")
+
+
+def _save_images(
+    page: WebPage,
+    model: nn.Module,
+    groups: Mapping[str, Sequence[Unit | Objective]],
+    examples: Sequence[UnitExamples],
+    selection: PictureSelection,
+    pooling: Pooling,
+) -> Images | None:
+    """Write the tiles of all images that are examples, and find the units that each excites most."""
+    shown = {one.place: one for found in examples for one in (*found.strongest, *found.weakest)}
+    if not shown:
+        return None
+    units = [unit for group in groups.values() for unit in group]
+    largest = {found.unit: found.maximum for found in examples}
+    maxima = torch.tensor([largest[str(unit)] or 0.0 for unit in units])
+    scorer = UnitScorer(model, units, pooling)
+    excited: dict[str, list[list[tuple[int, float]]]] = {name: [] for name in groups}
+    places: list[int] = []
+
+    def tiles() -> Iterable[Pixels]:
+        for batch in selection.at(torch.tensor(sorted(shown))):
+            scores = scorer(batch.pictures)[0].cpu()
+            shares = torch.where(maxima > 0, scores / maxima, -torch.inf).nan_to_num(-torch.inf)
+            first = 0
+            for name, group in groups.items():
+                columns = slice(first, first + len(group))
+                order = shares[:, columns].argsort(dim=1, descending=True, stable=True)[:, :_N_EXCITED]
+                for row, indices in enumerate(order.tolist()):
+                    pairs = [(index, first + index) for index in indices if shares[row, first + index] > 0]
+                    excited[name].append([(index, rounded(float(scores[row, column])) or 0) for index, column in pairs])
+                first += len(group)
+            places.extend(batch.indices.tolist())
+            yield from map(image_tile, batch.pictures.cpu())
+
+    exact = max(selection.image_shape) <= _LARGEST_EXACT
+    sprites = page.save_sprites(tiles(), len(shown), "images", exact=exact)
+    names = [(class_of(shown[place]), shown[place].file or f"#{place}") for place in places]
+    return Images({place: index for index, place in enumerate(places)}, names, sprites, excited)
+
+
+def _facts(records: Sequence[Record], examples: Sequence[UnitExamples], run: str | None) -> dict[str, str]:
+    """Return what the page says about model, pictures and images."""
+    facts = {} if run is None else {"run": run}
+    if records:
+        facts |= {"weights": records[0].weights, "steps": str(records[0].settings["steps"])}
+        facts |= {"pooling": records[0].settings["pooling"]}
+        facts |= {name: version for name, version in records[0].versions.items() if name == "fvlightning"}
+    return facts | ({"images": f"{max(one.n_images for one in examples):,}"} if examples else {})
+
+
+def _report_page(folder: Path, n_units: int) -> None:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    units = "1 unit is" if n_units == 1 else f"{n_units:,} units are"
+    rank_zero_info(f"{units} in {folder / 'index.html'}, {size:.1f} MB")
