@@ -147,7 +147,7 @@ def main() -> None:
 
     shares: list[list[float]] = [[], []]
     with torch.no_grad():
-        logits = torch.cat([judges[0](batch) for batch in torch.stack(pictures).split(_BATCH)])
+        logits = torch.cat([judges[0](batch) for batch in torch.split(torch.stack(pictures), _BATCH)])
         for index, picture in zip(classes, pictures, strict=True):
             for share, judge in zip(shares, judges[1:], strict=True):
                 crops = random_views(picture, (3, judge.side, judge.side), torch.Generator().manual_seed(index))
