@@ -97,6 +97,12 @@ class ParsingCLI(LightningCLI):
             default=False,
             help="After fit, test the last weights on the data module's test set.",
         )
+        parser.add_argument(
+            "--microscope_after_fit",
+            type=bool,
+            default=False,
+            help="After fit, show every unit on one page, microscope/index.html in the run's folder (see microscope).",
+        )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the trainer, and the model and the data of subcommands that use them."""

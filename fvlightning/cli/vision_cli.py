@@ -29,6 +29,7 @@ from fvlightning.cli.allocation import freed_memory_kept
 from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer
 from fvlightning.output import EpochProgressBar
+from fvlightning.runs.microscope import microscope
 from fvlightning.trainer import Trainer
 
 _MOST_PER_CORE = 4  # processes
@@ -205,7 +206,25 @@ class VisionCLI(ParsingCLI):
         """Run the test, if asked to, and print where the results are."""
         if self._get(self.config, "test_after_fit"):
             self.trainer.test(self.model, datamodule=self.datamodule)
+        if self._get(self.config, "microscope_after_fit"):
+            self._make_microscope()
         self._print_results()
+
+    def _make_microscope(self) -> None:
+        """Show the units of the trained model, and the epochs, on one page in the run's folder."""
+        run, checkpoint = self.trainer.log_dir, getattr(self.trainer.checkpoint_callback, "last_model_path", "")
+        if run is None or not checkpoint:
+            rank_zero_warn("--microscope_after_fit has no effect without a logger and checkpoints")
+            return
+        microscope(
+            self.trainer,
+            self.model,
+            maximizer=self._get(self.config_init, "maximizer"),
+            run=run,
+            output_dir=str(Path(run) / "microscope"),
+            ckpt_path=checkpoint,
+            datamodule=self.datamodule,
+        )
 
     def _print_results(self, stopped: bool = False) -> None:
         rehearsal = self._get(self.config, "trainer").fast_dev_run

@@ -56,13 +56,12 @@ class WebPage:
                 rows = min(_MOST_COLUMNS, max(1, _MOST_PIXELS // height))
                 chunk += islice(remaining, columns * rows - 1)
             sprite = PILImage.new("RGB", (columns * width, -(-len(chunk) // columns) * height))
-            for place, tile in enumerate(chunk):
-                sprite.paste(PILImage.fromarray(tile), (place % columns * width, place // columns * height))
+            for number, tile in enumerate(chunk):
+                sprite.paste(PILImage.fromarray(tile), (number % columns * width, number // columns * height))
             files.append(f"{_TILES}/{name}_{len(files)}.webp")
             options = {"lossless": True} if exact else {"quality": _QUALITY}
             self._write(files[-1], partial(sprite.save, format="WEBP", method=6, **options))
-        place = {"columns": columns, "rows": rows, "width": width, "height": height, "count": count}
-        return {"files": files, **place}
+        return {"files": files, "columns": columns, "rows": rows, "width": width, "height": height, "count": count}
 
     def save_data(self, name: str, target: str, value: object) -> str:
         """Write plain values as a script ``data/NAME.js`` that assigns them, and return its path.

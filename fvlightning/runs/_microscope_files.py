@@ -112,9 +112,7 @@ class Content:
     epochs: Sequence[Epoch]
 
 
-def by_layer(
-    units: Sequence[Unit | Objective], surveys: Sequence[LayerSurvey]
-) -> dict[str, list[Unit | Objective]]:
+def by_layer(units: Sequence[Unit | Objective], surveys: Sequence[LayerSurvey]) -> dict[str, list[Unit | Objective]]:
     """Return units by the names of their layers, in the order of the network, and sums at the end."""
     groups: dict[str, list[Unit | Objective]] = {str(survey.layer): [] for survey in surveys}
     for unit in units:
@@ -174,12 +172,8 @@ def _map(content: Content) -> list[Any]:
         if name in numbers:
             rows.append(numbers.pop(name))
         elif survey.layer.layer not in containers:
-            rows.append([name, survey.kind, _shape(survey)])
+            rows.append([name, survey.kind, survey.shape])
     return [*rows, *numbers.values()]
-
-
-def _shape(survey: LayerSurvey) -> str:
-    return " × ".join(map(str, survey.shape))
 
 
 class _LayerFiles:
@@ -196,9 +190,9 @@ class _LayerFiles:
 
     def write(self) -> dict[str, Any]:
         """Write the files, and return what the map and the search need to know of the layer."""
-        content, units = self._content, content_units = self._content, self._content.units[self._name]
+        content, units = self._content, self._content.units[self._name]
         folder = self._page.folder / PICTURES
-        negatives = [str(negative_of(unit)) for unit in content_units]
+        negatives = [str(negative_of(unit)) for unit in units]
         best = {unit: records[0] for unit, records in content.records.items()}
         sprites = {
             "picture": self._save_pictures("picture", folder, self._units, best),
@@ -208,8 +202,8 @@ class _LayerFiles:
         for epoch in content.epochs:
             kind = f"epoch_{epoch.number:04d}"
             sprites[f"epoch {epoch.number}"] = self._save_pictures(kind, epoch.folder, self._units, epoch.records)
-        data = {
-            "units": [self._unit(unit) for unit in content_units],
+        data: dict[str, Any] = {
+            "units": [self._unit(unit) for unit in units],
             "epochs": {epoch.number: self._epoch(epoch) for epoch in content.epochs},
             "excited": content.images.excited.get(self._name, []) if content.images else [],
         }
@@ -218,7 +212,7 @@ class _LayerFiles:
         return {
             "name": self._name,
             "kind": "" if survey is None else survey.kind,
-            "shape": "" if survey is None else _shape(survey),
+            "shape": () if survey is None else survey.shape,
             "n_units": len(units) if survey is None else survey.n_units,
             "sprites": {kind: found for kind, found in sprites.items() if found is not None},
             "units": summaries,
@@ -344,9 +338,7 @@ def _curve(record: Record | None) -> dict[str, Any] | None:
     return {"every": every, "scores": [rounded(score) for score in record.history[::every]]}
 
 
-def _histogram(
-    n_images: int, minimum: float | None, maximum: float | None, histogram: Sequence[int]
-) -> dict[str, Any]:
+def _histogram(n_images: int, minimum: float | None, maximum: float | None, histogram: Sequence[int]) -> dict[str, Any]:
     return {"count": n_images, "minimum": rounded(minimum), "maximum": rounded(maximum), "histogram": histogram}
 
 

@@ -5,7 +5,13 @@ from fvlightning.features.capture.capture import Capture, device_and_dtype, find
 from fvlightning.features.capture.diagnosis import explained, is_out_of_memory, out_of_memory, quantized_layers
 from fvlightning.features.capture.frozen import Precision, frozen, full_precision, is_compiled, warn_of_batch_statistics
 from fvlightning.features.capture.relus import open_relus
-from fvlightning.features.capture.survey import LayerSurvey, class_layers, measure_layers, remembers_passes, survey_layers
+from fvlightning.features.capture.survey import (
+    LayerSurvey,
+    class_layers,
+    measure_layers,
+    remembers_passes,
+    survey_layers,
+)
 
 __all__ = [
     "Activation",

@@ -57,6 +57,10 @@ function written(key, value) {
   return key === "active" ? percent(value) : short(value);
 }
 
+function sides(shape) {
+  return shape.join(" × ");
+}
+
 function fileUrl(file) {
   return file.split("/").map(encodeURIComponent).join("/");
 }
@@ -192,7 +196,7 @@ function showMap() {
   let between = [];
   const close = () => {
     if (!between.length) return;
-    const lines = between.map(([name, kind, shape]) => `${name} ${kind} ${shape}`);
+    const lines = between.map(([name, kind, shape]) => `${name} ${kind} ${sides(shape)}`);
     rows.push(element("li", { class: "between" }, lines.length <= 2 ? lines.join(" · ")
       : element("details", {}, element("summary", {}, `${lines.length} modules between`), lines.join(" · "))));
     between = [];
@@ -224,7 +228,7 @@ function mapRow(layer) {
   return element("li", {},
     element("div", { class: "names" },
       element("h2", {}, element("a", { href: place({ layer: layer.name }), "data-tile": layer.name }, layer.name)),
-      element("div", { class: "dim" }, layer.kind, element("br"), layer.shape, element("br"), `${shown} units`)),
+      element("div", { class: "dim" }, layer.kind, element("br"), sides(layer.shape), element("br"), `${shown} units`)),
     strip);
 }
 
@@ -272,7 +276,7 @@ function showLayer(number) {
   const after = network.layers[number + 1];
   return [
     element("div", { class: "head" }, element("h1", {}, layer.name),
-      element("span", { class: "dim" }, [layer.kind, layer.shape, count].filter(Boolean).join(" · ")),
+      element("span", { class: "dim" }, [layer.kind, sides(layer.shape), count].filter(Boolean).join(" · ")),
       element("nav", { class: "steps right", "aria-label": "Layers" },
         before && element("a", { href: place({ layer: before.name }) }, `← ${before.name}`),
         after && element("a", { href: place({ layer: after.name }) }, `${after.name} →`))),
@@ -345,7 +349,7 @@ function showUnit(number, id) {
   const title = unit.class && unit.class !== unit.id ? `${unit.name} ${unit.class}` : unit.name;
   return [
     element("div", { class: "head" }, element("h1", {}, title),
-      element("span", { class: "dim" }, [layer.kind, layer.shape, index >= 0 && `${index + 1} of ${numbers.length}`].filter(Boolean).join(" · ")),
+      element("span", { class: "dim" }, [layer.kind, sides(layer.shape), index >= 0 && `${index + 1} of ${numbers.length}`].filter(Boolean).join(" · ")),
       element("nav", { class: "steps right", "aria-label": "Units" }, step(before, (name) => `← ${name}`, "prev"), step(after, (name) => `${name} →`, "next"))),
     element("div", { class: "unit" },
       element("div", { class: "stack" }, pictures(layer, unit, at), film(layer, data, at), ...examples(unit)),
@@ -410,7 +414,12 @@ function film(layer, data, at) {
 
 function examples(unit) {
   if (!unit.images) return [];
-  const row = (title, found) => found.length > 0 && element("section", {}, element("h2", {}, title),
+  const ofTrained = () => {
+    const note = element("span", { class: "dim" });
+    alive(() => { note.textContent = state.epoch === undefined ? "" : " after training"; });
+    return note;
+  };
+  const row = (title, found) => found.length > 0 && element("section", {}, element("h2", {}, title, ofTrained()),
     element("div", { class: "examples" }, ...found.map(([index, score, box]) => element("a",
       { href: place({ image: String(index) }), title: "Inspect: which units does this image excite?" },
       imagePicture(index, box, `image ${microscope.network.images.names[index][1]}`),

@@ -1,0 +1,269 @@
+"""`microscope` by the command line: tiles and figures of the page, odd names, a training run, resuming, bad input."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from digits import Classifier, Digits, Fixed
+from torch import Tensor, nn
+
+from fvlightning.cli import main
+from fvlightning.output import Pixels, read_pixels
+
+MAXIMIZER = ["--maximizer", "Maximizer", "--maximizer.steps", "4"]
+TRAINER = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
+BASE = ["microscope", "--model", f"{__name__}.Fixed", *TRAINER, *MAXIMIZER]
+DATA = ["--data", f"{__name__}.Data"]
+ODD_LAYER = "a<b>&'\"%é"
+ODD_CLASS = "</script><script>alert(1)</script>"
+pytestmark = [pytest.mark.usefixtures("in_folder"), pytest.mark.filterwarnings("ignore:microscope without --ckpt_path")]
+
+
+class Data(Digits):
+    """It gives its loaders without a trainer."""
+
+    class_names = (ODD_CLASS, *"bcdefghij")
+
+    def train_dataloader(self) -> Any:
+        return torch.utils.data.DataLoader(self.images, batch_size=self.batch_size)
+
+
+class OddNames(Classifier):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Flatten())
+        self.net.add_module(ODD_LAYER, nn.Linear(64, 10))
+
+
+class Wide(Classifier):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5000))
+
+
+def data_of(name: str, folder: str = "microscope") -> Any:
+    """Return the values that a script of the page assigns."""
+    text = Path(folder, "data", f"{name}.js").read_text()
+    return json.loads(text.partition(" = ")[2].rstrip(";\n"))
+
+
+def tiles_of(sprites: dict[str, Any], folder: str = "microscope") -> list[Pixels]:
+    """Cut the tiles out of their sprites."""
+    columns, rows, width, height = (sprites[name] for name in ("columns", "rows", "width", "height"))
+    tiles = []
+    for place in range(sprites["count"]):
+        file, inside = divmod(place, columns * rows)
+        row, column = divmod(inside, columns)
+        pixels = read_pixels(Path(folder, sprites["files"][file]))
+        tiles.append(pixels[row * height :, column * width :][:height, :width])
+    return tiles
+
+
+def pictures(unit: str) -> list[Pixels]:
+    records = json.loads(Path("microscope/pictures/features.json").read_text())
+    return [read_pixels(Path("microscope/pictures", one["file"])) for one in records if one["unit"] == unit]
+
+
+class Page(HTMLParser):
+    """The tags and the texts of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(Path("microscope/index.html").read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_tiles_are_the_pictures_and_figures_those_that_the_network_gives():
+    # A place at the front of a layer is not the index of its unit.
+    assert main([*BASE, *DATA, "--units", '["fc:3", "conv:*", "fc:1"]', "--k", "3"]) == 0
+    network = data_of("network")
+    assert [(layer["name"], layer["n_units"]) for layer in network["layers"]] == [("conv", 6), ("fc", 10)]
+    assert network["map"] == [0, ["norm", "BatchNorm2d", [6, 4, 4]], ["drop", "Dropout", [6, 4, 4]], 1]
+    for number, layer in enumerate(network["layers"]):
+        units = data_of(f"layer_{number}")["units"]
+        assert [unit["id"] for unit in units] == (["3", "1"] if number else list("012345"))
+        for kind, sign in {"picture": "", "negative": "-"}.items():
+            tiles = tiles_of(layer["sprites"][kind])
+            assert len(tiles) == len(units)
+            for tile, unit in zip(tiles, units, strict=True):
+                assert np.array_equal(tile, *pictures(sign + unit["name"]))
+    images = Digits().images.images
+    module = Fixed().eval()
+    with torch.no_grad():
+        scores = module.net.conv(images / 255).mean((2, 3))
+        logits = module.net(images / 255)
+        made = module.net(torch.from_numpy(pictures("fc:3")[0][None, None, ..., 0] / 255).float())[0, 3]
+    unit = data_of("layer_1")["units"][0]
+    assert unit["numbers"]["score"] == pytest.approx(made.item(), abs=1e-3)
+    assert unit["numbers"]["largest"] == pytest.approx(logits[:, 3].max().item(), rel=1e-3)
+    numbers = [one["numbers"] for number in (0, 1) for one in data_of(f"layer_{number}")["units"]]
+    assert {min(one["score"], one["largest"]) > 0 for one in numbers if "ratio" in one} == {True}
+    assert {min(one["score"], one["largest"]) > 0 for one in numbers if "ratio" not in one} == {False}
+    assert all(
+        one["ratio"] == pytest.approx(one["score"] / one["largest"], rel=1e-3) for one in numbers if "ratio" in one
+    )
+    assert sum(unit["images"]["histogram"]) == 48
+    # The images of the examples are those of the data, by the numbers that their names give.
+    shown = tiles_of(network["images"]["sprites"])
+    names = network["images"]["names"]
+    places = [int(name.removeprefix("#")) for _, name in names]
+    for (label, _), place, tile in zip(names, places, shown, strict=True):
+        assert np.array_equal(tile[..., 0], images[place, 0])
+        assert label == Data.class_names[place % 8]
+    order = logits[:, 3].argsort(descending=True).tolist()
+    assert [places[index] for index, _, _ in unit["images"]["strongest"]] == order[:3]
+    assert [places[index] for index, _, _ in unit["images"]["weakest"]] == order[:-4:-1]
+    check_excited(data_of("layer_0")["excited"], scores, places)
+
+
+def check_excited(excited: list[list[tuple[int, float]]], scores: Tensor, places: list[int]) -> None:
+    for pairs, place in zip(excited, places, strict=True):
+        shares = {unit: scores[place, unit] / scores[:, unit].max() for unit in range(6) if scores[:, unit].max() > 0}
+        expected = sorted((unit for unit in shares if shares[unit] > 0), key=lambda unit: -shares[unit])
+        assert [unit for unit, _ in pairs] == expected
+        assert [score for _, score in pairs] == pytest.approx(
+            [scores[place, unit].item() for unit in expected], rel=1e-3
+        )
+
+
+def test_weights_of_a_first_layer_have_tiles():
+    assert main([*BASE, *DATA, "--units", "conv:*", "--negatives", "false"]) == 0
+    (layer,) = data_of("network")["layers"]
+    assert "negative" not in layer["sprites"]
+    tiles = tiles_of(layer["sprites"]["weights"])
+    kernels = Fixed().net.conv.weight.detach()[:, 0]
+    for tile, kernel in zip(tiles, kernels, strict=True):
+        # Blue is negative, red positive.
+        signs = np.sign(tile[..., 0].astype(int) - tile[..., 2])
+        visible = kernel.abs() > 0.05 * kernel.abs().max()
+        assert np.array_equal(signs[visible], np.sign(kernel.numpy())[visible])
+        assert tile[divmod(int(kernel.abs().argmax()), 5)].min() < 50
+
+
+def test_names_of_layers_and_classes_are_text():
+    args = [*BASE, *DATA]
+    args[2] = f"{__name__}.OddNames"
+    assert main(args) == 0
+    (layer,) = data_of("network")["layers"]
+    assert layer["name"] == ODD_LAYER
+    assert data_of("layer_0")["units"][0]["class"] == ODD_CLASS
+    page = Page()
+    assert ODD_LAYER in page.text
+    assert [attributes["src"] for tag, attributes in page.tags if tag == "script"] == ["page.js", "data/network.js"]
+    (sheet,) = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert ODD_LAYER in str(sheet["alt"])
+    assert Path("microscope", unquote(str(sheet["src"]))).exists()
+
+
+def test_without_images_the_page_has_pictures_alone(capsys: pytest.CaptureFixture[str]):
+    assert main([*BASE, "--units", "fc:0"]) == 0
+    assert data_of("network")["images"] is None
+    (unit,) = data_of("layer_0")["units"]
+    assert unit["images"] is None
+    assert set(unit["numbers"]) == {"score", "step"}
+    assert len(unit["curve"]["scores"]) == 4
+
+
+def test_what_is_there_is_kept_and_what_is_no_longer_shown_goes(monkeypatch: pytest.MonkeyPatch):
+    from fvlightning.runs import microscope as command
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    args = [*BASE, *DATA, "--units", '["conv:0", "fc:0"]']
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "write_page", stopped)
+        assert main(args) == 130
+    times = {path: path.stat().st_mtime_ns for path in Path("microscope/pictures").glob("*/*.png")}
+    assert len(times) == 4
+    assert main(args) == 0
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert Path("microscope/data/layer_1.js").exists()
+    assert main([*args[:-1], "fc:0"]) == 0
+    assert not Path("microscope/data/layer_1.js").exists()
+    assert len(data_of("network")["layers"]) == 1
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Return the folder of a training run of two epochs, with pictures of each."""
+    callback = {
+        "class_path": "fvlightning.VisualizationCallback",
+        "init_args": {
+            "units": ["conv:0-2", "fc:*"],
+            "animate": False,
+            "maximizer": {"class_path": "fvlightning.Maximizer", "init_args": {"steps": 4, "pooling": "rms"}},
+        },
+    }
+    config = {
+        "model": {"class_path": f"{__name__}.Classifier"},
+        "data": {"class_path": f"{__name__}.Data"},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False, "callbacks": [callback]},
+    }
+    Path("digits.yaml").write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", "digits.yaml"]) == 0
+    return Path("runs/digits/version_0")
+
+
+def test_a_run_shows_its_epochs_and_all_units_of_its_layers(run: Path):
+    assert main(["microscope", "--run", str(run)]) == 0
+    network = data_of("network")
+    assert network["epochs"] == [0, 1, 2]
+    assert [(layer["name"], len(layer["units"])) for layer in network["layers"]] == [("conv", 6), ("fc", 10)]
+    assert network["facts"]["pooling"] == "rms"
+    last = json.loads((run / "features/epoch_0002/features.json").read_text())
+    assert network["facts"]["weights"] == last[0]["weights"]
+    for number, layer in enumerate(network["layers"]):
+        epochs = data_of(f"layer_{number}")["epochs"]
+        for epoch in range(3):
+            tiles = tiles_of(layer["sprites"][f"epoch {epoch}"])
+            folder = run / f"features/epoch_{epoch:04d}"
+            records = {one["unit"]: one for one in json.loads((folder / "features.json").read_text())}
+            for unit, tile, score in zip(layer["units"], tiles, epochs[str(epoch)]["scores"], strict=True):
+                record = records.get(f"{layer['name']}:{unit[0]}")
+                assert (record is None) == (score is None) == (number == 0 and int(unit[0]) > 2)
+                if record is not None:
+                    assert score == pytest.approx(record["score"], rel=1e-3)
+                    assert np.array_equal(tile, read_pixels(folder / record["file"]))
+
+
+def test_a_run_without_checkpoints_shows_what_is_there(run: Path, refused: Any, capsys: pytest.CaptureFixture[str]):
+    shutil.rmtree(run / "checkpoints")
+    with pytest.warns(UserWarning, match="has no checkpoint: the page shows its pictures of epochs up to 2; new pict"):
+        assert main(["microscope", f"--run={run}"]) == 0
+    network = data_of("network")
+    assert network["epochs"] == [0, 1, 2]
+    assert [(layer["name"], len(layer["units"])) for layer in network["layers"]] == [("conv", 3), ("fc", 10)]
+    shutil.rmtree(run / "features")
+    assert "has neither checkpoints nor pictures of epochs" in refused(["microscope", "--run", str(run)], 1)
+
+
+def test_bad_input_ends_in_one_line(refused: Any):
+    Path("folder/other").mkdir(parents=True)
+    Path("folder/other/config.yaml").write_text("model:\n")
+    wide = ["microscope", "--model", f"{__name__}.Wide", *TRAINER]
+    for args, status, message in (
+        (["microscope", "--run", "folder"], 2, "'folder' is not the folder of a training run, with config.yaml and"),
+        (["microscope", "--run", "folder/none"], 2, "runs: folder/other"),
+        ([*wide], 1, "the layer 1 has 5,000 units, whose page would be large; choose some units, for example --units"),
+        ([*BASE, *DATA, "--k", "0"], 1, "microscope(k=0): must be at least 1"),
+        ([*BASE, "--units", "conf:0"], 1, "no layer 'conf' in Net"),
+        ([*BASE, "--output_dir", "/proc/x"], 1, "cannot write to the folder /proc/x"),
+    ):
+        assert message in refused(args, status)
+    assert not list(Path().rglob("index.html"))

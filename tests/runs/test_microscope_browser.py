@@ -1,0 +1,184 @@
+"""The page of `microscope` in a headless Chromium, by real clicks and keys, from its files."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from digits import Digits
+from torch.utils.data import DataLoader
+
+from fvlightning.cli import main
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing: pip install '.[browser]'")
+By = pytest.importorskip("selenium.webdriver.common.by").By
+Wait = pytest.importorskip("selenium.webdriver.support.wait").WebDriverWait
+errors = pytest.importorskip("selenium.common.exceptions")
+Keys = webdriver.Keys
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="Chromium or chromedriver is missing")
+WAIT_SECONDS = 20
+
+
+class Data(Digits):
+    """It gives its loaders without a trainer."""
+
+    class_names = ("<script>throw 1</script>", *"bcdefghij")
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.images, batch_size=self.batch_size)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the address of the page of a training of one epoch."""
+    folder = tmp_path_factory.mktemp("run")
+    callback = "fvlightning.VisualizationCallback"
+    trainer = [f"--trainer.{name}" for name in ("accelerator=cpu", "max_epochs=1", "enable_progress_bar=false")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        pictures = ["--trainer.callbacks", callback, "--trainer.callbacks.units", '["conv:*", "fc:*"]']
+        args = ["fit", "--model", "digits.Classifier", "--data", f"{__name__}.Data", *trainer, *pictures]
+        args += ["--maximizer", "Maximizer", "--maximizer.steps", "4", "--microscope_after_fit", "true"]
+        assert main(args) == 0
+    (index,) = folder.rglob("index.html")
+    return index.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(browser: Any, page: str) -> Iterator[Callable[[str], None]]:
+    """Return a function that opens a state of the page; at the end there are no errors, and no other addresses."""
+    browser.get("about:blank")
+    browser.get_log("browser")
+    browser.get_log("performance")
+
+    def open_state(state: str) -> None:
+        browser.get("about:blank")
+        browser.get(page + state)
+
+    yield open_state
+    assert browser.get_log("browser") == []
+    folder = page.rpartition("/")[0]
+    messages = [entry["message"] for entry in browser.get_log("performance")]
+    requests = [text for text in messages if '"Network.requestWillBeSent"' in text]
+    assert requests
+    assert not [text for text in requests if folder not in text and '"data:' not in text and "about:blank" not in text]
+
+
+def wait_for(browser: Any, condition: Callable[[], object]) -> None:
+    # A heading may be replaced between the two calls that find it and read it.
+    Wait(browser, WAIT_SECONDS, 0.05, [errors.NoSuchElementException, errors.StaleElementReferenceException]).until(
+        lambda _: condition()
+    )
+
+
+def heading(browser: Any) -> str:
+    return browser.find_element(By.TAG_NAME, "h1").text
+
+
+def press(browser: Any, key: str) -> None:
+    webdriver.ActionChains(browser).send_keys(key).perform()
+
+
+def test_map_layer_unit_slider_search_and_back(browser: Any, opened: Callable[[str], None]):
+    opened("")
+    wait_for(browser, lambda: heading(browser) == "Net")
+    browser.find_element(By.LINK_TEXT, "fc").click()
+    wait_for(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".wall li")) == 10)
+    assert "<script>throw 1</script>" in browser.find_element(By.CSS_SELECTOR, ".wall").text
+    browser.find_element(By.CSS_SELECTOR, '[data-tile="3"]').click()
+    wait_for(browser, lambda: heading(browser).startswith("fc:3"))
+    press(browser, Keys.ARROW_RIGHT)
+    wait_for(browser, lambda: heading(browser).startswith("fc:4"))
+    browser.find_element(By.ID, "epoch").send_keys(Keys.HOME)
+    wait_for(browser, lambda: browser.find_element(By.ID, "epoch-name").text == "untrained")
+    assert browser.current_url.endswith("#layer=fc&unit=4&epoch=0")
+    assert "untrained: score" in browser.find_element(By.CSS_SELECTOR, ".pictures").text
+    browser.find_element(By.CSS_SELECTOR, ".film button:last-child").click()
+    assert browser.current_url.endswith("#layer=fc&unit=4")
+    browser.find_element(By.TAG_NAME, "h1").click()
+    press(browser, "/")
+    webdriver.ActionChains(browser).send_keys("conv:2").send_keys(Keys.ENTER).perform()
+    wait_for(browser, lambda: heading(browser) == "conv:2")
+    browser.back()
+    wait_for(browser, lambda: heading(browser).startswith("fc:4"))
+    press(browser, Keys.ESCAPE)
+    wait_for(browser, lambda: heading(browser) == "fc")
+    assert browser.switch_to.active_element.get_attribute("data-tile") == "4"
+    press(browser, Keys.ARROW_LEFT)
+    press(browser, Keys.ENTER)
+    wait_for(browser, lambda: heading(browser).startswith("fc:3"))
+    press(browser, Keys.ESCAPE)
+    press(browser, Keys.ESCAPE)
+    wait_for(browser, lambda: heading(browser) == "Net")
+
+
+def test_walls_are_sorted_filtered_and_switched(browser: Any, opened: Callable[[str], None]):
+    def figures() -> list[float]:
+        return [float(one.text) for one in browser.find_elements(By.CSS_SELECTOR, ".wall .label > :last-child")]
+
+    opened("#layer=fc&sort=score&down=1")
+    wait_for(browser, lambda: len(figures()) == 10)
+    scores = figures()
+    assert scores == sorted(scores, reverse=True)
+    opened(f"#layer=fc&sort=score&by=score&from={scores[4] - 1e-3}")
+    wait_for(browser, lambda: heading(browser) == "fc")
+    assert figures() == sorted(scores[:5])
+    assert browser.find_element(By.ID, "status").get_attribute("textContent") == "5 of 10 units"
+    for kind in ("negative", "examples"):
+        browser.find_element(By.XPATH, f"//button[text()='{kind}']").click()
+        assert f"show={kind}" in browser.current_url
+        assert browser.switch_to.active_element.text == kind
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".wall .four .picture")) == 20
+
+
+def test_an_image_shows_the_units_that_it_excites(browser: Any, opened: Callable[[str], None]):
+    opened("#layer=conv&unit=0")
+    wait_for(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".examples a"))
+    browser.find_element(By.CSS_SELECTOR, ".examples a").click()
+    wait_for(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".image .strip a"))
+    browser.find_element(By.CSS_SELECTOR, ".image .strip a").click()
+    wait_for(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".examples a"))
+
+
+def test_the_epochs_play_and_stand_side_by_side(browser: Any, opened: Callable[[str], None]):
+    opened("#layer=conv&beside=0")
+    wait_for(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".wall .pair .picture")) == 12)
+    first, second = browser.find_elements(By.CSS_SELECTOR, ".wall .pair .picture")[:2]
+    assert "0_picture_0.webp" in first.get_attribute("style")
+    assert "0_epoch_0000_0.webp" in second.get_attribute("style")
+    browser.find_element(By.ID, "play").click()
+    assert "0_epoch_0000_0.webp" in first.get_attribute("style")
+    wait_for(browser, lambda: "0_epoch_0001_0.webp" in first.get_attribute("style"))
+    wait_for(browser, lambda: "0_picture_0.webp" in first.get_attribute("style"))
+    assert browser.find_element(By.ID, "play").get_attribute("aria-pressed") == "false"
+
+
+def test_what_is_not_on_the_page_is_said(browser: Any, opened: Callable[[str], None]):
+    for state in ("#layer=none", "#layer=conv&unit=99", "#image=9999"):
+        opened(state)
+        wait_for(browser, lambda: heading(browser) == "Not on this page")
+
+
+def test_pictures_are_shown_without_javascript(browser: Any, page: str):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(page)
+        sheets = browser.find_elements(By.TAG_NAME, "img")
+        assert [Path(sheet.get_attribute("src")).name for sheet in sheets] == ["conv.png", "fc.png"]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
