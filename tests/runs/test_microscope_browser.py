@@ -150,7 +150,7 @@ def test_walls_hold_the_tiles_near_the_screen(browser: Any, opened: Callable[[st
         tiles = browser.find_elements(By.CSS_SELECTOR, ".wall [data-tile]")
         return [tile.get_attribute("data-tile") for tile in tiles]
 
-    screen = {"width": 300, "height": 200, "deviceScaleFactor": 1, "mobile": False}
+    screen = {"width": 300, "height": 460, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     try:
         opened("#layer=fc&size=large")
