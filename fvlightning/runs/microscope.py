@@ -136,13 +136,14 @@ def microscope(
     units = units or _units_of({layer for callback in shown for layer in callback.layers}, model, surveys)
     resolved = checked_units(model, units, shape, pooling)
     all_units = [*resolved, *map(negative_of, resolved)] if negatives else resolved
-    _report_size(len(all_units), len(epochs) * len(resolved), 0 if source is None else 2 * k * len(resolved), shape)
     options: dict[str, Any] = {"image_shape": shape, "overwrite": overwrite, "tag": PICTURES, "datamodule": datamodule}
     distinct = list({str(unit): unit for unit in all_units}.values())
     work = None
     if source is not None:
         settings: dict[str, Any] = {"part": part, "n_images": n_images, "k": k, "pooling": pooling}
         work = ExamplePass(model, resolved, source, image_shape=shape, folder=folder / _EXAMPLES, **settings)
+    n_shown = 0 if work is None else min(2 * k * len(resolved), work.selection.n_pictures or 2 * k * len(resolved))
+    _report_size(len(distinct), len(epochs) * len(resolved), n_shown, shape)
     records = run_pictures(trainer, model, distinct, maximizer, folder / PICTURES, **options)
     results = work.run(trainer).results(resolved) if work is not None else []
     if not trainer.is_global_zero:

@@ -81,9 +81,8 @@ def opened(browser: Any, page: str) -> Iterator[Callable[[str], None]]:
 
 def wait_for(browser: Any, condition: Callable[[], object]) -> None:
     # A heading may be replaced between the two calls that find it and read it.
-    Wait(browser, WAIT_SECONDS, 0.05, [errors.NoSuchElementException, errors.StaleElementReferenceException]).until(
-        lambda _: condition()
-    )
+    gone = [errors.NoSuchElementException, errors.StaleElementReferenceException]
+    Wait(browser, WAIT_SECONDS, 0.05, gone).until(lambda _: condition())
 
 
 def heading(browser: Any) -> str:
@@ -144,6 +143,30 @@ def test_walls_are_sorted_filtered_and_switched(browser: Any, opened: Callable[[
         assert f"show={kind}" in browser.current_url
         assert browser.switch_to.active_element.text == kind
     assert len(browser.find_elements(By.CSS_SELECTOR, ".wall .four .picture")) == 20
+
+
+def test_walls_hold_the_tiles_near_the_screen(browser: Any, opened: Callable[[str], None]):
+    def shown() -> list[str]:
+        tiles = browser.find_elements(By.CSS_SELECTOR, ".wall [data-tile]")
+        return [tile.get_attribute("data-tile") for tile in tiles]
+
+    screen = {"width": 300, "height": 460, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        opened("#layer=fc&size=large")
+        wait_for(browser, lambda: "0" in shown())
+        assert "9" not in shown()
+        browser.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
+        wait_for(browser, lambda: "9" in shown())
+        assert shown() == list("0123456789")[-len(shown()) :]
+        browser.find_element(By.CSS_SELECTOR, '[data-tile="9"]').click()
+        wait_for(browser, lambda: heading(browser).startswith("fc:9"))
+        browser.back()
+        wait_for(browser, lambda: browser.switch_to.active_element.get_attribute("data-tile") == "9")
+        press(browser, Keys.ARROW_UP)  # two tiles a row
+        assert browser.switch_to.active_element.get_attribute("data-tile") == "7"
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_an_image_shows_the_units_that_it_excites(browser: Any, opened: Callable[[str], None]):

@@ -8,10 +8,13 @@ const MOST_FOUND = 40;
 const MOST_IN_STRIP = 24;
 const PLAY_MS = 650;
 const SMALL_PICTURE = 64; // pixels, of pictures that are enlarged pixel by pixel
+const WALL_GAP = { x: 8, y: 10 };
+const WALL_MARGIN = 200;
 const LEAST_WINDOW = 32; // pixels of an image that are shown around a patch
 
 let state = {};
 let live = []; // what to call when the epoch has changed
+let wall = null; // the tiles of the layer that is shown
 let isClick = false;
 let playing = null;
 const scrolls = new Map();
@@ -264,12 +267,11 @@ function showLayer(number) {
   const kinds = ["picture", "negative", "weights"].filter((kind) => layer.sprites[kind]);
   if (network.images && units.some((unit) => unit.images)) kinds.splice(kinds.indexOf("negative") + 1 || 1, 0, "examples");
   const show = kinds.includes(state.show) ? state.show : kinds[0];
-  const wall = element("ol", { class: "wall" });
   const factor = state.beside !== undefined && show === "picture" ? 2 : 1;
   const size = show === "weights" || show === "examples" ? layer.sprites.picture : layer.sprites[show];
-  wall.style.setProperty("--tile", `${factor * tileSize(size, state.size === "large")}px`);
   const numbers = order(layer, units);
-  for (const one of numbers) wall.append(wallTile(layer, units[one], one, show));
+  wall = new Wall(numbers.length, factor * tileSize(size, state.size === "large"),
+    (index) => wallTile(layer, units[numbers[index]], numbers[index], show), (id) => numbers.findIndex((one) => units[one].id === id));
   const count = numbers.length === units.length ? `${units.length} units` : `${numbers.length} of ${units.length} units`;
   byId("status").textContent = count;
   const before = network.layers[number - 1];
@@ -281,8 +283,70 @@ function showLayer(number) {
         before && element("a", { href: place({ layer: before.name }) }, `← ${before.name}`),
         after && element("a", { href: place({ layer: after.name }) }, `${after.name} →`))),
     controls(units, kinds, show),
-    wall,
+    wall.list,
   ];
+}
+
+// Tiles in rows. Only those near the screen are elements, so that thousands scroll smoothly.
+class Wall {
+  constructor(count, size, make, find) {
+    Object.assign(this, { count, size, make, find, shown: new Map(), columns: 1, height: 0 });
+    this.list = element("ol", { class: "wall" });
+    this.list.style.setProperty("--tile", `${size}px`);
+    alive(() => this.shown.forEach(({ updates }) => updates.forEach((update) => update())));
+  }
+
+  layOut() {
+    this.shown.forEach(({ item }) => item.remove());
+    this.shown.clear();
+    if (!this.count) return;
+    this.columns = Math.max(1, Math.floor((this.list.clientWidth + WALL_GAP.x) / (this.size + WALL_GAP.x)));
+    this.add(0);
+    this.height = this.shown.get(0).item.offsetHeight + WALL_GAP.y;
+    this.list.style.height = `${Math.ceil(this.count / this.columns) * this.height}px`;
+    this.fill();
+  }
+
+  // A little above and below the screen is ready to be scrolled to.
+  fill() {
+    const top = -this.list.getBoundingClientRect().top;
+    const first = Math.max(0, Math.floor((top - WALL_MARGIN) / this.height) * this.columns);
+    const end = Math.min(this.count, Math.ceil((top + innerHeight + WALL_MARGIN) / this.height) * this.columns);
+    for (const [index, { item }] of this.shown) {
+      if ((index < first || index >= end) && !item.contains(document.activeElement)) {
+        item.remove();
+        this.shown.delete(index);
+      }
+    }
+    for (let index = first; index < end; index += 1) if (!this.shown.has(index)) this.add(index);
+  }
+
+  add(index) {
+    const outer = live;
+    live = [];
+    const item = this.make(index);
+    item.style.left = `${(index % this.columns) * (this.size + WALL_GAP.x)}px`;
+    item.style.top = `${Math.floor(index / this.columns) * this.height}px`;
+    item.setAttribute("aria-setsize", this.count);
+    item.setAttribute("aria-posinset", index + 1);
+    this.shown.set(index, { item, updates: live });
+    live = outer;
+    // In their order, which is that of the tab key; most are the last.
+    let before = this.list.lastElementChild;
+    while (before && Number(before.getAttribute("aria-posinset")) > index + 1) before = before.previousElementSibling;
+    if (before) before.after(item);
+    else this.list.prepend(item);
+  }
+
+  focus(index, options = {}) {
+    if (index < 0 || index >= this.count) return;
+    if (!this.shown.has(index)) this.add(index);
+    this.shown.get(index).item.firstChild.focus(options);
+  }
+
+  focused() {
+    return [...this.shown].find(([, { item }]) => item.contains(document.activeElement))?.[0] ?? -1;
+  }
 }
 
 function wallTile(layer, unit, number, show) {
@@ -305,7 +369,7 @@ function wallTile(layer, unit, number, show) {
     figure.textContent = value;
   });
   return element("li", {},
-    element("a", { href: link({ unit: unit.id, image: null }), "data-tile": unit.id, "aria-label": name },
+    element("a", { href: link({ unit: unit.id, image: null }), "data-tile": unit.id, title: name },
       picture, element("span", { class: "label" }, element("span", {}, unit.class && unit.class !== unit.id ? `${unit.id} ${unit.class}` : unit.id), figure)));
 }
 
@@ -404,7 +468,7 @@ function film(layer, data, at) {
   if (!epochs.length) return null;
   const buttons = [...epochs.map(String), undefined].map((epoch) => {
     const picture = tile();
-    const button = element("button", { type: "button", "aria-label": epochName(epoch), onclick: () => setEpoch(epoch) }, picture, epoch ?? "trained");
+    const button = element("button", { type: "button", title: epochName(epoch), onclick: () => setEpoch(epoch) }, picture, epoch ?? "trained");
     paint(picture, hasPicture(layer, at, epoch) && spritesAt(layer, epoch), at);
     alive(() => button.setAttribute("aria-pressed", String(state.epoch === epoch)));
     return button;
@@ -688,6 +752,7 @@ async function render(isChange = false) {
   }
   if (location.hash !== asked) return; // the user has gone on
   live = [];
+  wall = null;
   let content;
   if (state.image !== undefined) content = showImage(Number(state.image));
   else if (state.layer === undefined) content = showMap();
@@ -697,6 +762,7 @@ async function render(isChange = false) {
   const focused = isChange && document.activeElement?.name;
   const pressed = isChange && document.activeElement?.closest("main button")?.textContent;
   byId("main").replaceChildren(...content);
+  wall?.layOut();
   showPath();
   showEpochs();
   const title = state.image !== undefined ? `image ${state.image}` : [state.layer, state.unit].filter(Boolean).join(":");
@@ -710,6 +776,8 @@ async function render(isChange = false) {
   const origin = from && [...byId("main").querySelectorAll("[data-tile]")].find((one) => one.dataset.tile === from);
   (origin || byId("main")).focus({ preventScroll: true });
   scrollTo(0, isClick ? 0 : scrolls.get(location.hash) ?? 0);
+  wall?.fill();
+  if (from) wall?.focus(wall.find(from), { preventScroll: true });
   isClick = false;
 }
 
@@ -727,13 +795,13 @@ function move(key) {
     return Boolean(relation);
   }
   const tiles = [...byId("main").querySelectorAll("[data-tile]")];
-  const wall = byId("main").querySelector(".wall");
-  const columns = wall ? getComputedStyle(wall).gridTemplateColumns.split(" ").length : 1;
-  const at = tiles.indexOf(document.activeElement);
+  const columns = wall?.columns ?? 1;
+  const at = wall ? wall.focused() : tiles.indexOf(document.activeElement);
   const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[key];
-  const target = at < 0 ? tiles[0] : tiles[at + step];
-  target?.focus();
-  return at >= 0 || key !== "ArrowUp";
+  if (at < 0 && key.match(/Up|Down/)) return false; // the page scrolls
+  if (wall) wall.focus(at < 0 ? 0 : at + step);
+  else tiles[at < 0 ? 0 : at + step]?.focus();
+  return true;
 }
 
 function press(event) {
@@ -782,7 +850,11 @@ function start() {
   });
   document.addEventListener("keydown", press);
   addEventListener("hashchange", () => render());
-  addEventListener("scroll", () => scrolls.set(location.hash, scrollY), { passive: true });
+  addEventListener("scroll", () => {
+    scrolls.set(location.hash, scrollY);
+    wall?.fill();
+  }, { passive: true });
+  addEventListener("resize", () => wall?.layOut());
   history.scrollRestoration = "manual";
   render();
 }
