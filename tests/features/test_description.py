@@ -38,7 +38,6 @@ from fvlightning.features import (
 from fvlightning.io import digest_of_tensors
 
 BUILT_IN: list[tuple[type[Described], dict[str, Any]]] = [
-    (FourierImage, {"decay": 1.5, "std": 0.1, "decorrelate": False, "max_rms": 0.3}),
     (PixelImage, {"bound": "clip", "std": 0.2, "decorrelate": False, "max_rms": None}),
     (LaplacianImage, {"levels": 3, "decay": 1.0, "std": 0.1, "decorrelate": False, "max_rms": 0.3}),
     (
@@ -74,10 +73,19 @@ def test_settings_of_built_in_classes_are_their_arguments(kind: type[Described],
     assert json.loads(json.dumps(settings)).keys() == settings.keys()
 
 
-def test_settings_of_a_spectrum_have_its_digest():
-    arguments = {"magnitude": None, "decay": 1.0, "contrast": 0.5, "decorrelate": False, "max_rms": 0.3}
-    image = MagnitudeConstrainedImage(**arguments)
-    assert image.settings == {"class": "MagnitudeConstrainedImage", **arguments, "digest": None}
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (FourierImage, {"decay": 1.5, "std": 0.1, "decorrelate": False, "max_rms": 0.3, "statistics": None}),
+        (
+            MagnitudeConstrainedImage,
+            {"magnitude": None, "decay": 1.0, "contrast": 0.5, "decorrelate": False, "max_rms": 0.3},
+        ),
+    ],
+)
+def test_settings_of_a_spectrum_have_its_digest(kind: type[Described], arguments: dict[str, Any]):
+    assert arguments.keys() == inspect.signature(kind).parameters.keys()
+    assert kind(**arguments).settings == {"class": kind.__name__, **arguments, "digest": None}
 
 
 class Masked(Transform):

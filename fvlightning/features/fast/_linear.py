@@ -28,5 +28,12 @@ class RowLinear(nn.Linear):
         """Return ``(B, D)`` for inputs ``(B, E)``; inputs of another rank go the usual way."""
         if input.ndim != 2:
             return F.linear(input, self.weight, self.bias)
-        product = torch.bmm(input[:, None], self.weight.T.expand(len(input), -1, -1))[:, 0]
-        return product if self.bias is None else product + self.bias
+        return linear_by_row(input, self.weight, self.bias)
+
+
+def linear_by_row(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``(B, D)`` for inputs ``(B, E)``, each row as if it was the only one."""
+    # The library takes another way for a single row.
+    rows = inputs if len(inputs) > 1 else inputs.expand(2, -1)
+    products = torch.bmm(rows[:, None], weight.T.expand(len(rows), -1, -1))[: len(inputs), 0]
+    return products if bias is None else products + bias

@@ -3,9 +3,10 @@
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
+
+from fvlightning.features.fast._linear import linear_by_row
 
 
 class MeanConv2d(nn.Conv2d):
@@ -37,7 +38,7 @@ class MeanConv2d(nn.Conv2d):
             )
         )
         patches = rows @ (input @ columns.T)
-        return F.linear(patches.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None]
+        return linear_by_row(patches.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None]
 
 
 @lru_cache(maxsize=16)  # used at every step

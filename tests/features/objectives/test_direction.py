@@ -1,6 +1,7 @@
 """Directions and interpolations against loops over pictures and positions."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 from fvlightning.errors import InputError
 from fvlightning.features import (
     Activation,
+    CosineWithWarmup,
     Direction,
+    FourierImage,
     LayerCall,
     Maximizer,
     Unit,
@@ -66,7 +69,11 @@ def test_a_larger_power_brings_activations_closer_to_the_direction(cnn: nn.Modul
     vector = torch.tensor([1.0, -1.0, 0.5, 0.2])
 
     def cosine(power: float) -> float:
-        (feature,) = Maximizer(60, transforms=[]).maximize(cnn, Direction("conv", vector, power), (1, 8, 8))
+        adam = partial(torch.optim.AdamW, lr=0.08, eps=1e-3, weight_decay=0.3)
+        image, schedule = FourierImage(decay=1), CosineWithWarmup
+        settings: dict[str, Any] = {"optimizer": adam, "normalize_gradients": True, "scheduler": schedule}
+        maximizer = Maximizer(60, transforms=[], image=image, **settings)
+        (feature,) = maximizer.maximize(cnn, Direction("conv", vector, power), (1, 8, 8))
         with torch.no_grad():
             maps = cnn.conv(feature.image[None]).flatten(2)[0]
         return float(torch.cosine_similarity(maps, vector[:, None], dim=0).mean())
