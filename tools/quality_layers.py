@@ -5,7 +5,8 @@ The pictures are made for tf_efficientnet_lite0. For each layer, medians over it
 - the activation of the clean picture, less the mean over natural images, over the largest of a natural image less the
   same mean: more than 1 excites the channel more than any image does,
 - the same of random crops of the picture (resized, .5-1 of the area, flip),
-- the slope of the logarithmic power spectrum, and the mean total variation, beside those of natural images.
+- the slope of the logarithmic power spectrum, the mean total variation, the contrast and the colourfulness, beside
+  those of natural images.
 
     python tools/quality_layers.py --images DATA/imagenet-sample --sheet sheet.png
 
@@ -55,10 +56,11 @@ def main() -> None:
     maximizer = read_maximizer(arguments.maximizer, {"steps": arguments.steps} if arguments.steps else {})
     network = Judge(0)
     images = read_images(arguments.images, arguments.side)
-    natural = mean_activations(network, torch.stack(images))
+    natural = mean_activations(network, images)
     shape = (3, arguments.side, arguments.side)
     shown: list[Feature] = []
-    print("| layer | clean / natural maximum | crops / natural maximum | slope | TV |\n| --- | --- | --- | --- | --- |")
+    print("| layer | clean / natural maximum | crops / natural maximum | slope | TV | contrast | colourfulness |")
+    print("|" + " --- |" * 7)
     for layer in LAYERS:
         units = [f"network.{layer}:{channel}" for channel in arguments.channels]
         features = maximizer.maximize(network, units, shape)
@@ -70,15 +72,11 @@ def main() -> None:
             crops = random_views(feature.image, shape, torch.Generator().manual_seed(channel))
             clean.append((feature.score - mean) / largest)
             seen.append((float(mean_activations(network, crops)[layer][:, channel].mean()) - mean) / largest)
-        slope, variation = naturalness([feature.image for feature in features])
-        print(
-            f"| {layer} | {statistics.median(clean):.2f} | {statistics.median(seen):.2f} | {slope:.2f} | "
-            f"{variation:.3f} |",
-            flush=True,
-        )
+        measures = naturalness(torch.stack([feature.image for feature in features]))
+        activations = f"{statistics.median(clean):.2f} | {statistics.median(seen):.2f}"
+        print(f"| {layer} | {activations} | {measures} |", flush=True)
         shown += features
-    slope, variation = naturalness(images)
-    print(f"| natural images | 1 | | {slope:.2f} | {variation:.3f} |")
+    print(f"| natural images | 1 | | {naturalness(images)} |")
     if arguments.sheet:
         pixels = [(f.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy() for f in shown]
         labels = [f"{layer.rpartition('.')[0]}: {channel}" for layer in LAYERS for channel in arguments.channels]

@@ -22,7 +22,7 @@ from fvlightning.analysis.judges import (
     random_views,
     summarize,
 )
-from fvlightning.analysis.measures import FeatureSpace, spectral_slope
+from fvlightning.analysis.measures import FeatureSpace, colorfulness, contrast, pixel_measures, spectral_slope
 from fvlightning.analysis.patches import Patch, find_patches
 from fvlightning.analysis.receptive_fields import ReceptiveField, receptive_fields
 from fvlightning.analysis.weights import FirstLayer, WeightMatch, first_layer, weight_images
@@ -46,6 +46,8 @@ __all__ = [
     "Verdict",
     "WeightMatch",
     "class_probabilities",
+    "colorfulness",
+    "contrast",
     "find_examples",
     "find_patches",
     "first_layer",
@@ -56,6 +58,7 @@ __all__ = [
     "measure_strongest",
     "medians",
     "natural_medians",
+    "pixel_measures",
     "random_views",
     "receptive_fields",
     "spectral_slope",

@@ -2,14 +2,14 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
-from fvlightning.analysis.measures import FeatureSpace, nearest_distances, robust_activations, spectral_slope
-from fvlightning.features import Objective, score, total_variation
+from fvlightning.analysis.measures import FeatureSpace, nearest_distances, pixel_measures, robust_activations
+from fvlightning.features import Objective, score
 
 _BATCH_SIZE = 64
 
@@ -22,8 +22,7 @@ class NaturalImages:
     strongest: Tensor  # (U, C, H, W) in [0, 1], the image with the highest score of each objective
     places: Tensor  # (U,), the index of that image among the N
     features: Tensor  # (N, D)
-    total_variation: Tensor  # (N,)
-    spectral_slope: Tensor  # (N,)
+    pixels: Mapping[str, Tensor]  # (N,) each, see `pixel_measures`
     nearest: Tensor  # (N,), the distance of each to the nearest other image in the feature space
 
 
@@ -35,6 +34,8 @@ class Measures:
     robust_activation: float | None  # the mean score of random crops over that of the clean picture
     total_variation: float | None  # see `fvlightning.features.total_variation`
     spectral_slope: float | None  # see `spectral_slope`
+    contrast: float | None  # see `contrast`
+    colorfulness: float | None  # see `colorfulness`
     nearest_natural: float | None  # the distance to the nearest natural image in the feature space
 
 
@@ -52,6 +53,7 @@ def measure_natural_images(
 ) -> NaturalImages:
     """Measure batches of natural images ``(B, C, H, W)`` in [0, 1], on the network's device; at least one batch."""
     measures: list[tuple[Tensor, ...]] = []
+    pixels: list[dict[str, Tensor]] = []
     best: tuple[Tensor, ...] = ()
     n_before = 0
     for pictures in batches:
@@ -65,12 +67,13 @@ def measure_natural_images(
             for new, old in zip(candidates, best, strict=True)
         )
         n_before += len(pictures)
-        values = activations, space(pictures), total_variation(pictures, mean=True), spectral_slope(pictures)
-        measures.append(tuple(value.cpu() for value in values))
+        measures.append((activations.cpu(), space(pictures).cpu()))
+        pixels.append(pixel_measures(pictures))
     assert best, "no batches"
-    activations, features, variation, slope = (torch.cat(parts) for parts in zip(*measures, strict=True))
+    activations, features = (torch.cat(parts) for parts in zip(*measures, strict=True))
+    by_name = {name: torch.cat([batch[name] for batch in pixels]).cpu() for name in pixels[0]}
     strongest, places = best[1].cpu(), best[2].cpu()
-    return NaturalImages(activations, strongest, places, features, variation, slope, nearest_distances(features))
+    return NaturalImages(activations, strongest, places, features, by_name, nearest_distances(features))
 
 
 def measure_pictures(
@@ -99,8 +102,7 @@ def measure_pictures(
     clean = torch.cat([score(network, paired[rows], pictures[rows], paired=True).cpu() for rows in batches])
     robust = torch.cat([robust_activations(network, paired[rows], pictures[rows]).cpu() for rows in batches])
     nearest = nearest_distances(torch.cat([space(pictures[rows]).cpu() for rows in batches]), natural.features)
-    columns = clean, robust, total_variation(pictures, mean=True), spectral_slope(pictures), nearest
-    return _assemble(objectives, places, natural, columns)
+    return _assemble(objectives, places, natural, (clean, robust, nearest), pixel_measures(pictures))
 
 
 def measure_strongest(
@@ -109,9 +111,9 @@ def measure_strongest(
     """Measure each unit's strongest natural image like a picture; its distance is that to the nearest other image."""
     pictures, batches = natural.strongest, _batches(len(objectives), batch_size)
     robust = torch.cat([robust_activations(network, objectives[rows], pictures[rows]).cpu() for rows in batches])
-    pixels = total_variation(pictures, mean=True), spectral_slope(pictures)
-    columns = natural.activations.amax(0), robust, *pixels, natural.nearest[natural.places]
-    return _assemble(objectives, [(place, 0) for place in range(len(objectives))], natural, columns)
+    columns = natural.activations.amax(0), robust, natural.nearest[natural.places]
+    places = [(place, 0) for place in range(len(objectives))]
+    return _assemble(objectives, places, natural, columns, pixel_measures(pictures))
 
 
 def medians(measures: Sequence[Measures]) -> Measures:
@@ -121,8 +123,9 @@ def medians(measures: Sequence[Measures]) -> Measures:
 
 def natural_medians(natural: NaturalImages) -> Measures:
     """Return the medians of all natural images. Measures that depend on a unit are None."""
-    columns = natural.total_variation, natural.spectral_slope, natural.nearest
-    return Measures(None, None, *(_median(column.tolist()) for column in columns))
+    pixels = {name: _median(values.tolist()) for name, values in natural.pixels.items()}
+    nearest = _median(natural.nearest.tolist())
+    return Measures(activation_ratio=None, robust_activation=None, nearest_natural=nearest, **pixels)
 
 
 def _batches(count: int, batch_size: int | None) -> list[slice]:
@@ -134,23 +137,24 @@ def _assemble(
     objectives: Sequence[Objective],
     places: Sequence[tuple[int, int]],
     natural: NaturalImages,
-    columns: Sequence[Tensor],
+    columns: tuple[Tensor, Tensor, Tensor],
+    pixels: Mapping[str, Tensor],
 ) -> list[PictureMeasures]:
-    """Make rows of five columns ``(B,)``: clean score, score of crops, total variation, spectral slope, distance."""
+    """Make rows of the clean scores, the scores of crops, the distances, and the measures of pixels, ``(B,)`` each."""
     largest = natural.activations.amax(0)[torch.tensor([place for place, _ in places])]
     rows = torch.stack([largest, *columns], dim=1).tolist()
+    rows_of_pixels = torch.stack(list(pixels.values()), dim=1).tolist()
     return [
         PictureMeasures(
             activation_ratio=_ratio(clean, most),
             robust_activation=_ratio(robust, clean),
-            total_variation=_finite(variation),
-            spectral_slope=_finite(slope),
             nearest_natural=_finite(distance),
             activation=_finite(clean),
             unit=str(objectives[place]),
             repeat=repeat,
+            **dict(zip(pixels, map(_finite, values), strict=True)),
         )
-        for (place, repeat), (most, clean, robust, variation, slope, distance) in zip(places, rows, strict=True)
+        for (place, repeat), (most, clean, robust, distance), values in zip(places, rows, rows_of_pixels, strict=True)
     ]
 
 

@@ -61,6 +61,8 @@ class UnitScorer:
 
         Both are ``(B, U)``, float32 and bool, on the network's device. An objective is active if its score is above 0.
         """
+        for column, objective in self._objectives.items():
+            self._objectives[column] = objective.prepared(self._network, pictures.shape[1:])
         with isolated_rng(), frozen(self._network), torch.no_grad():
             activations = self._capture(pictures.to(self._device, self._dtype))
             scores = torch.empty(len(pictures), self._n_units, device=self._device)

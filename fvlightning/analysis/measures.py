@@ -1,4 +1,4 @@
-"""Measures of single pictures: spectral slope, activation of random crops, distance to natural images."""
+"""Measures of single pictures: of their pixels, activation of random crops, distance to natural images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fvlightning.features import Objective, RandomResizedCrop, isolated_rng, picture_generator, score
+from fvlightning.features import (
+    Objective,
+    RandomResizedCrop,
+    isolated_rng,
+    picture_generator,
+    score,
+    total_variation,
+)
 from fvlightning.features.capture import Activation, device_and_dtype, find_layer, frozen, survey_layers
 from fvlightning.protocols import picture_network
 
@@ -59,6 +66,44 @@ def spectral_slope(pictures: Tensor) -> Tensor:
     log_frequency = log_frequency - log_frequency.mean()
     # The least-squares line.
     return (log_power * log_frequency).sum(1) / log_frequency.square().sum()
+
+
+def contrast(pictures: Tensor) -> Tensor:
+    """Return the standard deviation ``(B,)`` of all values of each picture ``(B, C, H, W)`` in [0, 1].
+
+    Photographs have about .23.
+    """
+    return pictures.flatten(1).std(1, correction=0)
+
+
+def colorfulness(pictures: Tensor) -> Tensor:
+    """Return how colourful pictures are (Hasler and Süsstrunk 2003, https://doi.org/10.1117/12.477378).
+
+    ``√(σ²(rg) + σ²(yb)) + .3 · √(μ²(rg) + μ²(yb))``, with ``rg = R - G`` and ``yb = (R + G) / 2 - B``. Photographs have
+    about .15.
+
+    Args:
+        pictures: ``(B, C, H, W)`` in [0, 1].
+
+    Returns:
+        ``(B,)``: 0 for one channel, which is grey, and NaN for other numbers of channels, whose colours are not known.
+    """
+    if pictures.shape[1] != 3:
+        return pictures.new_full((len(pictures),), 0.0 if pictures.shape[1] == 1 else torch.nan)
+    red, green, blue = pictures.flatten(2).unbind(1)
+    opponents = torch.stack([red - green, (red + green) / 2 - blue])  # (2, B, H * W)
+    spread, mean = torch.hypot(*opponents.std(2, correction=0)), torch.hypot(*opponents.mean(2))
+    return spread + 0.3 * mean
+
+
+def pixel_measures(pictures: Tensor) -> dict[str, Tensor]:
+    """Return the measures ``(B,)`` that pictures ``(B, C, H, W)`` in [0, 1] have without a network, by their names."""
+    return {
+        "total_variation": total_variation(pictures, mean=True),
+        "spectral_slope": spectral_slope(pictures),
+        "contrast": contrast(pictures),
+        "colorfulness": colorfulness(pictures),
+    }
 
 
 class FeatureSpace:

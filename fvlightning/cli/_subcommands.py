@@ -19,7 +19,7 @@ SUBCOMMANDS = {
     "microscope": "Make one page that shows every unit of a model.",
     "compare": "Make pictures of the same units in several spaces.",
     "cross_evaluate": "Let models judge each other's pictures.",
-    "magnitude": "Measure how much of each frequency images have.",
+    "magnitude": "Measure the frequencies and the colours of images.",
 }
 # An example of each that is Lightning's; the others have theirs in their docstrings.
 EXAMPLES = {

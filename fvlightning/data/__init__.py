@@ -5,7 +5,7 @@ from fvlightning.data.cifar10 import CIFAR10DataModule
 from fvlightning.data.file_images import report_unreadable
 from fvlightning.data.image_folder import ImageFolderDataModule
 from fvlightning.data.mnist import MNISTDataModule
-from fvlightning.data.reading import PictureBatch, list_image_files, pictures_by_class, read_pictures
+from fvlightning.data.reading import PictureBatch, pictures_by_class, read_pictures
 from fvlightning.data.selection import PictureSelection
 from fvlightning.data.shape_features import ShapeFeatures, measure_shapes, shows_class
 from fvlightning.data.shapes import ShapesDataModule
@@ -27,7 +27,6 @@ __all__ = [
     "Splits",
     "TensorImages",
     "batch_loader",
-    "list_image_files",
     "measure_shapes",
     "pictures_by_class",
     "read_pictures",

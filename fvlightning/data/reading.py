@@ -14,7 +14,6 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import move_data_to_device
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -22,7 +21,7 @@ from fvlightning.data._augment import DrawnImages
 from fvlightning.data.file_images import report_unreadable
 from fvlightning.data.tensors import ImageSet
 from fvlightning.errors import InputError
-from fvlightning.io import UnreadableImageError, fit_picture, read_image, to_tensor
+from fvlightning.io import UnreadableImageError, fit_picture, list_image_files, read_image, to_tensor
 
 # The parts that are tried in turn for the part that is asked for, and the stages that set a part up.
 _TRIED = {None: ("test", "val", "train"), "test": ("test",), "val": ("val", "train"), "train": ("train",)}
@@ -133,21 +132,6 @@ def index_pictures(source: Any, part: str | None = None) -> PictureIndex | None:
             images = _image_set(loader)
             return None if places is None else PictureIndex(places, None if images is None else images.paths)
     raise AssertionError("_loaders_by_part ends with an error")
-
-
-def list_image_files(folder: str | Path) -> list[Path]:
-    """Return the files in a folder and its subfolders whose names end like those of images, sorted.
-
-    Raises:
-        InputError: There is no such folder, or no image file in it.
-    """
-    if not Path(folder).is_dir():
-        raise InputError(f"no folder '{folder}'; give one with images")
-    endings = Image.registered_extensions()
-    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in endings and path.is_file())
-    if not files:
-        raise InputError(f"no image files in '{folder}' or its subfolders; give a folder with PNG or JPEG files")
-    return files
 
 
 def pictures_by_class(source: Any, count: int, n_classes: int) -> dict[int, Tensor]:

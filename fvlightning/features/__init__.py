@@ -18,6 +18,7 @@ from fvlightning.features.images import (
     load_magnitude,
     measure_codes,
     measure_magnitude,
+    measure_statistics,
     save_magnitude,
 )
 from fvlightning.features.loop import Settings
@@ -25,6 +26,7 @@ from fvlightning.features.maximizer import Maximizer
 from fvlightning.features.objectives import (
     Alignment,
     Direction,
+    DistributionMatch,
     Diversity,
     JointObjective,
     LayerEnergy,
@@ -43,6 +45,7 @@ from fvlightning.features.scoring import score
 from fvlightning.features.starts import InitialPicture
 from fvlightning.features.transforms import (
     Blur,
+    CoarseToFine,
     ColorJitter,
     GaussianNoise,
     Perspective,
@@ -65,12 +68,14 @@ __all__ = [
     "Blur",
     "CPPNImage",
     "Capture",
+    "CoarseToFine",
     "CodeStatistics",
     "ColorJitter",
     "CosineWithWarmup",
     "DecorrelatedLatentImage",
     "Described",
     "Direction",
+    "DistributionMatch",
     "Diversity",
     "Feature",
     "FourierImage",
@@ -110,6 +115,7 @@ __all__ = [
     "measure_codes",
     "measure_layers",
     "measure_magnitude",
+    "measure_statistics",
     "objective_of",
     "picture_generator",
     "resolve_objectives",

@@ -42,7 +42,7 @@ from fvlightning.features.penalties import Penalty
 from fvlightning.features.rng import isolated_rng
 from fvlightning.features.scales import Scale, plan_rounds
 from fvlightning.features.starts import InitialPicture
-from fvlightning.features.transforms import GaussianNoise, RandomResizedCrop, Transform
+from fvlightning.features.transforms import GaussianNoise, RandomResizedCrop, Transform, transformed_shapes
 from fvlightning.features.units import Unit
 from fvlightning.protocols import checked_shape
 
@@ -61,8 +61,9 @@ class Maximizer:
         steps: The number of steps of each picture. Default: 256, or the sum over the rounds of `scales`; another number
             is spread over these rounds in proportion.
         image: The parametrisation. Default: `FourierImage`.
-        optimizer: Makes a torch optimiser of a list of parameters. Default: AdamW with a learning rate of 0.08, an
-            ``eps`` of 1e-3, and the weight decay of the parametrisation (`Parametrization.weight_decay`).
+        optimizer: Makes a torch optimiser of a list of parameters. Default: AdamW with a learning rate of 0.1, betas
+            of (0.8, 0.99), an ``eps`` of 1e-3, and the weight decay of the parametrisation
+            (`Parametrization.weight_decay`).
         transforms: Random transforms, applied in turn at each step. Default: `RandomResizedCrop` of .35 to 1.1 of the
             side and at least 64 pixels, rotated by up to 15 degrees, and `GaussianNoise` that grows to .3 over the
             first .3 of the steps. Empty: none.
@@ -240,18 +241,25 @@ class Maximizer:
         if steps is None:
             _warn_of_idle_patience(settings, max(part.steps for part in rounds))
         jobs = list_jobs_of_rounds(settings, network, units, rounds, warm_starts or {})
+        shape = rounds[-1].image_shape
         objectives = [job.objective for job in jobs[:: settings.repeats]]
-        if problem := check_responses(network, objectives, rounds[-1].image_shape):
+        if problem := check_responses(network, objectives, shape):
             warnings.warn(problem, stacklevel=2)
+        prepared = [objective.prepared(network, shape) for objective in objectives]
+        jobs = [dataclasses.replace(job, objective=prepared[i // settings.repeats]) for i, job in enumerate(jobs)]
         if settings.log_odds:
-            jobs = mark_classes(network, jobs, rounds[-1].image_shape)
+            jobs = mark_classes(network, jobs, shape)
         if settings.batch_size != 1:
             warn_of_batch_statistics(network)
 
         with isolated_rng(), frozen(network) as held:
             joints = settings.joint_objectives
             layers = frozenset().union(*(job.objective.layers for job in jobs), *(joint.layers for joint in joints))
-            shapes = [part.image_shape for part in rounds]
+            shapes = [
+                shape
+                for part in rounds
+                for shape in [part.image_shape, *transformed_shapes(settings.transforms, part.image_shape)]
+            ]
             only_means = not joints and all(job.objective.needs_means_only for job in jobs)
             remembers = remembers_passes(network, layers, shapes[0])
             fast = network if remembers else fast_copy(network, layers, shapes, only_means)
@@ -279,7 +287,7 @@ class Maximizer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise out_of_memory(error, rounds[-1].image_shape) from error
+            raise out_of_memory(error, shape) from error
 
 
 def _default_transforms() -> tuple[Transform, ...]:

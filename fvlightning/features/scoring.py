@@ -51,6 +51,7 @@ def score(
     if paired and len(scored) != len(pictures):
         numbers = f"{len(scored)} objectives for {len(pictures)} pictures"
         raise InputError(f"score(paired=True): {numbers}; give one per picture")
+    scored = [objective.prepared(network, pictures.shape[1:]) for objective in scored]
     device, dtype = device_and_dtype(network)
     with isolated_rng(), frozen(network), torch.set_grad_enabled(gradients):
         # A copy, because tensors of inference mode take no gradients.

@@ -71,6 +71,21 @@ def read_image(path: str | Path, channels: int = 3) -> Image.Image:
         return image.convert("L" if channels == 1 else "RGB")
 
 
+def list_image_files(folder: str | Path) -> list[Path]:
+    """Return the files in a folder and its subfolders whose names end like those of images, sorted.
+
+    Raises:
+        InputError: There is no such folder, or no image file in it.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f"no folder '{folder}'; give one with images")
+    endings = Image.registered_extensions()
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in endings and path.is_file())
+    if not files:
+        raise InputError(f"no image files in '{folder}' or its subfolders; give a folder with PNG or JPEG files")
+    return files
+
+
 def to_tensor(image: Image.Image) -> Tensor:
     """Return the pixels of an image of mode ``RGB`` or ``L`` as uint8 ``(C, H, W)``."""
     pixels = torch.from_numpy(np.array(image))

@@ -75,18 +75,21 @@ def contact_sheet(
     groups: Mapping[str, int] | None = None,
     limit: float | None = None,
     signed: bool = True,
+    largest_font: int = _LARGEST_FONT,
 ) -> PILImage.Image:
     """Lay pictures out in rows, each with a label under it.
 
     Args:
         pictures: Each ``(H, W, 3)``, all of one size. Small ones are enlarged by a whole factor, by repeating pixels.
             All are shrunk where the sheet would be wider than 3,200 pixels.
-        labels: One a picture. A label wider than its picture is set in smaller type and in up to three lines.
+        labels: One a picture. A label wider than its picture is set in smaller type and in up to three lines; one of
+            several lines keeps these.
         title: Stands above.
         columns: Pictures per row. Default: a number that gives the sheet about the shape of a card in TensorBoard.
         groups: Numbers of neighbouring columns by the heading above them, in place of `columns`; groups are set apart.
         limit: For values with a limit (`to_pixels`): a legend from ``-limit``, or 0, to ``limit`` stands below.
         signed: Whether these values may be negative.
+        largest_font: Size of the type, in pixels. Default: legible where the sheet shrinks into a card of TensorBoard.
     """
     height, width = pictures[0].shape[:2]
     groups = groups or {}
@@ -95,34 +98,35 @@ def contact_sheet(
     n_rows = math.ceil(len(pictures) / columns)
     # A sheet of more rows or columns shrinks more to fit into a card, 7 by 4, and its labels have to stay readable.
     share = min(max(n_rows, 4 * columns / 7) + 2, 6) / 24
-    font_size = max(12, min(int(share * height), _LARGEST_FONT))
+    font_size = max(12, min(int(share * height), largest_font))
     firsts = [0, *accumulate(groups.values())][:-1]  # the first column of each group
     lefts = [
         _GAP + column * (width + _GAP) + sum(2 * _GAP for first in firsts[1:] if first <= column)
         for column in range(columns)
     ]
     grid_width = lefts[-1] + width + _GAP
-    title, title_font = _fitted(title, font_size, _SMALLEST_FONT, max(grid_width - 2 * _GAP, _WIDEST_TITLE), 1)
+    title, title_size = _fitted(title, font_size, _SMALLEST_FONT, max(grid_width - 2 * _GAP, _WIDEST_TITLE), 1)
+    title_font = _font(title_size)
     line = round(1.25 * font_size)
     top = (line + 2 * _GAP if title else _GAP) + (line if groups else 0)
     small = max(_SMALLEST_FONT, font_size // 2)
     fitted = [_fitted(label, font_size, small, width) for label in labels]
-    label_height = max(line, *(round(1.4 * small) * (text.count("\n") + 1) for text, _ in fitted))
+    label_height = max([line, *(round(1.4 * size) * (text.count("\n") + 1) for text, size in fitted if "\n" in text)])
     legend_height = 2 * line if limit is not None else 0
     sheet_width = max(grid_width, math.ceil(title_font.getlength(title)) + 2 * _GAP)
     sheet_height = top + n_rows * (height + label_height + _GAP) + legend_height
     sheet = PILImage.new("RGB", (sheet_width, sheet_height), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, _GAP + line / 2), title, fill=_INK, font=title_font, anchor="lm")
-    for first, (heading, size) in zip(firsts, groups.items(), strict=True):
-        text, font = _fitted(heading, font_size, _SMALLEST_FONT, size * (width + _GAP), 1)
-        draw.text((lefts[first], top - line / 2), text, fill=_INK, font=font, anchor="lm")
-    for place, (picture, (text, font)) in enumerate(zip(pictures, fitted, strict=True)):
+    for first, (heading, n_columns) in zip(firsts, groups.items(), strict=True):
+        text, size = _fitted(heading, font_size, _SMALLEST_FONT, n_columns * (width + _GAP), 1)
+        draw.text((lefts[first], top - line / 2), text, fill=_INK, font=_font(size), anchor="lm")
+    for place, (picture, (text, size)) in enumerate(zip(pictures, fitted, strict=True)):
         row, column = divmod(place, columns)
         x, y = lefts[column], top + row * (height + label_height + _GAP)
         sheet.paste(PILImage.fromarray(resized(picture, width, height, enlarge_smoothly=False)), (x, y))
         middle = (x + width / 2, y + height + label_height / 2)
-        draw.text(middle, text, fill=_INK, font=font, anchor="mm", align="center")
+        draw.text(middle, text, fill=_INK, font=_font(size), anchor="mm", align="center")
     if limit is not None:
         _draw_legend(sheet, limit, signed, line, _font(font_size))
     return sheet
@@ -147,23 +151,29 @@ def _tile_size(width: int, height: int, columns: int) -> tuple[int, int]:
     return round(width * factor), round(height * factor)
 
 
-def _fitted(label: str, largest: int, smallest: int, width: int, most_lines: int = 3) -> tuple[str, _Font]:
-    """Return a label, broken into lines or cut if need be, and a font in which it is no wider than `width`."""
+def _fitted(label: str, largest: int, smallest: int, width: int, most_lines: int = 3) -> tuple[str, int]:
+    """Return a label, broken into lines or cut if need be, and a size of type in which it is no wider than `width`."""
+    widest = max(label.split("\n"), key=_font(largest).getlength)
     # Widths grow about as sizes do.
-    start = min(largest, int(largest * width / max(_font(largest).getlength(label), 1)) + 1)
+    start = min(largest, int(largest * width / max(_font(largest).getlength(widest), 1)) + 1)
     for size in range(start, smallest - 1, -1):
-        font = _font(size)
-        if font.getlength(label) <= width:
-            return label, font
+        if _font(size).getlength(widest) <= width:
+            return label, size
     font = _font(smallest)
+    lines = [line for part in label.split("\n") for line in _wrapped(part, font, width, most_lines)]
+    return "\n".join(_cut(line, font, width) for line in lines), smallest
+
+
+def _wrapped(text: str, font: _Font, width: int, most_lines: int) -> list[str]:
+    """Break a text between words into lines no wider than `width`, but for a long word and the last line."""
     lines = [""]
-    for word in label.split(" "):
+    for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()
         if not lines[-1] or font.getlength(longer) <= width or len(lines) == most_lines:
             lines[-1] = longer
         else:
             lines.append(word)
-    return "\n".join(_cut(text, font, width) for text in lines), font
+    return lines
 
 
 @cache

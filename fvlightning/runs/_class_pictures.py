@@ -11,9 +11,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from fvlightning.analysis import ClassLabel, Judge
-from fvlightning.data import list_image_files, read_pictures
+from fvlightning.data import read_pictures
 from fvlightning.errors import InputError, some_of
-from fvlightning.io import digest_of_weights
+from fvlightning.io import digest_of_weights, list_image_files
 from fvlightning.networks import imagenet_ids
 from fvlightning.output import Record, from_pixels, read_manifest, read_pixels
 from fvlightning.protocols import read_class_names, read_crop_pct

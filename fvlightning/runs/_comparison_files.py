@@ -1,5 +1,6 @@
 """A comparison as files: a sheet, a table for people, and all figures for programs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +13,16 @@ from fvlightning.io import write_json, write_text
 from fvlightning.output import Pixels, contact_sheet, resized, save_png, with_class
 
 ALL_NATURAL = "all natural images"
+# In pixels. Smaller pictures are enlarged, so that their figures fit below them.
+_SMALLEST_TILE = 168
+_FONT = 16
 _HEADS = {
     "activation_ratio": "activation / largest natural",
     "robust_activation": "random crops / clean",
     "total_variation": "total variation",
     "spectral_slope": "spectral slope",
+    "contrast": "contrast",
+    "colorfulness": "colourfulness",
     "nearest_natural": "to the nearest natural image",
 }
 
@@ -53,8 +59,7 @@ def write_comparison(
         for picture in dict.fromkeys(measures)
     ]
     medians_by_space = {space: asdict(measures) for space, measures in by_space.items()}
-    title = f"{settings['model']}: {', '.join(columns)}"
-    save_png(comparison_sheet(columns, pixels, title, class_names), folder / "comparison.png")
+    save_png(comparison_sheet(columns, pixels, settings["model"], class_names), folder / "comparison.png")
     write_text(folder / "comparison.md", table)
     write_json(folder / "comparison.json", {**settings, "medians": medians_by_space, "pictures": pictures})
     return table
@@ -68,8 +73,8 @@ def comparison_sheet(
 ) -> PILImage.Image:
     """Return a sheet with one row per picture of a unit and one column per space.
 
-    The first label of a row is the unit with the name of its class. The others are the space, and the activation as a
-    multiple of the largest natural one.
+    Below each picture stand the unit with the name of its class (in the first column) or the activation as a multiple
+    of the largest natural one, and the measures of its pixels.
 
     Args:
         columns: See `write_comparison`.
@@ -78,18 +83,25 @@ def comparison_sheet(
         class_names: See `write_comparison`.
     """
     height, width = pixels[list(columns)[-1]][0].shape[:2]
+    factor = math.ceil(_SMALLEST_TILE / min(height, width))
     first = next(iter(columns))
     tiles, labels = [], []
     for row in range(len(pixels[first])):
         for space, measures in columns.items():
-            unit, repeat, ratio = measures[row].unit, measures[row].repeat, measures[row].activation_ratio
-            tiles.append(resized(pixels[space][row], width, height))
-            # Short labels are legible, and the ratio of the first is 1.
-            if space == first:
-                labels.append(with_class(unit, class_names.get(unit)) + (f" #{repeat}" if repeat else ""))
+            picture = measures[row]
+            small = resized(pixels[space][row], width, height)
+            tiles.append(resized(small, factor * width, factor * height, enlarge_smoothly=False))
+            if space == first:  # whose ratio is 1
+                name = with_class(picture.unit, class_names.get(picture.unit))
+                heading = f"{name} #{picture.repeat}" if picture.repeat else name
             else:
-                labels.append(space if ratio is None else f"{space} {ratio:.2f}")
-    return contact_sheet(tiles, labels, title, columns=len(columns))
+                heading = f"activation {_short(picture.activation_ratio)} x natural"
+            colour = f", colour {picture.colorfulness:.2f}" if picture.colorfulness else ""  # grey pictures have 0
+            labels.append(
+                f"{heading}\nslope {_short(picture.spectral_slope)}, TV {_short(picture.total_variation)}\n"
+                f"contrast {_short(picture.contrast)}{colour}"
+            )
+    return contact_sheet(tiles, labels, title, groups=dict.fromkeys(columns, 1), largest_font=_FONT)
 
 
 def comparison_table(spaces: Mapping[str, Measures]) -> str:
@@ -99,3 +111,7 @@ def comparison_table(spaces: Mapping[str, Measures]) -> str:
         values = [getattr(measures, name) for name in _HEADS]
         rows.append([space, *("-" if value is None else f"{value:.3g}" for value in values)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

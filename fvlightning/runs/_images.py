@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from fvlightning.data import list_image_files
 from fvlightning.errors import InputError
+from fvlightning.io import list_image_files
 
 # Settings of data modules that change no picture.
 _WITHOUT_EFFECT = {"batch_size", "num_workers"}

@@ -55,8 +55,9 @@ def compare(
     The pictures of each space are in OUTPUT_DIR/SPACE, as visualize writes them. A second run makes only those that are
     missing. OUTPUT_DIR/comparison.png has one row per unit and one column per space, the first with the natural image
     that excites the unit most. OUTPUT_DIR/comparison.md has the medians: the activation over the largest of a natural
-    image, the activation of random crops over that of the picture, total variation, spectral slope, and the distance
-    to the nearest natural image at the input of the last layer. OUTPUT_DIR/comparison.json has those of each picture.
+    image, the activation of random crops over that of the picture, total variation, spectral slope, contrast,
+    colourfulness, and the distance to the nearest natural image at the input of the last layer.
+    OUTPUT_DIR/comparison.json has those of each picture.
 
     Args:
         trainer: The trainer.

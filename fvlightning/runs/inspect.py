@@ -9,12 +9,12 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from fvlightning.analysis import Inspection, inspect_picture
-from fvlightning.data import list_image_files, read_pictures
+from fvlightning.data import read_pictures
 from fvlightning.errors import InputError, some_of
 from fvlightning.features import LayerCall, Maximizer, Unit
 from fvlightning.features.capture import measure_layers
 from fvlightning.features.objectives import check_responses
-from fvlightning.io import check_writable, digest_of_weights, image_size, write_json
+from fvlightning.io import check_writable, digest_of_weights, image_size, list_image_files, write_json
 from fvlightning.output import Record, class_names, on_grey, read_pixels, with_class
 from fvlightning.protocols import model_name, picture_shape, read_crop_pct
 from fvlightning.runs._inspection_files import PICTURES, InspectionFiles

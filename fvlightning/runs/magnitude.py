@@ -1,4 +1,4 @@
-"""``magnitude``: the magnitude spectrum of a user's own images, measured once and kept in a file."""
+"""``magnitude``: the frequencies and colours of a user's own images, measured once and kept in a file."""
 
 import json
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from fvlightning.data import list_image_files, read_pictures
+from fvlightning.data import read_pictures
 from fvlightning.errors import InputError
 from fvlightning.features.images import (
     check_magnitude_name,
-    measure_magnitude,
+    measure_statistics,
     read_magnitude_settings,
     save_magnitude,
 )
-from fvlightning.io import check_writable
+from fvlightning.io import check_writable, list_image_files
 from fvlightning.output import picture_progress
 from fvlightning.runs._images import describe_images
 
@@ -32,21 +32,23 @@ def magnitude(
     decorrelate: bool = True,
     overwrite: bool = False,
 ) -> None:
-    """Measure how much of each frequency images have, for MagnitudeConstrainedImage, and write it to a file.
+    """Measure the frequencies and the colours of images, for FourierImage and MagnitudeConstrainedImage.
 
         fvlightning magnitude --images PHOTOS --image_shape '[3, 224, 224]' --output photos.pt
         fvlightning magnitude --data MNISTDataModule --data.source sample --output digits.pt
 
-    The images are those of a folder, of any size, or the training images of a data module. A second run with the same
-    images and settings keeps the file.
+    The file is FourierImage's setting 'statistics', which makes pictures with the frequencies and colours of the
+    images, and MagnitudeConstrainedImage's 'magnitude'. The images are those of a folder, of any size, or the training
+    images of a data module. A second run with the same images and settings keeps the file.
 
     Args:
         trainer: The trainer.
-        output: File of the spectrum, NAME.pt or NAME.safetensors, for the image's setting 'magnitude'.
+        output: The file, NAME.pt or NAME.safetensors.
         images: Folder with images, including its subfolders; the middle of each image is measured. Instead of --data.
         datamodule: Data whose training images are measured.
         image_shape: Shape that the images of a folder are brought to, [C, H, W]. Images of data have to have it.
-        decorrelate: Whether the colours of three channels are decorrelated, as by the image's setting.
+        decorrelate: Whether the spectrum of three channels is that of decorrelated colours, which has to match the
+            setting of MagnitudeConstrainedImage.
         overwrite: Whether an existing file is replaced.
 
     Raises:
@@ -83,8 +85,13 @@ def magnitude(
                 progress.step(len(batch.pictures))
                 progress.done(len(batch.pictures))
 
-        save_magnitude(measure_magnitude(counted(), shape, decorrelate), path, settings)
-    print(f"Spectrum:    {path}")
+        statistics = measure_statistics(counted(), shape, decorrelate)
+        save_magnitude(statistics, path, settings)
+    color = " ".join(f"{value:.2f}" for value in statistics.mean_color.tolist())
+    print(f"Statistics:  {path}")
+    print(
+        f"             power falls as f^{statistics.slope:.2f}, contrast {statistics.contrast:.2f}, mean colour {color}"
+    )
 
 
 def _size(dataset: Any) -> int:

@@ -12,6 +12,7 @@ from fvlightning.analysis import (
     measure_strongest,
     medians,
     natural_medians,
+    pixel_measures,
 )
 from fvlightning.analysis.measures import nearest_distances
 from fvlightning.features import LayerCall, LayerEnergy, UnitActivation
@@ -97,13 +98,19 @@ def test_measures_of_a_picture_do_not_depend_on_its_batch(network: nn.Module):
 
 
 def test_medians_are_taken_over_the_pictures_that_have_a_measure():
-    rows = [Measures(None, None, 1.0, 3.0, None), Measures(2.0, None, 5.0, 1.0, 0.5), Measures(4.0, None, 2.0, 2.0, 1)]
-    assert medians(rows) == Measures(3.0, None, 2.0, 2.0, 0.75)
+    rows = [
+        Measures(None, None, 1.0, 3.0, 0.2, 0.0, None),
+        Measures(2.0, None, 5.0, 1.0, 0.4, 0.0, 0.5),
+        Measures(4.0, None, 2.0, 2.0, 0.1, 0.3, 1),
+    ]
+    assert medians(rows) == Measures(3.0, None, 2.0, 2.0, 0.2, 0.0, 0.75)
 
 
 def test_medians_of_natural_images_have_no_measure_that_depends_on_a_unit(network: nn.Module):
-    natural = measure_natural_images(network, OBJECTIVES, FeatureSpace(network, SHAPE), [make_pictures(5)])
+    pictures = make_pictures(5)
+    natural = measure_natural_images(network, OBJECTIVES, FeatureSpace(network, SHAPE), pictures.split(2))
     values = natural_medians(natural)
     assert (values.activation_ratio, values.robust_activation) == (None, None)
-    assert values.total_variation == pytest.approx(natural.total_variation.median().item())
+    for name, measures in pixel_measures(pictures).items():
+        assert getattr(values, name) == pytest.approx(measures.median().item()), name
     assert values.nearest_natural == pytest.approx(natural.nearest.median().item())

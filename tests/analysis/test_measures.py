@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from fvlightning.analysis.measures import robust_activations, spectral_slope
+from fvlightning.analysis.measures import (
+    colorfulness,
+    contrast,
+    pixel_measures,
+    robust_activations,
+    spectral_slope,
+)
 from fvlightning.features import LayerCall, LayerEnergy, UnitActivation, score
 
 SHAPE = (3, 12, 12)
@@ -48,6 +54,38 @@ def test_slope_equals_that_of_a_loop_over_frequencies(height: int, width: int):
 def test_slope_is_nan_for_small_pictures_and_0_for_one_colour():
     assert spectral_slope(torch.rand(2, 3, 7, 7)).isnan().all()
     assert spectral_slope(torch.full((1, 3, 16, 16), 0.3)).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_contrast_and_colorfulness_equal_those_of_numpy():
+    pictures = (
+        torch.rand(4, 3, 9, 13, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.2, 1, 0.6])[:, None, None]
+    )
+    for picture, measured in zip(pictures.double().numpy(), contrast(pictures).tolist(), strict=True):
+        assert measured == pytest.approx(picture.std(), abs=1e-6)
+    for (red, green, blue), measured in zip(pictures.double().numpy(), colorfulness(pictures).tolist(), strict=True):
+        rg, yb = red - green, (red + green) / 2 - blue
+        expected = math.sqrt(rg.var() + yb.var()) + 0.3 * math.sqrt(rg.mean() ** 2 + yb.mean() ** 2)
+        assert measured == pytest.approx(expected, abs=1e-6)
+
+
+def test_contrast_and_colorfulness_of_closed_forms():
+    # Half red, half black: rg is 0 or 1, yb is 0 or 1/2.
+    half_red = torch.zeros(1, 3, 4, 4)
+    half_red[:, 0, :2] = 1
+    assert contrast(half_red).item() == pytest.approx(math.sqrt(5) / 6)
+    assert colorfulness(half_red).item() == pytest.approx(1.3 * math.sqrt(0.5**2 + 0.25**2))
+    grey = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert colorfulness(grey).tolist() == [0, 0]
+    assert colorfulness(grey.expand(-1, 3, -1, -1)).tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert contrast(torch.full((1, 3, 8, 8), 0.25)).item() == 0
+    assert colorfulness(torch.rand(1, 5, 8, 8)).isnan().all()
+
+
+def test_measures_of_pixels_do_not_depend_on_the_batch():
+    pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    alone = [pixel_measures(picture[None]) for picture in pictures]
+    for name, values in pixel_measures(pictures).items():
+        torch.testing.assert_close(values, torch.cat([one[name] for one in alone]))
 
 
 @pytest.fixture

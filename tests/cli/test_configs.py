@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image as PILImage
 from tiny import TRAINER
 
 from fvlightning.cli import main
+from fvlightning.output import read_manifest
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 pytestmark = pytest.mark.usefixtures("in_folder")
@@ -47,7 +50,11 @@ def test_each_config_with_data_trains(config, mnist_dir):
 
 
 @pytest.mark.filterwarnings("ignore:visualize without --ckpt_path")
-@pytest.mark.parametrize("config", [path for path in CONFIGS if "imagenet_" in path.stem], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "config",
+    [path for path in CONFIGS if "imagenet_" in path.stem and "_vital" not in path.stem],
+    ids=lambda path: path.stem,
+)
 def test_each_config_of_a_backbone_makes_pictures(config):
     unit = re.search(r"--units '\[\"(.+?)\"\]'", config.read_text())[1]
     small = ["--model.weights", "null", "--model.input_shape", "[3, 64, 64]", "--trainer.accelerator", "cpu"]
@@ -64,6 +71,29 @@ def test_each_config_of_a_maximizer_makes_pictures(config):
     args = [*configs, "--maximizer.steps=2", "--units", '["conv2:0"]']
     assert main(["visualize", *args, "--trainer.accelerator", "cpu"]) == 0
     assert Path("out/conv2/0.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore:visualize without --ckpt_path")
+@pytest.mark.parametrize(
+    ("config", "base"), [("cifar10_vital", ["configs/cifar10_resnet.yaml"]), ("imagenet_lite0_vital", [])]
+)
+def test_each_config_of_distributions_matches_them(config: str, base: list[str]):
+    settings = yaml.safe_load((CONFIGS[0].parent / f"{config}.yaml").read_text())
+    folders = [Path(unit["init_args"]["references"]) for unit in settings["units"]]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        pixels = np.random.default_rng(len(folder.name)).integers(0, 256, (2, 32, 32, 3), np.uint8)
+        for index, image in enumerate(pixels):
+            PILImage.fromarray(image).save(folder / f"{index}.jpg")
+    args = [f"--config={path}" for path in [*base, f"configs/{config}.yaml"]]
+    if not base:
+        args += ["--model.weights", "null", "--model.input_shape", "[3, 64, 64]"]
+    assert main(["visualize", *args, "--maximizer.steps", "2", "--trainer.accelerator", "cpu"]) == 0
+    records = read_manifest("out")
+    assert len(list(Path("out/sums").glob("*.png"))) == len(records) == len(folders)
+    for record, folder in zip(records, folders, strict=True):
+        assert record.unit.startswith(f"DistributionMatch({folder.name}, ")
+        assert record.score < 0
 
 
 @pytest.mark.filterwarnings("ignore:compare without --ckpt_path")

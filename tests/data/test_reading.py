@@ -31,12 +31,11 @@ from fvlightning.data import (
     MNISTDataModule,
     PictureBatch,
     TensorImages,
-    list_image_files,
     pictures_by_class,
     read_pictures,
 )
 from fvlightning.errors import InputError
-from fvlightning.io import fit_picture, read_image, to_tensor
+from fvlightning.io import fit_picture, list_image_files, read_image, to_tensor
 
 SHAPE = (1, 2, 3)
 

@@ -75,6 +75,20 @@ def test_long_labels_stay_under_their_pictures() -> None:
     assert (between == 255).all()
 
 
+def test_labels_of_several_lines_keep_them_and_stay_under_their_pictures() -> None:
+    picture = np.full((112, 112, 3), 100, dtype=np.uint8)
+
+    def lines(label: str) -> int:
+        sheet = np.asarray(contact_sheet([picture] * 2, [label, "0"], columns=2, largest_font=14))
+        assert (sheet[:, 8 + 112 : 8 + 112 + 8] == 255).all()
+        is_ink = (sheet[8 + 112 :, 8 : 8 + 112] < 150).all(-1).any(1)
+        return int((is_ink[1:] & ~is_ink[:-1]).sum())
+
+    assert [lines(label) for label in ("one", "one\nmore", "one\nmore\nhas")] == [1, 2, 3]
+    # A line that is too long for its picture becomes several.
+    assert lines("one\n" + "more " * 8) > 2
+
+
 def test_strip_has_the_name_of_the_class_above() -> None:
     maximizer = Maximizer(2, snapshots=[1])
     (feature,) = maximizer.maximize(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), ["1:2"], (1, 8, 8))

@@ -12,10 +12,10 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from fvlightning import ClassifierModule, PixelImage, RawInput, ShapesDataModule
-from fvlightning.analysis import spectral_slope
+from fvlightning.analysis import pixel_measures
 from fvlightning.cli import main
 from fvlightning.errors import InputError
-from fvlightning.features import measure_codes, total_variation
+from fvlightning.features import measure_codes
 from fvlightning.models import VAEModule
 from fvlightning.runs.compare import check_spaces
 
@@ -24,7 +24,10 @@ DATA = ["--data", "ShapesDataModule", "--data.train_size", "600", "--data.test_s
 MODEL = ["--model", "ClassifierModule", "--model.network", f"{__name__}.Small"]
 MAXIMIZER = ["--maximizer", "Maximizer", "--maximizer.steps", "20"]
 SPACES = ("pixel", "fourier", "latent", "decorrelated")
-MEASURES = ("activation_ratio", "robust_activation", "total_variation", "spectral_slope", "nearest_natural")
+MEASURES = (
+    *("activation_ratio", "robust_activation", "total_variation", "spectral_slope", "contrast", "colorfulness"),
+    "nearest_natural",
+)
 pytestmark = pytest.mark.usefixtures("in_folder")
 
 
@@ -96,6 +99,7 @@ def test_four_spaces_are_measured_side_by_side(
     # The natural images of a unit have the name of its class, too.
     named = {"8:0": "horizontal", "8:1": "vertical", "8:2": "rising"}
     assert all(row.get("class_name") == named.get(row["unit"]) for row in comparison["pictures"])
+    assert "| spectral slope | contrast | colourfulness |" in table
     names = [line.split(" | ")[0] for line in table.splitlines()[2:]]
     assert names == ["| natural", *(f"| {space}" for space in SPACES), "| all natural images"]
     with PILImage.open("comparison/comparison.png") as sheet:
@@ -127,8 +131,8 @@ def test_four_spaces_are_measured_side_by_side(
         assert row["activation"] == pytest.approx(activation, abs=1e-4)
         if largest[place] > 0:
             assert row["activation_ratio"] == pytest.approx(activation / largest[place].item(), abs=1e-4)
-        assert row["total_variation"] == pytest.approx(total_variation(picture, mean=True).item(), abs=1e-5)
-        assert row["spectral_slope"] == pytest.approx(spectral_slope(picture).item(), abs=1e-3)
+        for name, measured in pixel_measures(picture).items():
+            assert row[name] == pytest.approx(measured.item(), abs=1e-3 if name == "spectral_slope" else 1e-5)
         distances = (features(picture) - features(images)).norm(dim=1)
         assert row["nearest_natural"] == pytest.approx(distances.min().item(), abs=1e-3)
     for space in SPACES:

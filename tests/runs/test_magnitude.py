@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from fvlightning.cli import main
 from fvlightning.data import MNISTDataModule
-from fvlightning.features import MagnitudeConstrainedImage, load_magnitude, measure_magnitude
+from fvlightning.features import FourierImage, MagnitudeConstrainedImage, load_magnitude, measure_magnitude
 from fvlightning.features.images import read_magnitude_settings
 
 SHAPE = ["--image_shape", "[3, 16, 24]"]
@@ -81,7 +81,7 @@ def test_data_of_unknown_length_are_measured():
     torch.testing.assert_close(load_magnitude("mine.pt"), expected)
 
 
-def test_the_spectrum_of_digits_is_that_of_pictures_with_it(mnist_dir: Path):
+def test_the_spectrum_of_digits_is_that_of_pictures_with_it(mnist_dir: Path, capsys: pytest.CaptureFixture[str]):
     data = ["--data", "MNISTDataModule", "--data.data_dir", str(mnist_dir), "--data.val_size", "40"]
     assert main(["magnitude", *data, "--output", "spectra/digits.safetensors"]) == 0
     datamodule = MNISTDataModule(data_dir=str(mnist_dir), val_size=40)
@@ -91,6 +91,10 @@ def test_the_spectrum_of_digits_is_that_of_pictures_with_it(mnist_dir: Path):
     torch.testing.assert_close(spectrum, expected, rtol=1e-4, atol=1e-4)
     image = MagnitudeConstrainedImage("spectra/digits.safetensors")
     assert torch.equal(image.spectrum((1, 28, 28)), spectrum)
+    mean = (datamodule.splits.train.images / 255).mean().item()
+    assert f"mean colour {mean:.2f}" in capsys.readouterr().out
+    start = FourierImage(statistics="spectra/digits.safetensors")(torch.zeros(1, 1, 28, 15, 2), (1, 28, 28))
+    assert start.mean().item() == pytest.approx(mean, abs=1e-5)
 
 
 def test_the_spectrum_of_a_folder_is_that_of_its_images(photos: list[Tensor]):

@@ -45,6 +45,9 @@ _TRICKS: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "without channels last": partial(patch, f"{_COPYING}._FEWEST_CHANNELS", 2**30),
     "without gradients by columns": partial(patch, f"{_COPYING}.ColumnsConv2d", _NONE_SUITS),
     "without gradients by phases": partial(patch, f"{_COPYING}.StridedConv2d", _NONE_SUITS),
+    "without padding in the kernel": partial(patch, f"{_COPYING}.SameConv2d", _NONE_SUITS),
+    "without lean ReLU6": partial(patch, f"{_COPYING}.LeanReLU6", _NONE_SUITS),
+    "with all activations in place": partial(patch, f"{_COPYING}.copies_its_input", lambda module: False),
     "without channel means": partial(patch, f"{_COPYING}.MeanConv2d.suits", lambda module: False),
     "no copy at all": partial(patch, "fvlightning.features.maximizer.fast_copy", lambda network, *_, **__: network),
 }

@@ -47,16 +47,17 @@ def correlate_colors(colors: Tensor) -> Tensor:
     Args:
         colors: ``(B, 3, H, W)``; any other number of channels is returned as it is.
     """
-    return _mix_channels(COLOR_CORRELATION, colors)
+    return mix_channels(COLOR_CORRELATION, colors)
 
 
 def decorrelate_colors(colors: Tensor) -> Tensor:
     """Undo `correlate_colors`."""
-    return _mix_channels(_COLOR_DECORRELATION, colors)
+    return mix_channels(_COLOR_DECORRELATION, colors)
 
 
-def _mix_channels(matrix: Tensor, colors: Tensor) -> Tensor:
-    if colors.shape[1] != 3:
+def mix_channels(matrix: Tensor, colors: Tensor) -> Tensor:
+    """Multiply colours ``(B, C, H, W)`` by a matrix ``(C, C)``; any other number of channels is returned as it is."""
+    if colors.shape[1] != len(matrix):
         return colors
     # One product per picture: `torch.einsum` copies all pictures into one matrix and back.
     return torch.matmul(matrix.to(colors), colors.flatten(2)).view_as(colors)

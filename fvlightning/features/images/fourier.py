@@ -3,13 +3,24 @@
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from fvlightning.features.images._spectra import frequencies, resize_spectra
 from fvlightning.features.images.base import Parametrization
 from fvlightning.features.images.display import check_max_rms, check_std, from_display, to_display
+from fvlightning.features.images.magnitude import check_channels, contrast, resample_magnitude
+from fvlightning.features.images.statistics import ImageStatistics, load_statistics
+from fvlightning.io import digest_of_file
+
+# The default of `decay`.
+_DECAY = 1.3
+
+# The weakest frequency of a measured spectrum, as a share of the strongest: one of 0 could show nothing.
+_SMALLEST_SHARE = 1e-4
 
 
 class FourierImage(Parametrization):
@@ -25,20 +36,42 @@ class FourierImage(Parametrization):
     gradient: ``Maximizer(steps=1500, transforms=[], optimizer=partial(torch.optim.SGD, lr=2.0, momentum=0.9),
     normalize_gradients=True)``.
 
+    With `statistics`, the prior is that of other images than photographs: the scale is their mean magnitude spectrum
+    (that of all channels together, at the size of the default decay, so that learning rates keep their meaning), and
+    parameters of 0 are their mean colour, from which colours differ as in them.
+
     Args:
-        decay: How fast the scale falls with the frequency. 1 is that of natural images; 0 makes all frequencies equal;
-            larger values make smoother pictures.
+        decay: How fast the scale falls with the frequency, without `statistics`. 1 is that of natural images; 0 makes
+            all frequencies equal; larger values make smoother pictures. The default gives pictures of ImageNet classes
+            the spectrum of photographs: steps of one size leave more in the fine frequencies than their scale.
         std: Standard deviation of the initial coefficients.
-        decorrelate: Whether the parameters of three channels are decorrelated colours (`correlate_colors`).
+        decorrelate: Whether the parameters of three channels, or with `statistics` of any number, are decorrelated
+            colours (`correlate_colors`).
         max_rms: Bound on the root mean square of a picture (`limit_rms`), for data on a black background.
+        statistics: File of the statistics of your own images, written by ``python -m fvlightning magnitude``, or by
+            `save_magnitude` after `measure_statistics`. They are resampled for pictures of another size.
+
+    Attributes:
+        digest: Digest of the file, so that settings tell statistics of the same name apart; None without a file.
 
     Raises:
-        InputError: A setting is out of its range.
+        InputError: A setting is out of its range, or the file cannot be used; when pictures are made: the statistics
+            have another number of channels.
     """
 
+    derived = frozenset({"_measured"})
+
     def __init__(
-        self, decay: float = 1.0, std: float = 0.01, decorrelate: bool = True, max_rms: float | None = None
+        self,
+        decay: float = _DECAY,
+        std: float = 0.01,
+        decorrelate: bool = True,
+        max_rms: float | None = None,
+        statistics: str | Path | None = None,
     ) -> None:
+        self._measured = None if statistics is None else load_statistics(statistics)
+        self.statistics = None if statistics is None else str(statistics)
+        self.digest = None if statistics is None else digest_of_file(statistics)
         self.decay = decay
         self.std = check_std("FourierImage", std)
         self.decorrelate = decorrelate
@@ -48,20 +81,29 @@ class FourierImage(Parametrization):
     @override
     def weight_decay(self) -> float:
         # A bound on light bounds contrast as well.
-        return 0.3 if self.max_rms is None else 0.0
+        return 0.27 if self.max_rms is None else 0.0
 
     @override
     def initial_parameters(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:
         channels, height, width = image_shape
+        if self._measured is not None:
+            check_channels(self._measured.magnitude, image_shape)
         return self.std * torch.randn((channels, height, width // 2 + 1, 2), generator=generator)
 
     @override
     def __call__(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
-        return to_display(self._colors(parameters, image_shape), self.decorrelate, self.max_rms)
+        colors = self._colors(parameters, image_shape)
+        if self._measured is None:
+            return to_display(colors, self.decorrelate, self.max_rms)
+        return to_display(self._measured.to_colors(colors, self.decorrelate), False, self.max_rms)
 
     @override
     def invert(self, pictures: Tensor) -> Tensor:
-        return self._coefficients(torch.fft.rfft2(from_display(pictures, self.decorrelate)), pictures.shape)
+        if self._measured is None:
+            colors = from_display(pictures, self.decorrelate)
+        else:
+            colors = self._measured.from_colors(from_display(pictures, False), self.decorrelate)
+        return self._coefficients(torch.fft.rfft2(colors), pictures.shape[1:])
 
     @override
     def resize(
@@ -76,17 +118,23 @@ class FourierImage(Parametrization):
         return self._coefficients(resized * fading, new_shape)
 
     def _colors(self, parameters: Tensor, image_shape: Sequence[int]) -> Tensor:
-        spectra = torch.view_as_complex(parameters * _scales(*image_shape[-2:], self.decay, parameters.device))
+        spectra = torch.view_as_complex(parameters * self._scales(image_shape, parameters.device))
         colors: Tensor = torch.fft.irfft2(spectra, s=tuple(image_shape[-2:]))
         return colors
 
     def _coefficients(self, spectra: Tensor, image_shape: Sequence[int]) -> Tensor:
-        return torch.view_as_real(spectra) / _scales(*image_shape[-2:], self.decay, spectra.device)
+        return torch.view_as_real(spectra) / self._scales(image_shape, spectra.device)
+
+    def _scales(self, image_shape: Sequence[int], device: torch.device) -> Tensor:
+        """Return the factors of a picture's parameters, ``(H, W // 2 + 1, 2)``."""
+        if self._measured is None:
+            return _falling_scales(*image_shape[-2:], self.decay, device)
+        return _measured_scales(self._measured, tuple(image_shape), device)
 
 
 @lru_cache(maxsize=16)  # needed at every step
-def _scales(height: int, width: int, decay: float, device: torch.device) -> Tensor:
-    """Return the factors of a picture's parameters, the quarter included, ``(H, W // 2 + 1, 2)``."""
+def _falling_scales(height: int, width: int, decay: float, device: torch.device) -> Tensor:
+    """Return factors that fall with the frequency, the quarter included, ``(H, W // 2 + 1, 2)``."""
     with torch.inference_mode(False):  # a tensor made in inference mode cannot take part in a gradient
         bounded = frequencies(height, width, device).clamp(min=1 / max(width, height))
         scales: Tensor = (width * height) ** 0.5 / bounded**decay / 4
@@ -94,40 +142,19 @@ def _scales(height: int, width: int, decay: float, device: torch.device) -> Tens
         return scales[..., None].repeat(1, 1, 2)
 
 
-def frequencies(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Return the frequencies of `torch.fft.rfft2` in cycles per pixel, ``(H, W // 2 + 1)``."""
-    rows = torch.fft.fftfreq(height, device=device)[:, None]
-    return torch.hypot(rows, torch.fft.rfftfreq(width, device=device))
-
-
-def resize_spectra(spectra: Tensor, size: Sequence[int], new_size: Sequence[int]) -> Tensor:
-    """Return the spectra ``(..., H', W' // 2 + 1)`` of the same pictures at another size.
-
-    The waves stay as they are, except that those too fine for the new size are left out. So at twice the size every
-    other pixel is an old one.
-
-    Args:
-        spectra: ``(..., H, W // 2 + 1)``, from `torch.fft.rfft2` of real pictures.
-        size: ``(H, W)``.
-        new_size: ``(H', W')``.
-    """
-    (height, width), (new_height, new_width) = size, new_size
-    n_rows, n_columns = min(height, new_height), min(width, new_width)
-    columns = n_columns // 2 + 1
-    resized = spectra.new_zeros(*spectra.shape[:-2], new_height, new_width // 2 + 1)
-    upper, lower = slice(0, (n_rows + 1) // 2), slice(-(n_rows // 2), None)
-    resized[..., upper, :columns] = spectra[..., upper, :columns]
-    if n_rows > 1:
-        resized[..., lower, :columns] = spectra[..., lower, :columns]
-    # At an even size the finest wave is its own mirror image; at a larger size the two are apart, with half each.
-    if n_rows % 2 == 0 and height != new_height:
-        middle = n_rows // 2
-        if new_height > height:
-            resized[..., -middle, :] /= 2
-            resized[..., middle, :] = resized[..., -middle, :]
-        else:
-            resized[..., middle, :columns] += spectra[..., middle, :columns]
-    if n_columns % 2 == 0 and width != new_width:
-        # A half spectrum does not hold the mirror image.
-        resized[..., columns - 1] *= 0.5 if new_width > width else 2
-    return resized * (new_height * new_width / (height * width))
+@lru_cache(maxsize=16)
+def _measured_scales(statistics: ImageStatistics, image_shape: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Return factors that are a measured spectrum, ``(H, W // 2 + 1, 2)``, which make pictures of the usual size."""
+    with torch.inference_mode(False):
+        height, width = image_shape[-2:]
+        # By frequency only: the colours have their own statistics.
+        scales = resample_magnitude(statistics.magnitude, image_shape).square().mean(0).sqrt()
+        scales[0, 0] = 0  # the mean is no frequency; it changes as the slowest waves do
+        scales = scales.clamp(min=_SMALLEST_SHARE * float(scales.max()))
+        slowest = [scales[row, column] for row, column in ((1, 0), (0, 1)) if row < height and column <= width // 2]
+        if slowest:
+            scales[0, 0] = torch.stack(slowest).mean()
+        usual = _falling_scales(height, width, _DECAY, torch.device("cpu"))[..., 0]
+        size = contrast(usual[None], width) / contrast(scales[None], width)
+        scales = scales * size if bool(size.isfinite()) else usual  # images of one colour have no spectrum
+        return scales.to(device)[..., None].repeat(1, 1, 2)

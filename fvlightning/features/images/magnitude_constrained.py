@@ -11,7 +11,8 @@ from typing_extensions import override
 from fvlightning.errors import InputError
 from fvlightning.features.images.base import Parametrization
 from fvlightning.features.images.display import check_max_rms, from_display, to_display
-from fvlightning.features.images.magnitude import load_magnitude, natural_magnitude, resample_magnitude
+from fvlightning.features.images.magnitude import natural_magnitude, resample_magnitude
+from fvlightning.features.images.statistics import load_magnitude
 from fvlightning.io import digest_of_file
 
 

@@ -13,6 +13,7 @@ from fvlightning.features.capture import class_layers, measure_layers
 from fvlightning.features.images import Parametrization
 from fvlightning.features.loop.settings import Settings
 from fvlightning.features.objectives import Objective, joint_key, objective_of, resolve_objectives
+from fvlightning.features.transforms import transformed_shapes
 from fvlightning.features.units import LayerCall, Unit
 
 
@@ -80,6 +81,13 @@ def list_jobs(
     if settings.transforms and len(image_shape) != 3:
         raise InputError(f"inputs of shape {tuple(image_shape)} are not pictures; leave out transforms (transforms=[])")
     resolved = resolve_objectives(network, units, image_shape, settings.pooling)
+    for shape in transformed_shapes(settings.transforms, image_shape):
+        if shape != tuple(image_shape):
+            try:
+                resolve_objectives(network, resolved, shape, settings.pooling)
+            except InputError as error:
+                size = " x ".join(map(str, shape[1:]))
+                raise InputError(f"Maximizer(transforms=...): makes pictures of {size} pixels: {error}") from error
     measure_layers(network, frozenset().union(*(joint.layers for joint in settings.joint_objectives)), image_shape)
     return [
         Job(

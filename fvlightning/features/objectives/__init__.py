@@ -8,12 +8,14 @@ from fvlightning.features.objectives.activations import Direction, LayerEnergy, 
 from fvlightning.features.objectives.base import Objective, Pooling, WeightedSum, stack_objectives
 from fvlightning.features.objectives.joint import Alignment, Diversity, JointObjective, joint_key
 from fvlightning.features.objectives.log_odds import RivalClasses
+from fvlightning.features.objectives.matching import DistributionMatch
 from fvlightning.features.objectives.responses import check_responses
 from fvlightning.features.objectives.text import Target, interpolate, layers_of, objective_of, resolve_objectives
 
 __all__ = [
     "Alignment",
     "Direction",
+    "DistributionMatch",
     "Diversity",
     "JointObjective",
     "LayerEnergy",

@@ -201,7 +201,7 @@ class Direction(Objective):
         positions = [objective.position for objective in objectives]
 
         def score(activations: Activations) -> Tensor:
-            values = _at(activations[layer], positions)
+            values = values_at(activations[layer], positions)
             directions = vectors(values.device)[0].to(values.dtype)[:, :, None]
             if directions.shape[1] != values.shape[1]:
                 problem = f"{directions.shape[1]} numbers for the {values.shape[1]} units of layer {str(layer)!r}"
@@ -230,7 +230,7 @@ def _pick(tensor: Tensor, rows: Tensor, channels: Tensor, *position: Tensor) -> 
     return tensor.movedim(1, -1)[(rows, *(position or [slice(None)] * (tensor.ndim - 2)), channels)]
 
 
-def _at(activation: Activation, positions: Sequence[tuple[int, ...]]) -> Tensor:
+def values_at(activation: Activation, positions: Sequence[tuple[int, ...]]) -> Tensor:
     """Return activations ``(B, C, P)``: at each picture's position, or at all positions that belong to the picture."""
     tensor = activation.tensor
     if positions[0]:

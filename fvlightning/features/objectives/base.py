@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from fvlightning.errors import InputError
@@ -37,6 +37,18 @@ class Objective(ABC):
     def units(self) -> tuple[Unit, ...]:
         """The units to check against the network. By default none."""
         return ()
+
+    def prepared(self, network: nn.Module, image_shape: Sequence[int]) -> "Objective":
+        """Return the objective with what it has to know of the network, before the first score; by default itself.
+
+        Args:
+            network: The network whose activations will be scored.
+            image_shape: ``(C, H, W)`` of the pictures.
+
+        Raises:
+            InputError: The objective needs something that the network does not give, or that cannot be read.
+        """
+        return self
 
     @property
     def needs_means_only(self) -> bool:
@@ -149,6 +161,10 @@ class WeightedSum(Objective):
     @override
     def units(self) -> tuple[Unit, ...]:
         return tuple(unit for _, term in self.terms for unit in term.units)
+
+    @override
+    def prepared(self, network: nn.Module, image_shape: Sequence[int]) -> Objective:
+        return WeightedSum([(weight, term.prepared(network, image_shape)) for weight, term in self.terms])
 
     @property
     @override

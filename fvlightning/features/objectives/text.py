@@ -89,6 +89,10 @@ class Target(Objective):
         return self.objective.units
 
     @override
+    def prepared(self, network: nn.Module, image_shape: Sequence[int]) -> Objective:
+        return Target(self.objective.prepared(network, image_shape), self.value)
+
+    @override
     def __call__(self, activations: Activations) -> Tensor:
         return -(self.objective(activations) - self.value).square()
 

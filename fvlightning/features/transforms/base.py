@@ -46,6 +46,10 @@ class Transform(Described, ABC):
         """
         return self
 
+    def shapes(self, image_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return the shapes that pictures ``(C, H, W)`` have after it, at some step; by default their own alone."""
+        return [image_shape]
+
 
 class Draws:
     """The random numbers of a batch of pictures, each picture's from its own generator, on the pictures' device.
@@ -93,6 +97,14 @@ def apply_transforms(pictures: Tensor, transforms: Sequence[Transform], draws: T
         pictures = transform(pictures, draws[:, first : first + transform.n_draws])
         first += transform.n_draws
     return pictures
+
+
+def transformed_shapes(transforms: Sequence[Transform], image_shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the shapes ``(C, H, W)`` that pictures of a shape have after the transforms, at some step of the run."""
+    shapes = [tuple(image_shape)]
+    for transform in transforms:
+        shapes = [new for shape in shapes for new in transform.shapes(shape)]
+    return list(dict.fromkeys(shapes))
 
 
 def longest_warmup(transforms: Sequence[Transform]) -> float:

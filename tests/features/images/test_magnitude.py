@@ -18,7 +18,7 @@ from fvlightning.features.images import (
     save_magnitude,
 )
 from fvlightning.features.images.display import COLOR_CORRELATION
-from fvlightning.features.images.magnitude import _border_spectra, contrast
+from fvlightning.features.images.magnitude import border_spectra, contrast
 from fvlightning.io import digest_of_file
 
 
@@ -54,7 +54,7 @@ def test_jumps_across_the_border_are_no_edges():
     assert periodic[0, 0, 4:].sum() < 0.2 * plain[0, 0, 4:].sum()
     assert periodic[0, 0, 0] == pytest.approx(plain[0, 0, 0].item(), abs=1e-3)
     colors = torch.randn(1, 1, 6, 7, dtype=torch.float64)
-    smooth = torch.fft.irfft2(_border_spectra(colors), s=(6, 7))
+    smooth = torch.fft.irfft2(border_spectra(colors), s=(6, 7))
     neighbours = sum(smooth.roll(shift, axis) for shift in (-1, 1) for axis in (-2, -1))
     jumps = torch.zeros(6, 7, dtype=torch.float64)
     for row in range(6):
