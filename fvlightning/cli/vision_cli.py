@@ -29,7 +29,6 @@ from fvlightning.cli.allocation import freed_memory_kept
 from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer
 from fvlightning.output import EpochProgressBar
-from fvlightning.runs.microscope import microscope
 from fvlightning.trainer import Trainer
 
 _MOST_PER_CORE = 4  # processes
@@ -216,8 +215,7 @@ class VisionCLI(ParsingCLI):
         if run is None or not checkpoint:
             rank_zero_warn("--microscope_after_fit has no effect without a logger and checkpoints")
             return
-        microscope(
-            self.trainer,
+        self.trainer.microscope(  # type: ignore[attr-defined] # a command of `fvlightning.trainer.Trainer`
             self.model,
             maximizer=self._get(self.config_init, "maximizer"),
             run=run,

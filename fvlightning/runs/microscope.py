@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -244,15 +244,18 @@ def _read_epochs(run: Path) -> list[Epoch]:
     return epochs
 
 
-def _units_of(layers: Iterable[str], model: nn.Module, surveys: Sequence[LayerSurvey]) -> list[str]:
+def _units_of(layers: Collection[str], model: nn.Module, surveys: Sequence[LayerSurvey]) -> list[str]:
     """Return all units of some layers, by default of all convolutional and linear ones.
 
     Raises:
         InputError: A layer has more than 4,000 units, or there is no such layer.
     """
     weighted = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    names = list(layers) or [
-        str(survey.layer) for survey in surveys if isinstance(find_layer(model, survey.layer.layer), weighted)
+    # In the order of the network: the pass of the images goes on only for the same units in the same order.
+    names = [
+        str(survey.layer)
+        for survey in surveys
+        if survey.layer.layer in layers or (not layers and isinstance(find_layer(model, survey.layer.layer), weighted))
     ]
     for survey in surveys:
         if survey.n_units > _MOST_UNITS and str(survey.layer) in names:

@@ -210,10 +210,19 @@ def run(tmp_path: Path) -> Path:
             "maximizer": {"class_path": "fvlightning.Maximizer", "init_args": {"steps": 4, "pooling": "rms"}},
         },
     }
+    examples = {
+        "class_path": "fvlightning.ExamplesCallback",
+        "init_args": {"units": ["fc:*"], "animate": False, "k": 1},
+    }
     config = {
         "model": {"class_path": f"{__name__}.Classifier"},
         "data": {"class_path": f"{__name__}.Data"},
-        "trainer": {"max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False, "callbacks": [callback]},
+        "trainer": {
+            "max_epochs": 2,
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+            "callbacks": [callback, examples],
+        },
     }
     Path("digits.yaml").write_text(yaml.safe_dump(config))
     assert main(["fit", "--config", "digits.yaml"]) == 0
@@ -240,6 +249,23 @@ def test_a_run_shows_its_epochs_and_all_units_of_its_layers(run: Path):
                 if record is not None:
                     assert score == pytest.approx(record["score"], rel=1e-3)
                     assert np.array_equal(tile, read_pixels(folder / record["file"]))
+    epochs = data_of("layer_1")["epochs"]
+    figures = json.loads((run / "examples/epoch_0001/examples.json").read_text())["units"]
+    assert [found["histogram"] for found in epochs["1"]["images"]] == [unit["histogram"] for unit in figures]
+    assert data_of("layer_0")["epochs"]["1"]["images"] == [None] * 6
+
+
+def test_fit_makes_the_page_in_the_folder_of_the_run(run: Path):
+    args = ["fit", "--config", "digits.yaml", "--trainer.max_epochs", "1", "--microscope_after_fit", "true"]
+    assert main(args) == 0
+    folder = run.with_name("version_1") / "microscope"
+    network = data_of("network", str(folder))
+    assert network["epochs"] == [0, 1]
+    records = json.loads((run.with_name("version_1") / "features/epoch_0001/features.json").read_text())
+    assert network["facts"]["weights"] == records[0]["weights"]
+    assert len(tiles_of(network["images"]["sprites"], str(folder))) == len(network["images"]["names"])
+    with pytest.warns(UserWarning, match="--microscope_after_fit has no effect without a logger and checkpoints"):
+        assert main([*args, "--trainer.logger", "false", "--trainer.max_epochs", "0"]) == 0
 
 
 def test_a_run_without_checkpoints_shows_what_is_there(run: Path, refused: Any, capsys: pytest.CaptureFixture[str]):
