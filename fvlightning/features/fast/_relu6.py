@@ -12,7 +12,7 @@ class LeanReLU6(nn.ReLU6):
     """A ReLU6 that keeps its output for the gradient, not its input.
 
     The gradient passes where the output is between the bounds, so the output is enough. torch keeps the input, of which
-    it makes a copy if it works in place. Without that copy, forward and backward pass take two thirds of the time.
+    it makes a copy if it works in place. Without that copy, forward and backward pass take 0.7 of the time.
     """
 
     @classmethod
