@@ -240,9 +240,7 @@ class Optimization:
         scorer = stack_objectives([job.objective for job in jobs])
         with torch.no_grad():
             pictures = self._displayed(tracker.best_parameters[rows])
-            # A single row goes another way through linear layers, and gets another last bit.
-            seen = pictures if len(rows) > 1 else pictures.repeat(2, *[1] * (pictures.ndim - 1))
-            scores = scorer(self._exact(seen))[: len(rows)].to(pictures.dtype)
+            scores = scorer(self._exact(pictures)).to(pictures.dtype)
         features = make_features(
             self._settings,
             jobs,
