@@ -10,7 +10,7 @@ from fvlightning.analysis.comparison import (
     natural_medians,
 )
 from fvlightning.analysis.examples import RunningExamples, UnitScorer, find_examples
-from fvlightning.analysis.illustration import illustrate
+from fvlightning.analysis.illustration import Page, illustrate
 from fvlightning.analysis.inspection import Inspection, LayerResponse, class_probabilities, inspect_picture
 from fvlightning.analysis.judges import (
     OTHERS,
@@ -38,6 +38,7 @@ __all__ = [
     "JudgedPicture",
     "LayerResponse",
     "Measures",
+    "Page",
     "Patch",
     "PictureMeasures",
     "ReceptiveField",

@@ -15,7 +15,7 @@ from fvlightning.output.pixels import Pixels
 PAGE = Path(__file__).parent / "page"
 _FILES = ("style.css", "page.js")
 _TILES, _DATA = "tiles", "data"
-# Of a sprite, in pixels and in tiles: browsers decode it as a whole.
+# The largest sprite, in pixels and in tiles: browsers decode it as a whole.
 _MOST_PIXELS, _MOST_COLUMNS = 2048, 16
 _QUALITY = 85
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
-from fvlightning.analysis import RunningExamples, UnitScorer
+from fvlightning.analysis import Page, RunningExamples, UnitScorer, illustrate
 from fvlightning.data import PictureSelection, report_unreadable
 from fvlightning.errors import InputError
 from fvlightning.features import Objective, Unit
 from fvlightning.features.objectives import Pooling
 from fvlightning.io import UnreadableImageError, digest_of_weights, image_size, load_plain, write_atomically
-from fvlightning.output import UnitExamples, write_examples
-from fvlightning.protocols import model_name, read_crop_pct
+from fvlightning.output import UnitExamples, class_names, write_examples
+from fvlightning.protocols import model_name, read_class_names, read_crop_pct
 from fvlightning.runs._images import describe_images
 from fvlightning.runs._prediction import PictureWork, run_on_ranks
 from fvlightning.version import __version__
@@ -101,6 +101,12 @@ class ExamplePass(PictureWork):
             last = UnreadableImageError(*self.unreadable.popitem())
             raise InputError(f"not one of {self.selection.n_pictures} images can be read; the last: {last}")
         return total
+
+    def pages(self, results: Sequence[UnitExamples], datamodule: pl.LightningDataModule | None) -> Iterator[Page]:
+        """Return the examples of the units as they are shown (`illustrate`), with the classes of images and units."""
+        names = class_names(self.model, datamodule, self.units, self.selection.image_shape)
+        of_images = read_class_names(self.source)
+        return illustrate(self.model, self.units, results, self.selection, class_names=of_images, unit_classes=names)
 
     def write_records(self, results: Sequence[UnitExamples]) -> None:
         """Write ``examples.json``, the settings and the examples of the units."""

@@ -74,7 +74,7 @@ class Images:
         indices: The number of each image on the page, by its place in the data.
         names: Class, or nothing, and file or place, of each image.
         sprites: See `WebPage.save_sprites`.
-        excited: Of each unit that images excite, by layer: for each image the units it excites most, with scores.
+        excited: By layer, for each image the units that it excites most, with their scores.
     """
 
     indices: Mapping[int, int]

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from fvlightning.analysis import illustrate
 from fvlightning.errors import InputError, some_of
 from fvlightning.features import Objective, Unit, resolve_objectives
 from fvlightning.features.objectives import Pooling
@@ -15,13 +14,12 @@ from fvlightning.io import check_writable, digest_of_weights
 from fvlightning.output import (
     Pixels,
     UnitExamples,
-    class_names,
     layer_name,
     log_image,
     picture_columns,
     save_png,
 )
-from fvlightning.protocols import model_name, picture_shape, read_class_names
+from fvlightning.protocols import model_name, picture_shape
 from fvlightning.runs._example_pass import ExamplePass
 from fvlightning.runs._images import image_source
 from fvlightning.runs._pictures import load_checkpoint
@@ -96,14 +94,7 @@ def examples(
     if not trainer.is_global_zero:
         return
     model.to(trainer.strategy.root_device)  # Lightning has moved it away
-    pages = illustrate(
-        model,
-        resolved,
-        results,
-        work.selection,
-        class_names=read_class_names(source),
-        unit_classes=class_names(model, datamodule, resolved, shape),
-    )
+    pages = work.pages(results, datamodule)
     title = f"{model_name(model)}, {results[0].n_images:,} images"
     completed: list[UnitExamples] = []
     for page in pages:

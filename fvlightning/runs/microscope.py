@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
 
-from fvlightning.analysis import UnitScorer, illustrate
+from fvlightning.analysis import UnitScorer
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.data import PictureSelection
 from fvlightning.errors import InputError
@@ -25,11 +25,10 @@ from fvlightning.output import (
     Record,
     UnitExamples,
     WebPage,
-    class_names,
     read_manifest,
     rounded,
 )
-from fvlightning.protocols import model_name, picture_shape, read_class_names
+from fvlightning.protocols import model_name, picture_shape
 from fvlightning.runs._example_pass import ExamplePass
 from fvlightning.runs._images import image_source
 from fvlightning.runs._microscope_files import (
@@ -154,14 +153,7 @@ def microscope(
     examples: list[UnitExamples] = []
     excited = None
     if work is not None:
-        pages = illustrate(
-            model,
-            resolved,
-            results,
-            work.selection,
-            class_names=read_class_names(source),
-            unit_classes=class_names(model, datamodule, resolved, shape),
-        )
+        pages = work.pages(results, datamodule)
         examples = [one for sheet in pages for one in sheet.examples]
         work.write_records(examples)
         excited = _save_images(page, model, groups, examples, work.selection, pooling)

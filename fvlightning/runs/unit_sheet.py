@@ -8,14 +8,13 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from PIL import Image as PILImage
 
-from fvlightning.analysis import FirstLayer, illustrate
+from fvlightning.analysis import FirstLayer
 from fvlightning.features import Maximizer, Objective, Unit
 from fvlightning.io import check_writable
 from fvlightning.output import (
     Pixels,
     Record,
     UnitExamples,
-    class_names,
     from_pixels,
     log_image,
     on_grey,
@@ -23,7 +22,7 @@ from fvlightning.output import (
     unit_file,
     with_class,
 )
-from fvlightning.protocols import model_name, picture_shape, read_class_names
+from fvlightning.protocols import model_name, picture_shape
 from fvlightning.runs._example_pass import ExamplePass
 from fvlightning.runs._images import image_source
 from fvlightning.runs._pictures import (
@@ -115,14 +114,7 @@ def unit_sheet(
     best = {record.unit: record for record in sorted(records, key=score_of)}
     pairs = {str(unit): (unit, best[str(unit)], best[str(negative_of(unit))]) for unit in resolved}
     layers = first_layers(model, resolved, shape)
-    pages = illustrate(
-        model,
-        resolved,
-        results,
-        work.selection,
-        class_names=read_class_names(source),
-        unit_classes=class_names(model, datamodule, resolved, shape),
-    )
+    pages = work.pages(results, datamodule)
     completed: list[UnitExamples] = []
     for page in pages:
         for found, tiles in zip(page.examples, page.tiles, strict=True):

@@ -17,7 +17,7 @@ from fvlightning.features.images.display import decorrelate_colors, from_display
 from fvlightning.features.images.magnitude import border_spectra
 from fvlightning.io import load_plain, write_atomically
 
-# Of the variance of the strongest direction of colours, and of any.
+# The smallest variance of a direction of colours: as a share of the largest, and in itself.
 _SMALLEST_SHARE, _SMALLEST_VARIANCE = 1e-4, 1e-8
 # Colours nearer to black and white would lie where the sigmoid is flat.
 _MARGIN = 0.01

@@ -72,7 +72,7 @@ def test_a_shift_of_all_values_costs_its_square():
     network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False))
     nn.init.constant_(network[0].weight, 3.0)
     references = 0.5 * pictures(4, shape=(1, 8, 8))
-    # Of equal pictures the mean of the sorted values is that of each.
+    # The mean of equal pictures' sorted values is that of each of them.
     objective = DistributionMatch(["0"], references[:1].expand(4, -1, -1, -1), [2.0])
     shifted = references[:1].flip(3) + 0.25
     assert score(network, objective, shifted).item() == pytest.approx(-2 * (3 * 0.25) ** 2, rel=1e-5)
