@@ -61,11 +61,11 @@ class Maximizer:
         steps: The number of steps of each picture. Default: 256, or the sum over the rounds of `scales`; another number
             is spread over these rounds in proportion.
         image: The parametrisation. Default: `FourierImage`.
-        optimizer: Makes a torch optimiser of a list of parameters. Default: AdamW with a learning rate of 0.1, betas
+        optimizer: Makes a torch optimiser of a list of parameters. Default: AdamW with a learning rate of 0.2, betas
             of (0.8, 0.99), an ``eps`` of 1e-3, and the weight decay of the parametrisation
             (`Parametrization.weight_decay`).
         transforms: Random transforms, applied in turn at each step. Default: `RandomResizedCrop` of .35 to 1.1 of the
-            side and at least 64 pixels, rotated by up to 15 degrees, and `GaussianNoise` that grows to .3 over the
+            side and at least 64 pixels, rotated by up to 15 degrees, and `GaussianNoise` that grows to .1 over the
             first .3 of the steps. Empty: none.
         penalties: Priors on the picture, subtracted from the score.
         patience: A picture stops after this many steps without a better score less penalties. Steps in which
@@ -291,7 +291,7 @@ class Maximizer:
 
 
 def _default_transforms() -> tuple[Transform, ...]:
-    return RandomResizedCrop(side=(0.35, 1.1), degrees=15, smallest=64), GaussianNoise((0.0, 0.3), warmup=0.3)
+    return RandomResizedCrop(side=(0.35, 1.1), degrees=15, smallest=64), GaussianNoise((0.0, 0.1), warmup=0.3)
 
 
 def _alone(batch_size: int | None) -> int:

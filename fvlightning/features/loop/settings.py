@@ -102,7 +102,7 @@ class Settings:
         if self.optimizer is not None:
             return self.optimizer(parameters)
         decay = self.image.weight_decay
-        return torch.optim.AdamW(parameters, lr=0.1, betas=(0.8, 0.99), eps=1e-3, weight_decay=decay, fused=True)
+        return torch.optim.AdamW(parameters, lr=0.2, betas=(0.8, 0.99), eps=1e-3, weight_decay=decay, fused=True)
 
     @property
     def make_schedule(self) -> SchedulerCallable | None:
