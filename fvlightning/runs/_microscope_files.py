@@ -1,6 +1,7 @@
 """The files of the page of `microscope`: the tiles and the data of each layer, and the page itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import exp, prod
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,47 @@ from fvlightning.output import (
     weight_pixels,
 )
 from fvlightning.runs._microscope_content import PICTURES, Content, Epoch
+from fvlightning.runs._microscope_images import LARGEST_EXACT_IMAGE, LARGEST_IMAGE
 from fvlightning.runs._microscope_map import map_rows
 from fvlightning.runs._microscope_units import NUMBERS, VERDICTS, histogram, unit_values
 from fvlightning.runs._pictures import negative_of
 
 # A wall shows larger pictures in this size, in pixels.
 _LARGEST_TILE = 112
+
+
+def estimated_size(
+    n_units: int,
+    n_pictures: int,
+    image_shape: Sequence[int],
+    *,
+    n_steps: int,
+    n_layers: int = 1,
+    n_epochs: int = 0,
+    n_examples: int = 0,
+    n_images: int | None = None,
+) -> float:
+    """Return about how many bytes the page will have, by what files of digits and of photographs took.
+
+    Args:
+        n_units: Number of units.
+        n_pictures: Number of pictures, the negative ones and repeats included.
+        image_shape: ``(C, H, W)`` of the pictures.
+        n_steps: Steps of the optimisation.
+        n_layers: Number of layers.
+        n_epochs: Number of epochs that are shown.
+        n_examples: Number of images that are shown for all units together, some of them several times.
+        n_images: Number of images that these are from, None if it is not known.
+    """
+    n_values, side = prod(image_shape), max(image_shape[1:])
+    of_tile = n_values * min(1, _LARGEST_TILE / side) ** 2 * (0.45 if side <= _LARGEST_TILE else 0.1)
+    of_image = n_values * min(1, LARGEST_IMAGE / side) ** 2 * (0.4 if side <= LARGEST_EXACT_IMAGE else 0.08)
+    # The more examples a unit has, the more of them are those of others, too.
+    n_shown = n_examples if n_images is None else n_images * (1 - exp(-n_examples / n_images)) if n_images else 0
+    # A picture's file, record and part of a sheet; the page itself; the figures of the images, in two files.
+    of_pictures = n_pictures * (3400 + 36 * n_steps + 1.5 * n_values + of_tile)
+    of_units = n_units * (400 + n_epochs * (of_tile + 100) + (6000 if n_examples else 0))
+    return 60_000 + of_pictures + of_units + n_shown * (of_image + 100 * n_layers)
 
 
 def write_page(page: WebPage, content: Content) -> None:

@@ -12,8 +12,8 @@ from fvlightning.features.objectives import Pooling
 from fvlightning.output import Pixels, UnitExamples, WebPage, rounded, shrunk, to_pixels
 from fvlightning.runs._microscope_content import Images, class_of
 
-_LARGEST_IMAGE = 256  # of tiles, in pixels
-_LARGEST_EXACT = 64  # the side of images that keep their pixels
+LARGEST_IMAGE = 256  # of tiles, in pixels
+LARGEST_EXACT_IMAGE = 64  # the side of images that keep their pixels
 _N_EXCITED = 8
 
 
@@ -49,9 +49,9 @@ def save_images(
                     excited[name].append([(index, rounded(float(scores[row, column])) or 0) for index, column in pairs])
                 first += len(group)
             places.extend(batch.indices.tolist())
-            yield from (shrunk(to_pixels(picture), _LARGEST_IMAGE) for picture in batch.pictures.cpu())
+            yield from (shrunk(to_pixels(picture), LARGEST_IMAGE) for picture in batch.pictures.cpu())
 
-    exact = max(selection.image_shape) <= _LARGEST_EXACT
+    exact = max(selection.image_shape) <= LARGEST_EXACT_IMAGE
     sprites = page.save_sprites(tiles(), len(shown), "images", exact=exact)
     names = [(class_of(shown[place]), shown[place].file or f"#{place}") for place in places]
     return Images({place: index for index, place in enumerate(places)}, names, sprites, excited)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
 
@@ -15,7 +14,7 @@ from fvlightning.analysis import Connections
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.errors import InputError
 from fvlightning.features import Maximizer, Objective, resolve_objectives
-from fvlightning.features.capture import LayerSurvey, find_layer, survey_layers
+from fvlightning.features.capture import find_layer, survey_layers
 from fvlightning.features.objectives import Pooling
 from fvlightning.io import check_writable
 from fvlightning.output import (
@@ -28,7 +27,7 @@ from fvlightning.protocols import model_name, picture_shape
 from fvlightning.runs._example_pass import ExamplePass
 from fvlightning.runs._images import image_source
 from fvlightning.runs._microscope_content import PICTURES, Content, best_first, by_layer, read_epochs
-from fvlightning.runs._microscope_files import write_page
+from fvlightning.runs._microscope_files import estimated_size, write_page
 from fvlightning.runs._microscope_images import save_images
 from fvlightning.runs._microscope_map import strongest_ties
 from fvlightning.runs._pictures import (
@@ -129,8 +128,11 @@ def microscope(
         if trainer.is_global_zero:
             _show_epochs(model, units, Path(run), folder, content, pooling)
         return
-    of_callbacks = {layer for callback in shown for layer in callback.layers}
-    resolved = checked_units(model, units or _units_of(of_callbacks, model, content.surveys), shape, pooling)
+    n_steps = maximizer.settings.steps
+    if not units:
+        units = _units_of({layer for callback in shown for layer in callback.layers}, model, content, n_steps)
+    resolved = checked_units(model, units, shape, pooling)
+    groups = by_layer(resolved, content.surveys)
     all_units = [*resolved, *map(negative_of, resolved)] if negatives else resolved
     options: dict[str, Any] = {"image_shape": shape, "overwrite": overwrite, "tag": PICTURES, "datamodule": datamodule}
     distinct = list({str(unit): unit for unit in all_units}.values())
@@ -138,14 +140,23 @@ def microscope(
     if source is not None:
         settings: dict[str, Any] = {"part": part, "n_images": n_images, "k": k, "pooling": pooling}
         work = ExamplePass(model, resolved, source, image_shape=shape, folder=folder / _EXAMPLES, **settings)
-    n_shown = 0 if work is None else min(2 * k * len(resolved), work.selection.n_pictures or 2 * k * len(resolved))
-    _report_size(len(distinct), len(content.epochs) * len(resolved), n_shown, shape)
+    n_pictures = len(distinct) * maximizer.settings.repeats
+    size = estimated_size(
+        len(resolved),
+        n_pictures,
+        shape,
+        n_steps=n_steps,
+        n_layers=len(groups),
+        n_epochs=len(content.epochs),
+        n_examples=0 if work is None else 2 * k * len(resolved),
+        n_images=None if work is None else work.selection.n_pictures,
+    )
+    rank_zero_info(f"The page has {n_pictures:,} pictures of {len(resolved):,} units: about {_megabytes(size)}")
     records = run_pictures(trainer, model, distinct, maximizer, folder / PICTURES, **options)
     results = work.run(trainer).results(resolved) if work is not None else []
     if not trainer.is_global_zero:
         return
     model.to(trainer.strategy.root_device)  # Lightning has moved it away
-    groups = by_layer(resolved, content.surveys)
     page = WebPage(folder)
     examples: list[UnitExamples] = []
     excited = None
@@ -197,7 +208,7 @@ def _show_epochs(
     _report_page(folder, len(resolved))
 
 
-def _units_of(layers: Collection[str], model: nn.Module, surveys: Sequence[LayerSurvey]) -> list[str]:
+def _units_of(layers: Collection[str], model: nn.Module, content: Content, n_steps: int) -> list[str | Objective]:
     """Return all units of some layers, by default of all convolutional and linear ones.
 
     Raises:
@@ -205,28 +216,21 @@ def _units_of(layers: Collection[str], model: nn.Module, surveys: Sequence[Layer
     """
     weighted = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     # In the order of the network: the pass of the images goes on only for the same units in the same order.
-    names = [
-        str(survey.layer)
-        for survey in surveys
+    chosen = [
+        survey
+        for survey in content.surveys
         if survey.layer.layer in layers or (not layers and isinstance(find_layer(model, survey.layer.layer), weighted))
     ]
-    for survey in surveys:
-        if survey.n_units > _MOST_UNITS and str(survey.layer) in names:
+    for survey in chosen:
+        if survey.n_units > _MOST_UNITS:
+            size = estimated_size(survey.n_units, 2 * survey.n_units, content.image_shape, n_steps=n_steps)
             raise InputError(
-                f"the layer {survey.layer} has {survey.n_units:,} units, whose page would be large; choose some units, "
-                f"""for example --units '["{survey.layer}:0-255"]'"""
+                f"the layer {survey.layer} has {survey.n_units:,} units, which would take about {_megabytes(size)}; "
+                f"""choose some, for example --units '["{survey.layer}:0-255"]', or --layers '["{survey.layer}"]'"""
             )
-    if not names:
-        raise InputError(f"{model_name(model)} has no convolutional or linear layers; name units, --units")
-    return [f"{name}:*" for name in names]
-
-
-def _report_size(n_pictures: int, n_of_epochs: int, n_images: int, shape: Sequence[int]) -> None:
-    """Say how large the page will be: by what files of optimised pictures and of photographs took, a byte a value."""
-    n_values = torch.Size(shape).numel()
-    size = n_pictures * (5000 + n_values) + n_of_epochs * n_values / 2 + n_images * n_values / 5
-    images = f", up to {n_images:,} images" if n_images else ""
-    rank_zero_info(f"The page has {n_pictures:,} pictures{images}: about {max(1, round(size / 1e6)):,} MB")
+    if not chosen:
+        raise InputError(f"{content.model} has no convolutional or linear layers; name units, --units")
+    return [f"{survey.layer}:*" for survey in chosen]
 
 
 def _facts(records: Sequence[Record], examples: Sequence[UnitExamples], run: str | None) -> dict[str, str]:
@@ -240,6 +244,10 @@ def _facts(records: Sequence[Record], examples: Sequence[UnitExamples], run: str
 
 
 def _report_page(folder: Path, n_units: int) -> None:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     units = "1 unit is" if n_units == 1 else f"{n_units:,} units are"
-    rank_zero_info(f"{units} in {folder / 'index.html'}, {size:.1f} MB")
+    rank_zero_info(f"{units} in {folder / 'index.html'}, {_megabytes(size)}")
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{max(size, 1e5) / 1e6:.1f} MB"

@@ -4,6 +4,7 @@
 
 const WALL_GAP = { x: 8, y: 10 };
 const WALL_MARGIN = 200;
+const FILL_MS = 6; // of a frame, for making tiles
 const WORDS = ["label", "verdict"]; // what is known of a unit in words
 
 // The units of a layer by their numbers, filtered and sorted as the address says.
@@ -77,18 +78,31 @@ class Wall {
     this.fill();
   }
 
-  // A little above and below the screen is ready to be scrolled to.
+  // A little above and below the screen is ready to be scrolled to. What takes longer than a part of a frame goes on in
+  // the next one, so that scrolling is not held up.
   fill() {
+    cancelAnimationFrame(this.next);
     const top = -this.list.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor((top - WALL_MARGIN) / this.height) * this.columns);
     const end = Math.min(this.count, Math.ceil((top + innerHeight + WALL_MARGIN) / this.height) * this.columns);
+    const until = performance.now() + FILL_MS;
+    const steps = this.changes(first, end);
+    while (!steps.next().done) {
+      if (performance.now() > until) {
+        this.next = requestAnimationFrame(() => wall === this && this.fill());
+        return;
+      }
+    }
+  }
+
+  *changes(first, end) {
+    for (let index = first; index < end; index += 1) if (!this.shown.has(index)) yield this.add(index);
     for (const [index, { item }] of this.shown) {
       if ((index < first || index >= end) && !item.contains(document.activeElement)) {
         item.remove();
-        this.shown.delete(index);
+        yield this.shown.delete(index);
       }
     }
-    for (let index = first; index < end; index += 1) if (!this.shown.has(index)) this.add(index);
   }
 
   add(index) {
@@ -132,7 +146,7 @@ function wallTile(layer, unit, number, show) {
     paint(picture, isThere && layer.sprites[show], number);
   }
   const figure = element("span", {});
-  const key = state.sort in unit.numbers || state.sort === "score" ? state.sort : "score";
+  const key = state.sort ?? "score";
   alive(() => {
     const score = state.epoch === undefined ? unit.numbers.score : microscope.layers[layerNumber(layer.name)].epochs[state.epoch]?.scores[number];
     const value = WORDS.includes(state.sort) ? worded(state.sort, unit) : written(key, key === "score" ? score : unit.numbers[key]);

@@ -184,6 +184,23 @@ function press(event) {
   } else if (event.key.startsWith("Arrow") && move(event.key)) event.preventDefault();
 }
 
+// An image that is dragged to the bar that appears below is inspected, as one that is clicked.
+function dragImages() {
+  const zone = byId("inspect");
+  let dragged = null;
+  document.addEventListener("dragstart", (event) => {
+    dragged = event.target.closest?.("a[href*='image=']");
+    // In a moment: the browser ends a drag during which the page changes at once.
+    setTimeout(() => { zone.hidden = !dragged; });
+  });
+  document.addEventListener("dragend", () => { zone.hidden = true; });
+  zone.addEventListener("dragover", (event) => event.preventDefault());
+  zone.addEventListener("drop", (event) => {
+    event.preventDefault();
+    dragged?.click();
+  });
+}
+
 function start() {
   const { epochs } = microscope.network;
   byId("bar").hidden = false;
@@ -206,6 +223,7 @@ function start() {
     if (target?.closest("#found") || !event.target.closest("#finder")) closeFinder();
   });
   document.addEventListener("keydown", press);
+  dragImages();
   addEventListener("hashchange", () => render());
   addEventListener("scroll", () => {
     scrolls.set(location.hash, scrollY);

@@ -87,7 +87,7 @@ function examples(unit) {
   };
   const row = (title, found) => found.length > 0 && element("section", {}, element("h2", {}, title, ofTrained()),
     element("div", { class: "examples" }, ...found.map(([index, score, box]) => element("a",
-      { href: place({ image: String(index) }), title: "Inspect: which units does this image excite?" },
+      { href: place({ image: String(index) }), title: "Inspect: which units does this image excite? Click it, or drag it to the bar below" },
       imagePicture(index, box, `image ${microscope.network.images.names[index][1]}`),
       element("span", { class: "name" }, imageName(index)), element("span", { class: "dim" }, short(score))))));
   return [row("Images that excite it most", unit.images.strongest), row("Images that excite it least", unit.images.weakest)];
