@@ -15,7 +15,7 @@ from microscope_page import data_of, tiles_of
 from fvlightning.cli import main
 from fvlightning.output import read_pixels
 
-pytestmark = pytest.mark.usefixtures("in_folder")
+pytestmark = [pytest.mark.usefixtures("in_folder"), pytest.mark.filterwarnings("ignore:microscope without --ckpt_path")]
 
 
 class Data(Digits):
