@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from fvlightning.analysis import Connections
 from fvlightning.features import LayerCall, Objective, Unit
 from fvlightning.features.capture import LayerSurvey
@@ -58,37 +60,32 @@ def map_rows(
 def strongest_ties(groups: Mapping[str, Sequence[Unit | Objective]], connections: Connections) -> Ties:
     """Return the units, of those on the page, that each unit is most tied to in the layers before and after it."""
     ties = Ties()
-    layers = {name: number for number, name in enumerate(groups)}
     # Only whole units: the weights of a position are those of its channel.
     places = {
-        name: {unit.index: at for at, unit in enumerate(units) if isinstance(unit, Unit) and _is_plain(unit)}
-        for name, units in groups.items()
+        name: {unit.index: (number, at) for at, unit in enumerate(units) if isinstance(unit, Unit) and _is_whole(unit)}
+        for number, (name, units) in enumerate(groups.items())
     }
     for second, sources in connections.feeds.items():
         for first in sources:
-            if not places.get(str(first)) or not places.get(str(second)):
+            befores, afters = places.get(str(first)), places.get(str(second))
+            if not befores or not afters or (weights := connections.ties(first, second)) is None:
                 continue
-            if (weights := connections.ties(first, second)) is None:
-                continue
-            befores, afters = places[str(first)], places[str(second)]
             part = weights[list(afters)][:, list(befores)]
-            for side, matrix, of, others, layer in (
-                (ties.before, part, (second, afters), befores, first),
-                (ties.after, part.T, (first, befores), afters, second),
-            ):
-                strongest = matrix.abs().topk(min(_N_TIES, matrix.shape[1])).indices
-                for index, row, columns in zip(of[1], matrix, strongest.tolist(), strict=True):
-                    found = side[f"{of[0]}:{index}"]
-                    found += [
-                        (layers[str(layer)], list(others.values())[column], rounded(float(row[column])) or 0)
-                        for column in columns
-                        if row[column] != 0
-                    ]
+            _note(ties.before, [f"{second}:{index}" for index in afters], part, list(befores.values()))
+            _note(ties.after, [f"{first}:{index}" for index in befores], part.T, list(afters.values()))
     for side in (ties.before, ties.after):
-        for name, found in side.items():
-            side[name] = sorted(found, key=lambda tie: -abs(tie[2]))[:_N_TIES]
+        for name, noted in side.items():
+            side[name] = sorted(noted, key=lambda tie: -abs(tie[2]))[:_N_TIES]
     return ties
 
 
-def _is_plain(unit: Unit) -> bool:
+def _note(ties: dict[str, list[Tie]], units: Sequence[str], matrix: Tensor, others: Sequence[tuple[int, int]]) -> None:
+    """Note for each unit, a row of the matrix, those of the others with the largest weights in it."""
+    for unit, row in zip(units, matrix, strict=True):
+        for column in row.abs().topk(min(_N_TIES, len(row))).indices.tolist():
+            if weight := rounded(float(row[column])):
+                ties[unit].append((*others[column], weight))
+
+
+def _is_whole(unit: Unit) -> bool:
     return unit.index is not None and unit == Unit(unit.layer, unit.index, call=unit.call)

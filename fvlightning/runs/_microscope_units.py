@@ -34,8 +34,8 @@ NUMBERS = {
 }
 # What the scores mean. None of it says that a picture looks like the images.
 VERDICTS = {
-    "above": ("above images", "its picture excites it at least as much as any of the images"),
-    "below": ("below images", "some image excites it more than its picture does: trust the images more"),
+    "above": ("above", "its picture excites it at least as much as any of the images"),
+    "below": ("below", "some image excites it more than its picture does: trust the images more"),
     "silent": ("silent", "no image excites it, so what its picture shows may never occur"),
     "dead": ("dead", "no step of the optimisation moved it, so its picture shows nothing"),
     "failed": ("no picture", "there is no picture, or its values are not finite"),
