@@ -59,7 +59,7 @@ class Connections:
                     module.register_forward_pre_hook(partial(self._before, path), with_kwargs=True)
                     module.register_forward_hook(partial(self._after, path))
             picture = torch.full((1, *image_shape), 0.5, device=device, dtype=dtype, requires_grad=True)
-            picture_network(network)(picture)
+            picture_network(network)(picture.clone())  # which, unlike a leaf, may be changed in place
         self._owners.clear()
         self._weighted.clear()
 

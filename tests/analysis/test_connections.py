@@ -85,6 +85,15 @@ def test_ties_are_the_norms_of_kernels_with_the_signs_of_their_sums():
     assert ties("left", "shuffled") is None  # six inputs from three channels
 
 
+def test_a_network_may_change_its_picture_in_place():
+    class Centred(nn.Sequential):
+        def forward(self, pictures: Tensor) -> Tensor:
+            return super().forward(pictures.sub_(0.5))
+
+    connections = Connections(Centred(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2))
+    assert connections.sources == {LayerCall("0"): [], LayerCall("1"): [LayerCall("0")]}
+
+
 def test_networks_without_gradients_have_no_known_connections():
     class Rounded(nn.Sequential):
         def forward(self, pictures: Tensor) -> Tensor:

@@ -231,8 +231,7 @@ def test_an_image_that_is_dragged_to_the_bar_is_inspected(browser: Any, opened: 
     assert not zone.is_displayed()
     image = browser.find_element(By.CSS_SELECTOR, ".examples a[href*=image]")
     target = image.get_attribute("hash")
-    actions = webdriver.ActionChains(browser)
-    actions.click_and_hold(image).move_by_offset(20, 20).pause(0.2).perform()
+    webdriver.ActionChains(browser).click_and_hold(image).move_by_offset(20, 20).pause(0.2).perform()
     wait_for(browser, zone.is_displayed)
     webdriver.ActionChains(browser).move_to_element(zone).release().perform()
     wait_for(browser, lambda: browser.current_url.endswith(target))
@@ -273,10 +272,12 @@ def test_the_epochs_play_and_stand_side_by_side(browser: Any, opened: Callable[[
     first, second = browser.find_elements(By.CSS_SELECTOR, ".wall .pair .picture")[:2]
     assert "0_picture_0.webp" in first.get_attribute("style")
     assert "0_epoch_0000_0.webp" in second.get_attribute("style")
+    note = "() => (window.played ??= new Set()).add(arguments[0].style.backgroundImage)"
+    browser.execute_script(f"new MutationObserver({note}).observe(arguments[0], {{ attributes: true }})", first)
     browser.find_element(By.ID, "play").click()
-    assert "0_epoch_0000_0.webp" in first.get_attribute("style")
-    wait_for(browser, lambda: "0_epoch_0001_0.webp" in first.get_attribute("style"))
-    wait_for(browser, lambda: "0_picture_0.webp" in first.get_attribute("style"))
+    wait_for(browser, lambda: len(browser.execute_script("return [...(window.played ?? [])]")) == 3)
+    files = [f"tiles/0_{kind}_0.webp" for kind in ("epoch_0000", "epoch_0001", "picture")]
+    assert browser.execute_script("return [...played]") == [f'url("{file}")' for file in files]
     assert browser.find_element(By.ID, "play").get_attribute("aria-pressed") == "false"
 
 

@@ -78,10 +78,15 @@ class Wall {
     this.fill();
   }
 
+  // Fills once a frame.
+  fillSoon() {
+    cancelAnimationFrame(this.next);
+    this.next = requestAnimationFrame(() => wall === this && this.fill());
+  }
+
   // A little above and below the screen is ready to be scrolled to. What takes longer than a part of a frame goes on in
   // the next one, so that scrolling is not held up.
   fill() {
-    cancelAnimationFrame(this.next);
     const top = -this.list.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor((top - WALL_MARGIN) / this.height) * this.columns);
     const end = Math.min(this.count, Math.ceil((top + innerHeight + WALL_MARGIN) / this.height) * this.columns);
@@ -89,7 +94,7 @@ class Wall {
     const steps = this.changes(first, end);
     while (!steps.next().done) {
       if (performance.now() > until) {
-        this.next = requestAnimationFrame(() => wall === this && this.fill());
+        this.fillSoon();
         return;
       }
     }

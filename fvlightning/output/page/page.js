@@ -227,7 +227,7 @@ function start() {
   addEventListener("hashchange", () => render());
   addEventListener("scroll", () => {
     scrolls.set(location.hash, scrollY);
-    wall?.fill();
+    wall?.fillSoon();
   }, { passive: true });
   addEventListener("resize", () => wall?.layOut());
   history.scrollRestoration = "manual";
