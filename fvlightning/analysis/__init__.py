@@ -9,6 +9,7 @@ from fvlightning.analysis.comparison import (
     medians,
     natural_medians,
 )
+from fvlightning.analysis.connections import Connections
 from fvlightning.analysis.examples import RunningExamples, UnitScorer, find_examples
 from fvlightning.analysis.illustration import Page, illustrate
 from fvlightning.analysis.inspection import Inspection, LayerResponse, class_probabilities, inspect_picture
@@ -31,6 +32,7 @@ __all__ = [
     "OTHERS",
     "Cell",
     "ClassLabel",
+    "Connections",
     "FeatureSpace",
     "FirstLayer",
     "Inspection",

@@ -95,6 +95,13 @@ def resized(pixels: Pixels, width: int, height: int, *, enlarge_smoothly: bool =
     return np.asarray(image.resize((width, height), method))
 
 
+def shrunk(pixels: Pixels, largest: int) -> Pixels:
+    """Return pixels in the same proportions, with neither side longer than `largest`."""
+    height, width = pixels.shape[:2]
+    share = largest / max(height, width)
+    return pixels if share >= 1 else resized(pixels, max(1, round(share * width)), max(1, round(share * height)))
+
+
 def save_png(image: PILImage.Image | Pixels, path: Path, info: PngInfo | None = None) -> None:
     """Write an image or pixels as PNG, with the texts `info`, whole or not at all; missing folders are made."""
     picture = image if isinstance(image, PILImage.Image) else PILImage.fromarray(image)

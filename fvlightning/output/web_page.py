@@ -13,7 +13,6 @@ from fvlightning.io import write_atomically, write_text
 from fvlightning.output.pixels import Pixels
 
 PAGE = Path(__file__).parent / "page"
-_FILES = ("style.css", "page.js")
 _TILES, _DATA = "tiles", "data"
 # The largest sprite, in pixels and in tiles: browsers decode it as a whole.
 _MOST_PIXELS, _MOST_COLUMNS = 2048, 16
@@ -86,10 +85,18 @@ class WebPage:
         """
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-        for file in _FILES:
-            write_text(self.folder / file, (PAGE / file).read_text(encoding="utf-8"))
-        environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
-        write_text(self.folder / "index.html", environment.get_template("index.html").render(content))
+        scripts = []
+        for source in sorted([*PAGE.glob("*.css"), *PAGE.glob("*.js")]):
+            file = f"{PAGE.name}/{source.name}"
+            write_text(self.folder / file, source.read_text(encoding="utf-8"))
+            if source.suffix == ".js":
+                scripts.append(file)
+        template = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined).get_template(
+            "index.html"
+        )
+        # The data come last: the scripts have to be there to take them.
+        html = template.render(content, scripts=[*scripts, f"{_DATA}/network.js"])
+        write_text(self.folder / "index.html", html)
         for path in [*self.folder.glob(f"{_TILES}/*.webp"), *self.folder.glob(f"{_DATA}/*.js")]:
             if path not in self._written:
                 path.unlink()

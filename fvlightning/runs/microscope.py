@@ -1,47 +1,35 @@
 """``microscope``: one page that shows every unit of a model."""
 
-import json
 import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
 
-from fvlightning.analysis import UnitScorer
+from fvlightning.analysis import Connections
 from fvlightning.callbacks import VisualizationCallback
-from fvlightning.data import PictureSelection
 from fvlightning.errors import InputError
-from fvlightning.features import Maximizer, Objective, Unit, resolve_objectives
-from fvlightning.features.capture import LayerSurvey, find_layer, survey_layers
+from fvlightning.features import Maximizer, Objective, resolve_objectives
+from fvlightning.features.capture import find_layer, survey_layers
 from fvlightning.features.objectives import Pooling
 from fvlightning.io import check_writable
 from fvlightning.output import (
-    Pixels,
     Record,
     UnitExamples,
     WebPage,
     read_manifest,
-    rounded,
 )
 from fvlightning.protocols import model_name, picture_shape
 from fvlightning.runs._example_pass import ExamplePass
 from fvlightning.runs._images import image_source
-from fvlightning.runs._microscope_files import (
-    PICTURES,
-    Content,
-    Epoch,
-    Images,
-    best_first,
-    by_layer,
-    class_of,
-    image_tile,
-    write_page,
-)
+from fvlightning.runs._microscope_content import PICTURES, Content, best_first, by_layer, read_epochs
+from fvlightning.runs._microscope_files import estimated_size, write_page
+from fvlightning.runs._microscope_images import save_images
+from fvlightning.runs._microscope_map import strongest_ties
 from fvlightning.runs._pictures import (
     checked_units,
     load_checkpoint,
@@ -55,8 +43,6 @@ from fvlightning.runs.examples import report_examples
 
 _EXAMPLES = "examples"
 _MOST_UNITS = 4000  # of a layer that is shown without being asked for
-_N_EXCITED = 8
-_LARGEST_EXACT = 64  # the side of images that keep their pixels
 
 
 def microscope(
@@ -67,6 +53,7 @@ def microscope(
     images: str | None = None,
     *,
     run: str | None = None,
+    layers: Sequence[str] = (),
     output_dir: str = "microscope",
     negatives: bool = True,
     part: Literal["train", "val", "test"] | None = None,
@@ -100,6 +87,7 @@ def microscope(
             pictures. Default: the images of the data.
         run: Folder of a training run, for example runs/quickstart/version_0. Its config and its last checkpoint are
             used unless others are given, and its pictures of epochs are shown.
+        layers: Layers that are shown with all of their units, for example '["conv2"]', beside any units.
         output_dir: Folder of the results.
         negatives: Whether negative pictures, of what units respond to least, are made as well.
         part: The part of the data, train, val or test. Default: the first of test, val and train that has images.
@@ -125,15 +113,26 @@ def microscope(
     maximizer = with_batch_size(maximizer or (shown[0].maximizer if shown else None), batch_size)
     pooling = maximizer.settings.pooling
     shape = picture_shape(model, datamodule, image_shape)
-    surveys = survey_layers(model, shape)
-    epochs = [] if run is None else _read_epochs(Path(run))
+    content = Content(
+        model=model_name(model),
+        image_shape=shape,
+        surveys=survey_layers(model, shape),
+        connections=Connections(model, shape),
+        epochs=[] if run is None else read_epochs(Path(run)),
+    )
     folder = Path(output_dir)
     if trainer.is_global_zero:
         check_writable(folder)
+    units = [*([units] if isinstance(units, str) else units), *(f"{layer}:*" for layer in layers)]
     if run is not None and ckpt_path is None:
-        return _show_epochs(trainer, model, units, Path(run), epochs, folder, surveys, shape, pooling)
-    units = units or _units_of({layer for callback in shown for layer in callback.layers}, model, surveys)
+        if trainer.is_global_zero:
+            _show_epochs(model, units, Path(run), folder, content, pooling)
+        return
+    n_steps = maximizer.settings.steps
+    if not units:
+        units = _units_of({layer for callback in shown for layer in callback.layers}, model, content, n_steps)
     resolved = checked_units(model, units, shape, pooling)
+    groups = by_layer(resolved, content.surveys)
     all_units = [*resolved, *map(negative_of, resolved)] if negatives else resolved
     options: dict[str, Any] = {"image_shape": shape, "overwrite": overwrite, "tag": PICTURES, "datamodule": datamodule}
     distinct = list({str(unit): unit for unit in all_units}.values())
@@ -141,14 +140,23 @@ def microscope(
     if source is not None:
         settings: dict[str, Any] = {"part": part, "n_images": n_images, "k": k, "pooling": pooling}
         work = ExamplePass(model, resolved, source, image_shape=shape, folder=folder / _EXAMPLES, **settings)
-    n_shown = 0 if work is None else min(2 * k * len(resolved), work.selection.n_pictures or 2 * k * len(resolved))
-    _report_size(len(distinct), len(epochs) * len(resolved), n_shown, shape)
+    n_pictures = len(distinct) * maximizer.settings.repeats
+    size = estimated_size(
+        len(resolved),
+        n_pictures,
+        shape,
+        n_steps=n_steps,
+        n_layers=len(groups),
+        n_epochs=len(content.epochs),
+        n_examples=0 if work is None else 2 * k * len(resolved),
+        n_images=None if work is None else work.selection.n_pictures,
+    )
+    rank_zero_info(f"The page has {n_pictures:,} pictures of {len(resolved):,} units: about {_megabytes(size)}")
     records = run_pictures(trainer, model, distinct, maximizer, folder / PICTURES, **options)
     results = work.run(trainer).results(resolved) if work is not None else []
     if not trainer.is_global_zero:
         return
     model.to(trainer.strategy.root_device)  # Lightning has moved it away
-    groups = by_layer(resolved, surveys)
     page = WebPage(folder)
     examples: list[UnitExamples] = []
     excited = None
@@ -156,18 +164,16 @@ def microscope(
         pages = work.pages(results, datamodule)
         examples = [one for sheet in pages for one in sheet.examples]
         work.write_records(examples)
-        excited = _save_images(page, model, groups, examples, work.selection, pooling)
-    content = Content(
-        model=model_name(model),
-        facts=_facts(records, examples, run),
+        excited = save_images(page, model, groups, examples, work.selection, pooling)
+    content = replace(
+        content,
         units=groups,
-        surveys=surveys,
-        image_shape=shape,
+        facts=_facts(records, examples, run),
         records=best_first(records),
         examples={one.unit: one for one in examples},
         images=excited,
         weights=first_layers(model, resolved, shape),
-        epochs=epochs,
+        ties=strongest_ties(groups, content.connections),
     )
     write_page(page, content)
     _report_page(folder, len(resolved))
@@ -178,65 +184,31 @@ def microscope(
 
 
 def _show_epochs(
-    trainer: pl.Trainer,
-    model: pl.LightningModule,
-    units: Sequence[str | Objective] | str,
-    run: Path,
-    epochs: Sequence[Epoch],
-    folder: Path,
-    surveys: Sequence[LayerSurvey],
-    shape: tuple[int, ...],
-    pooling: Pooling,
+    model: nn.Module, units: Sequence[str | Objective], run: Path, folder: Path, content: Content, pooling: Pooling
 ) -> None:
     """Show what a run without a checkpoint has left."""
-    if not trainer.is_global_zero:
-        return
-    if not epochs:
+    if not content.epochs:
         raise InputError(
             f"'{run}' has neither checkpoints nor pictures of epochs (features/epoch_NNNN), so there is nothing to "
             "show; give a checkpoint, --ckpt_path"
         )
-    last = epochs[-1]
+    last = content.epochs[-1]
     if not (folder / PICTURES / "features.json").exists():
         shutil.copytree(last.folder, folder / PICTURES, dirs_exist_ok=True)
     records = best_first(read_manifest(folder / PICTURES))
     names = [name for name in records if not name.startswith("-")]
-    resolved = resolve_objectives(model, units or names, shape, pooling)
+    resolved = resolve_objectives(model, units or names, content.image_shape, pooling)
     rank_zero_warn(
         f"'{run}' has no checkpoint: the page shows its pictures of epochs up to {last.number}; new pictures, images "
         "and weights are missing"
     )
-    content = Content(
-        model=model_name(model),
-        facts=_facts([records[name][0] for name in names], [], str(run)),
-        units=by_layer(resolved, surveys),
-        surveys=surveys,
-        image_shape=shape,
-        records=records,
-        examples={},
-        images=None,
-        weights={},
-        epochs=epochs,
-    )
-    write_page(WebPage(folder), content)
+    facts = _facts([records[name][0] for name in names], [], str(run))
+    groups = by_layer(resolved, content.surveys)
+    write_page(WebPage(folder), replace(content, units=groups, facts=facts, records=records))
     _report_page(folder, len(resolved))
 
 
-def _read_epochs(run: Path) -> list[Epoch]:
-    """Return what the callbacks of a training have left in its folder, epoch by epoch."""
-    epochs = []
-    for manifest in sorted(run.glob("features/epoch_*/features.json")):
-        name = manifest.parent.name
-        records = {unit: found[0] for unit, found in best_first(read_manifest(manifest)).items()}
-        examples: Mapping[str, Any] = {}
-        with suppress(OSError, ValueError):  # an ExamplesCallback is another one, which may be missing
-            figures = json.loads((run / "examples" / name / "examples.json").read_text(encoding="utf-8"))
-            examples = {unit["unit"]: unit for unit in figures["units"]}
-        epochs.append(Epoch(int(name.removeprefix("epoch_")), manifest.parent, records, examples))
-    return epochs
-
-
-def _units_of(layers: Collection[str], model: nn.Module, surveys: Sequence[LayerSurvey]) -> list[str]:
+def _units_of(layers: Collection[str], model: nn.Module, content: Content, n_steps: int) -> list[str | Objective]:
     """Return all units of some layers, by default of all convolutional and linear ones.
 
     Raises:
@@ -244,68 +216,21 @@ def _units_of(layers: Collection[str], model: nn.Module, surveys: Sequence[Layer
     """
     weighted = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     # In the order of the network: the pass of the images goes on only for the same units in the same order.
-    names = [
-        str(survey.layer)
-        for survey in surveys
+    chosen = [
+        survey
+        for survey in content.surveys
         if survey.layer.layer in layers or (not layers and isinstance(find_layer(model, survey.layer.layer), weighted))
     ]
-    for survey in surveys:
-        if survey.n_units > _MOST_UNITS and str(survey.layer) in names:
+    for survey in chosen:
+        if survey.n_units > _MOST_UNITS:
+            size = estimated_size(survey.n_units, 2 * survey.n_units, content.image_shape, n_steps=n_steps)
             raise InputError(
-                f"the layer {survey.layer} has {survey.n_units:,} units, whose page would be large; choose some units, "
-                f"""for example --units '["{survey.layer}:0-255"]'"""
+                f"the layer {survey.layer} has {survey.n_units:,} units, which would take about {_megabytes(size)}; "
+                f"""choose some, for example --units '["{survey.layer}:0-255"]', or --layers '["{survey.layer}"]'"""
             )
-    if not names:
-        raise InputError(f"{model_name(model)} has no convolutional or linear layers; name units, --units")
-    return [f"{name}:*" for name in names]
-
-
-def _report_size(n_pictures: int, n_of_epochs: int, n_images: int, shape: Sequence[int]) -> None:
-    """Say how large the page will be: by what files of optimised pictures and of photographs took, a byte a value."""
-    n_values = torch.Size(shape).numel()
-    size = n_pictures * (5000 + n_values) + n_of_epochs * n_values / 2 + n_images * n_values / 5
-    images = f", up to {n_images:,} images" if n_images else ""
-    rank_zero_info(f"The page has {n_pictures:,} pictures{images}: about {max(1, round(size / 1e6)):,} MB")
-
-
-def _save_images(
-    page: WebPage,
-    model: nn.Module,
-    groups: Mapping[str, Sequence[Unit | Objective]],
-    examples: Sequence[UnitExamples],
-    selection: PictureSelection,
-    pooling: Pooling,
-) -> Images | None:
-    """Write the tiles of all images that are examples, and find the units that each excites most."""
-    shown = {one.place: one for found in examples for one in (*found.strongest, *found.weakest)}
-    if not shown:
-        return None
-    units = [unit for group in groups.values() for unit in group]
-    largest = {found.unit: found.maximum for found in examples}
-    maxima = torch.tensor([largest[str(unit)] or 0.0 for unit in units])
-    scorer = UnitScorer(model, units, pooling)
-    excited: dict[str, list[list[tuple[int, float]]]] = {name: [] for name in groups}
-    places: list[int] = []
-
-    def tiles() -> Iterable[Pixels]:
-        for batch in selection.at(torch.tensor(sorted(shown))):
-            scores = scorer(batch.pictures)[0].cpu()
-            shares = torch.where(maxima > 0, scores / maxima, -torch.inf).nan_to_num(-torch.inf)
-            first = 0
-            for name, group in groups.items():
-                columns = slice(first, first + len(group))
-                order = shares[:, columns].argsort(dim=1, descending=True, stable=True)[:, :_N_EXCITED]
-                for row, indices in enumerate(order.tolist()):
-                    pairs = [(index, first + index) for index in indices if shares[row, first + index] > 0]
-                    excited[name].append([(index, rounded(float(scores[row, column])) or 0) for index, column in pairs])
-                first += len(group)
-            places.extend(batch.indices.tolist())
-            yield from map(image_tile, batch.pictures.cpu())
-
-    exact = max(selection.image_shape) <= _LARGEST_EXACT
-    sprites = page.save_sprites(tiles(), len(shown), "images", exact=exact)
-    names = [(class_of(shown[place]), shown[place].file or f"#{place}") for place in places]
-    return Images({place: index for index, place in enumerate(places)}, names, sprites, excited)
+    if not chosen:
+        raise InputError(f"{content.model} has no convolutional or linear layers; name units, --units")
+    return [f"{survey.layer}:*" for survey in chosen]
 
 
 def _facts(records: Sequence[Record], examples: Sequence[UnitExamples], run: str | None) -> dict[str, str]:
@@ -319,6 +244,10 @@ def _facts(records: Sequence[Record], examples: Sequence[UnitExamples], run: str
 
 
 def _report_page(folder: Path, n_units: int) -> None:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     units = "1 unit is" if n_units == 1 else f"{n_units:,} units are"
-    rank_zero_info(f"{units} in {folder / 'index.html'}, {size:.1f} MB")
+    rank_zero_info(f"{units} in {folder / 'index.html'}, {_megabytes(size)}")
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{max(size, 1e5) / 1e6:.1f} MB"

@@ -1,7 +1,6 @@
-"""`microscope` by the command line: tiles and figures of the page, odd names, a training run, resuming, bad input."""
+"""`microscope` by the command line: tiles and figures of the page, odd names, bad input."""
 
 import json
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import torch
-import yaml
 from digits import Classifier, Digits, Fixed
+from microscope_page import data_of, tiles_of
 from torch import Tensor, nn
 
 from fvlightning.cli import main
-from fvlightning.output import Pixels, read_pixels
+from fvlightning.output import Pixels, read_pixels, read_record, rounded
 
 MAXIMIZER = ["--maximizer", "Maximizer", "--maximizer.steps", "4"]
 TRAINER = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
@@ -49,24 +48,6 @@ class Wide(Classifier):
         self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5000))
 
 
-def data_of(name: str, folder: str = "microscope") -> Any:
-    """Return the values that a script of the page assigns."""
-    text = Path(folder, "data", f"{name}.js").read_text()
-    return json.loads(text.partition(" = ")[2].rstrip(";\n"))
-
-
-def tiles_of(sprites: dict[str, Any], folder: str = "microscope") -> list[Pixels]:
-    """Cut the tiles out of their sprites."""
-    columns, rows, width, height = (sprites[name] for name in ("columns", "rows", "width", "height"))
-    tiles = []
-    for place in range(sprites["count"]):
-        file, inside = divmod(place, columns * rows)
-        row, column = divmod(inside, columns)
-        pixels = read_pixels(Path(folder, sprites["files"][file]))
-        tiles.append(pixels[row * height :, column * width :][:height, :width])
-    return tiles
-
-
 def pictures(unit: str) -> list[Pixels]:
     records = json.loads(Path("microscope/pictures/features.json").read_text())
     return [read_pixels(Path("microscope/pictures", one["file"])) for one in records if one["unit"] == unit]
@@ -93,7 +74,8 @@ def test_tiles_are_the_pictures_and_figures_those_that_the_network_gives():
     assert main([*BASE, *DATA, "--units", '["fc:3", "conv:*", "fc:1"]', "--k", "3"]) == 0
     network = data_of("network")
     assert [(layer["name"], layer["n_units"]) for layer in network["layers"]] == [("conv", 6), ("fc", 10)]
-    assert network["map"] == [0, ["norm", "BatchNorm2d", [6, 4, 4]], ["drop", "Dropout", [6, 4, 4]], 1]
+    assert network["map"] == [0, [["norm", "BatchNorm2d", [6, 4, 4]], ["drop", "Dropout", [6, 4, 4]]], 1]
+    assert network["flow"] == [[0, 1, "conv"], [1, 2, "drop"]]
     for number, layer in enumerate(network["layers"]):
         units = data_of(f"layer_{number}")["units"]
         assert [unit["id"] for unit in units] == (["3", "1"] if number else list("012345"))
@@ -102,6 +84,10 @@ def test_tiles_are_the_pictures_and_figures_those_that_the_network_gives():
             assert len(tiles) == len(units)
             for tile, unit in zip(tiles, units, strict=True):
                 assert np.array_equal(tile, *pictures(sign + unit["name"]))
+                (facts,) = unit["negatives" if sign else "pictures"]
+                record = read_record(Path("microscope", facts["file"]))  # only if its digest fits the pixels
+                assert record is not None
+                assert (record.unit, rounded(record.score)) == (sign + unit["name"], facts["score"])
     images = Digits().images.images
     module = Fixed().eval()
     with torch.no_grad():
@@ -118,6 +104,13 @@ def test_tiles_are_the_pictures_and_figures_those_that_the_network_gives():
         one["ratio"] == pytest.approx(one["score"] / one["largest"], rel=1e-3) for one in numbers if "ratio" in one
     )
     assert sum(unit["images"]["histogram"]) == 48
+    for layer, responses in ((0, scores), (1, logits[:, [3, 1]])):
+        active = module.net.conv(images / 255).amax((2, 3)) > 0 if layer == 0 else responses > 0
+        for one, largest, is_active in zip(
+            data_of(f"layer_{layer}")["units"], responses.amax(0).tolist(), active.any(0).tolist(), strict=True
+        ):
+            compared = "above" if one["numbers"]["score"] >= largest else "below"
+            assert one["verdict"] == (compared if is_active else "silent")
     # The images of the examples are those of the data, by the numbers that their names give.
     shown = tiles_of(network["images"]["sprites"])
     names = network["images"]["names"]
@@ -129,6 +122,7 @@ def test_tiles_are_the_pictures_and_figures_those_that_the_network_gives():
     assert [places[index] for index, _, _ in unit["images"]["strongest"]] == order[:3]
     assert [places[index] for index, _, _ in unit["images"]["weakest"]] == order[:-4:-1]
     check_excited(data_of("layer_0")["excited"], scores, places)
+    check_ties(data_of("layer_0")["units"], data_of("layer_1")["units"], module.net.fc.weight.detach())
 
 
 def check_excited(excited: list[list[tuple[int, float]]], scores: Tensor, places: list[int]) -> None:
@@ -141,8 +135,23 @@ def check_excited(excited: list[list[tuple[int, float]]], scores: Tensor, places
         )
 
 
+def check_ties(convs: list[Any], outputs: list[Any], weights: Tensor) -> None:
+    """Assert the norms of the 16 weights from each of the six channels to units 3 and 1, with the sign of their sum."""
+    kernels = weights.reshape(10, 6, 16)
+    expected = kernels.norm(dim=2) * torch.where(kernels.sum(2) < 0, -1, 1)
+    for unit, row in zip(outputs, expected[[3, 1]], strict=True):
+        order = row.abs().argsort(descending=True).tolist()
+        assert [tie[:2] for tie in unit["before"]] == [[0, channel] for channel in order]
+        assert [tie[2] for tie in unit["before"]] == pytest.approx(row[order].tolist(), rel=1e-3)
+        assert unit["after"] == []
+    for channel, unit in enumerate(convs):
+        assert sorted(unit["after"]) == [
+            [1, at, pytest.approx(expected[number, channel].item(), rel=1e-3)] for at, number in enumerate((3, 1))
+        ]
+
+
 def test_weights_of_a_first_layer_have_tiles():
-    assert main([*BASE, *DATA, "--units", "conv:*", "--negatives", "false"]) == 0
+    assert main([*BASE, *DATA, "--layers", '["conv"]', "--negatives", "false"]) == 0
     (layer,) = data_of("network")["layers"]
     assert "negative" not in layer["sprites"]
     tiles = tiles_of(layer["sprites"]["weights"])
@@ -164,7 +173,7 @@ def test_names_of_layers_and_classes_are_text():
     assert data_of("layer_0")["units"][0]["class"] == ODD_CLASS
     page = Page()
     assert ODD_LAYER in page.text
-    assert [attributes["src"] for tag, attributes in page.tags if tag == "script"] == ["page.js", "data/network.js"]
+    assert all(Path("microscope", str(attributes["src"])).exists() for tag, attributes in page.tags if tag == "script")
     (sheet,) = [attributes for tag, attributes in page.tags if tag == "img"]
     assert ODD_LAYER in str(sheet["alt"])
     assert Path("microscope", unquote(str(sheet["src"]))).exists()
@@ -177,106 +186,7 @@ def test_without_images_the_page_has_pictures_alone(capsys: pytest.CaptureFixtur
     assert unit["images"] is None
     assert set(unit["numbers"]) == {"score", "step"}
     assert len(unit["curve"]["scores"]) == 4
-
-
-def test_what_is_there_is_kept_and_what_is_no_longer_shown_goes(monkeypatch: pytest.MonkeyPatch):
-    from fvlightning.runs import microscope as command
-
-    def stopped(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    args = [*BASE, *DATA, "--units", '["conv:0", "fc:0"]']
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "write_page", stopped)
-        assert main(args) == 130
-    times = {path: path.stat().st_mtime_ns for path in Path("microscope/pictures").glob("*/*.png")}
-    assert len(times) == 4
-    assert main(args) == 0
-    assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert Path("microscope/data/layer_1.js").exists()
-    assert main([*args[:-1], "fc:0"]) == 0
-    assert not Path("microscope/data/layer_1.js").exists()
-    assert len(data_of("network")["layers"]) == 1
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """Return the folder of a training run of two epochs, with pictures of each."""
-    callback = {
-        "class_path": "fvlightning.VisualizationCallback",
-        "init_args": {
-            "units": ["conv:0-2", "fc:*"],
-            "animate": False,
-            "maximizer": {"class_path": "fvlightning.Maximizer", "init_args": {"steps": 4, "pooling": "rms"}},
-        },
-    }
-    examples = {
-        "class_path": "fvlightning.ExamplesCallback",
-        "init_args": {"units": ["fc:*"], "animate": False, "k": 1},
-    }
-    config = {
-        "model": {"class_path": f"{__name__}.Classifier"},
-        "data": {"class_path": f"{__name__}.Data"},
-        "trainer": {
-            "max_epochs": 2,
-            "accelerator": "cpu",
-            "enable_progress_bar": False,
-            "callbacks": [callback, examples],
-        },
-    }
-    Path("digits.yaml").write_text(yaml.safe_dump(config))
-    assert main(["fit", "--config", "digits.yaml"]) == 0
-    return Path("runs/digits/version_0")
-
-
-def test_a_run_shows_its_epochs_and_all_units_of_its_layers(run: Path):
-    assert main(["microscope", "--run", str(run)]) == 0
-    network = data_of("network")
-    assert network["epochs"] == [0, 1, 2]
-    assert [(layer["name"], len(layer["units"])) for layer in network["layers"]] == [("conv", 6), ("fc", 10)]
-    assert network["facts"]["pooling"] == "rms"
-    last = json.loads((run / "features/epoch_0002/features.json").read_text())
-    assert network["facts"]["weights"] == last[0]["weights"]
-    for number, layer in enumerate(network["layers"]):
-        epochs = data_of(f"layer_{number}")["epochs"]
-        for epoch in range(3):
-            tiles = tiles_of(layer["sprites"][f"epoch {epoch}"])
-            folder = run / f"features/epoch_{epoch:04d}"
-            records = {one["unit"]: one for one in json.loads((folder / "features.json").read_text())}
-            for unit, tile, score in zip(layer["units"], tiles, epochs[str(epoch)]["scores"], strict=True):
-                record = records.get(f"{layer['name']}:{unit[0]}")
-                assert (record is None) == (score is None) == (number == 0 and int(unit[0]) > 2)
-                if record is not None:
-                    assert score == pytest.approx(record["score"], rel=1e-3)
-                    assert np.array_equal(tile, read_pixels(folder / record["file"]))
-    epochs = data_of("layer_1")["epochs"]
-    figures = json.loads((run / "examples/epoch_0001/examples.json").read_text())["units"]
-    assert [found["histogram"] for found in epochs["1"]["images"]] == [unit["histogram"] for unit in figures]
-    assert data_of("layer_0")["epochs"]["1"]["images"] == [None] * 6
-
-
-def test_fit_makes_the_page_in_the_folder_of_the_run(run: Path):
-    args = ["fit", "--config", "digits.yaml", "--trainer.max_epochs", "1", "--microscope_after_fit", "true"]
-    assert main(args) == 0
-    folder = run.with_name("version_1") / "microscope"
-    network = data_of("network", str(folder))
-    assert network["epochs"] == [0, 1]
-    records = json.loads((run.with_name("version_1") / "features/epoch_0001/features.json").read_text())
-    assert network["facts"]["weights"] == records[0]["weights"]
-    assert len(tiles_of(network["images"]["sprites"], str(folder))) == len(network["images"]["names"])
-    with pytest.warns(UserWarning, match="--microscope_after_fit has no effect without a logger and checkpoints"):
-        assert main([*args, "--trainer.logger", "false", "--trainer.max_epochs", "0"]) == 0
-
-
-def test_a_run_without_checkpoints_shows_what_is_there(run: Path, refused: Any, capsys: pytest.CaptureFixture[str]):
-    shutil.rmtree(run / "checkpoints")
-    with pytest.warns(UserWarning, match="has no checkpoint: the page shows its pictures of epochs up to 2; new pict"):
-        assert main(["microscope", f"--run={run}"]) == 0
-    network = data_of("network")
-    assert network["epochs"] == [0, 1, 2]
-    assert [(layer["name"], len(layer["units"])) for layer in network["layers"]] == [("conv", 3), ("fc", 10)]
-    shutil.rmtree(run / "features")
-    assert "has neither checkpoints nor pictures of epochs" in refused(["microscope", "--run", str(run)], 1)
+    assert unit["verdict"] == "unchecked"
 
 
 def test_bad_input_ends_in_one_line(refused: Any):
@@ -286,9 +196,10 @@ def test_bad_input_ends_in_one_line(refused: Any):
     for args, status, message in (
         (["microscope", "--run", "folder"], 2, "'folder' is not the folder of a training run, with config.yaml and"),
         (["microscope", "--run", "folder/none"], 2, "runs: folder/other"),
-        ([*wide], 1, "the layer 1 has 5,000 units, whose page would be large; choose some units, for example --units"),
+        ([*wide], 1, "the layer 1 has 5,000 units, which would take about 129 MB; choose some, for example --units"),
         ([*BASE, *DATA, "--k", "0"], 1, "microscope(k=0): must be at least 1"),
         ([*BASE, "--units", "conf:0"], 1, "no layer 'conf' in Net"),
+        ([*BASE, "--layers", '["conf"]'], 1, "no layer 'conf' in Net"),
         ([*BASE, "--output_dir", "/proc/x"], 1, "cannot write to the folder /proc/x"),
     ):
         assert message in refused(args, status)
