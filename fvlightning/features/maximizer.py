@@ -65,11 +65,11 @@ class Maximizer:
             of (0.8, 0.99), an ``eps`` of 1e-3, and the weight decay of the parametrisation
             (`Parametrization.weight_decay`).
         transforms: Random transforms, applied in turn at each step. Default: `RandomResizedCrop` of .35 to 1.1 of the
-            side and at least 64 pixels, rotated by up to 15 degrees, and `GaussianNoise` that grows to .1 over the
-            first .3 of the steps. Empty: none.
+            side and at least 64 pixels, rotated by up to 15 degrees, of which the smallest come after .4 of the steps,
+            and `GaussianNoise` that grows to .1 over the first .3 of the steps. Empty: none.
         penalties: Priors on the picture, subtracted from the score.
         patience: A picture stops after this many steps without a better score less penalties. Steps in which
-            transforms still grow do not count: by default the first three tenths. Default: never.
+            transforms still grow do not count: by default the first four tenths. Default: never.
         min_delta: The smallest improvement that counts, in units of the score.
         repeats: The number of pictures of each unit, from different noise.
         seed: Seed of all pictures.
@@ -291,7 +291,8 @@ class Maximizer:
 
 
 def _default_transforms() -> tuple[Transform, ...]:
-    return RandomResizedCrop(side=(0.35, 1.1), degrees=15, smallest=64), GaussianNoise((0.0, 0.1), warmup=0.3)
+    crop = RandomResizedCrop(side=(0.35, 1.1), degrees=15, smallest=64, warmup=0.4)
+    return crop, GaussianNoise((0.0, 0.1), warmup=0.3)
 
 
 def _alone(batch_size: int | None) -> int:

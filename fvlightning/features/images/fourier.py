@@ -17,7 +17,7 @@ from fvlightning.features.images.statistics import ImageStatistics, load_statist
 from fvlightning.io import digest_of_file
 
 # The default of `decay`.
-_DECAY = 1.35
+_DECAY = 1.4
 
 # The weakest frequency of a measured spectrum, as a share of the strongest: one of 0 could show nothing.
 _SMALLEST_SHARE = 1e-4
@@ -81,7 +81,7 @@ class FourierImage(Parametrization):
     @override
     def weight_decay(self) -> float:
         # A bound on light bounds contrast as well.
-        return 0.4 if self.max_rms is None else 0.0
+        return 0.45 if self.max_rms is None else 0.0
 
     @override
     def initial_parameters(self, image_shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -68,6 +68,8 @@ class RandomResizedCrop(Warp):
         flip: Whether to mirror a picture left to right, with a probability of one half.
         smallest: Smallest side of a part in pixels, but at most nine tenths of the side. Details of small pictures
             show little; this makes one setting serve 28 pixels and 224.
+        warmup: The first share of the run, or of each round of `scales`, in which the smallest parts shrink linearly
+            from the whole picture: objects form before their details. `patience` begins after it.
 
     Raises:
         InputError: A setting is out of its range.
@@ -80,6 +82,7 @@ class RandomResizedCrop(Warp):
         border: Border = "reflection",
         flip: bool = False,
         smallest: int = 0,
+        warmup: float = 0.0,
     ) -> None:
         super().__init__(degrees, border, flip)
         if not (len(side) == 2 and 0 < side[0] <= side[1] and math.isfinite(side[1])):
@@ -88,6 +91,17 @@ class RandomResizedCrop(Warp):
             raise InputError(f"RandomResizedCrop(smallest={smallest}): must be at least 0")
         self.side = tuple(side)
         self.smallest = smallest
+        self.warmup = check_share("RandomResizedCrop", "warmup", warmup, below=1)
+
+    @override
+    def at(self, progress: float) -> Self:
+        if progress >= self.warmup:
+            return self
+        now = copy.copy(self)
+        least, most = self.side
+        whole = max(least, min(1.0, most))
+        now.side = (whole + (least - whole) * progress / self.warmup, most)
+        return now
 
     @override
     def part(self, draws: Tensor, shorter: int) -> tuple[Tensor, Tensor]:

@@ -224,6 +224,16 @@ def test_noise_grows_from_none_during_its_warmup():
     assert plain.at(0.0) is plain
 
 
+@pytest.mark.parametrize(("side", "first"), [((0.2, 1.1), 1.0), ((0.2, 0.6), 0.6), ((1.2, 1.5), 1.2)])
+def test_crops_shrink_from_the_whole_picture_during_their_warmup(side: tuple[float, float], first: float):
+    crop, pictures = RandomResizedCrop(side, warmup=0.5), torch.rand(4, 3, 16, 16)
+    draws = torch.rand(4, crop.n_draws)
+    for progress, smallest in ((0.0, first), (0.25, (first + side[0]) / 2), (0.5, side[0]), (1.0, side[0])):
+        expected = RandomResizedCrop((smallest, side[1]))(pictures, draws)
+        torch.testing.assert_close(crop.at(progress)(pictures, draws), expected)
+    assert crop.at(0.5) is crop
+
+
 def test_colours_change_one_after_the_other():
     pictures = torch.rand(2, 3, 5, 6)
     draws = torch.rand(2, 7)
