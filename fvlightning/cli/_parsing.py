@@ -41,6 +41,7 @@ _REQUIRED = re.compile(r"class_path '(?P<class_path>.*)':\s+the following argume
 # Parameters of this package's models that only training uses.
 _TRAINING_SETTINGS = {
     *("optimizer", "scheduler", "scheduler_interval", "label_smoothing", "normalize"),
+    *("mixup", "cutmix", "layer_decay", "frozen_stages", "thaw_epoch", "grad_checkpointing", "compile"),
     *("kl_warmup", "free_bits"),
 }
 
