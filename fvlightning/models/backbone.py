@@ -111,12 +111,13 @@ class BackboneModule(ClassifierModule):
             requirement = f"must be -1 or less than {len(all_stages)}, the number of stages with the head"
             self._require(-1 <= frozen_stages < len(all_stages), requirement, frozen_stages=frozen_stages)
             self._frozen = [parameter for stage in all_stages[:frozen_stages] for parameter in stage]
-        self.channels_last = channels_last
+        self.channels_last, self.grad_checkpointing = channels_last, grad_checkpointing
         if channels_last:
             network.to(memory_format=torch.channels_last)
         if grad_checkpointing:
             try:
                 network.set_grad_checkpointing(True)  # type: ignore[operator]
+                network.set_grad_checkpointing(False)  # type: ignore[operator]
             except (AssertionError, AttributeError) as error:
                 raise InputError(f"grad_checkpointing: '{model_name}' cannot do it; leave it out") from error
         self._compile = {} if compile is True else compile
@@ -162,6 +163,17 @@ class BackboneModule(ClassifierModule):
                 parameter.requires_grad_(thawed)
             if parameters:
                 module.training = thawed  # not `train()`, which would reach the modules inside
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch of pictures ``(B, C, H, W)`` and labels ``(B,)``."""
+        if not self.grad_checkpointing:
+            return super().training_step(batch, batch_idx)
+        # Only here: checkpointed layers are not called as modules, so that no picture of them could be made.
+        self.net.set_grad_checkpointing(True)  # type: ignore[operator]
+        try:
+            return super().training_step(batch, batch_idx)
+        finally:
+            self.net.set_grad_checkpointing(False)  # type: ignore[operator]
 
     def parameter_groups(self) -> list[Any]:
         """Return groups with and without weight decay, and of each layer with `layer_decay`."""

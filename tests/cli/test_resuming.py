@@ -1,4 +1,4 @@
-"""A training that is stopped or killed, and goes on by ``--ckpt_path last``; and what each training watches."""
+"""A training that is killed and goes on by ``--ckpt_path last``, one on two devices, and what each training watches."""
 
 import os
 import signal
@@ -93,6 +93,14 @@ def fit(name: str, *args: str) -> int:
     return main(["fit", "--config", f"{name}.yaml", *args])
 
 
+def start(name: str, *args: str) -> int:
+    """Train in a process of its own, and return its exit status."""
+    command = [sys.executable, "-m", "fvlightning", "fit", "--config", f"{name}.yaml", *args]
+    path = os.pathsep.join(map(str, Path(__file__).parents[1:3]))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.run(command, env=environment, timeout=100).returncode
+
+
 @pytest.mark.filterwarnings("ignore:You have overridden", "ignore:.*fork")
 def test_a_run_that_is_terminated_or_killed_goes_on_to_the_same_weights(caplog):
     caplog.set_level("INFO")
@@ -104,15 +112,38 @@ def test_a_run_that_is_terminated_or_killed_goes_on_to_the_same_weights(caplog):
     assert "There is no checkpoint in runs/whole yet: the training begins." in caplog.text
     assert fit("terminated", *kill_at_step("SIGTERM")) == 143
 
-    command = [sys.executable, "-m", "fvlightning", "fit", "--config", "killed.yaml", *kill_at_step("SIGKILL")]
-    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
-    process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, timeout=100)
-    assert process.returncode == -signal.SIGKILL
+    assert start("killed", *kill_at_step("SIGKILL")) == -signal.SIGKILL
 
     for name in ("terminated", "killed"):
         assert fit(name, "--ckpt_path", "last") == 0
         assert f"The training goes on from runs/{name}/version_0/checkpoints/last.ckpt." in caplog.text
         assert_same(final(name), final("whole"))
+
+
+def test_two_processes_train_to_the_weights_of_one_with_the_same_images_in_a_step():
+    write_images()
+    changes = {"model_name": "test_vit", "model_args": None, "mixup": 0.0, "cutmix": 0.0}
+    changes["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
+    strategy = "--trainer.strategy=ddp_find_unused_parameters_true"
+    for name, batch_size in (("one", 8), ("two", 4)):
+        write_run(name)
+        config = yaml.safe_load(Path(f"{name}.yaml").read_text())
+        config["model"]["init_args"] |= changes
+        config["data"]["init_args"] |= {"batch_size": batch_size, "num_workers": 0}
+        config["trainer"]["callbacks"] = config["trainer"]["callbacks"][:1]
+        Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
+    assert fit("one") == 0
+    assert start("two", "--trainer.devices=2", strategy) == 0
+    one, two = (torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("one", "two"))
+    for key in ("state_dict", "current_model_state"):  # the averaged weights, and those of the last step
+        torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-5)
+
+
+def test_stages_that_thaw_need_a_strategy_that_allows_it(refused):
+    write_images()
+    write_run("two")
+    line = refused(["fit", "--config", "two.yaml", "--trainer.strategy", "ddp"], 1)
+    assert "BackboneModule(thaw_epoch=1): needs --trainer.strategy ddp_find_unused_parameters_true" in line
 
 
 def test_a_checkpoint_counts_that_a_kill_has_left_without_its_link(capsys):

@@ -141,10 +141,12 @@ def test_top_five_of_many_classes_is_counted():
 def test_channels_last_and_checkpointing_give_the_same_weights():
     plain, other = make("test_vit"), make("test_vit", channels_last=True, grad_checkpointing=True)
     assert other.net.patch_embed.proj.weight.is_contiguous(memory_format=torch.channels_last)
-    assert other.net.grad_checkpointing
+    seen = []
+    other.net.register_forward_pre_hook(lambda net, args: seen.append((net.training, net.grad_checkpointing)))
     for module in (plain, other):
-        fit(module)
+        fit(module, limit_val_batches=1)
 
+    assert set(seen) == {(True, True), (False, False)}  # only in training, so that all layers can be shown
     torch.testing.assert_close(values(plain), values(other), rtol=1e-4, atol=1e-5)
 
 
