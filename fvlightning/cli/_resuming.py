@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from fvlightning.errors import InputError
+from fvlightning.io import remove_unfinished
 
 
 def go_on(settings: Namespace, runs: str) -> str | None:
@@ -39,6 +40,7 @@ def go_on(settings: Namespace, runs: str) -> str | None:
         rank_zero_info(f"There is no checkpoint in {folder} yet: the training begins.")
         return None
     newest = max(files, key=lambda file: (file.stat().st_mtime, file.stem == "last"))
+    remove_unfinished(newest.parent)
     if dirpath is None:
         logger.init_args.version = int(newest.parts[-3].removeprefix("version_"))
     warnings.filterwarnings("ignore", message=".* exists and is not empty")

@@ -101,7 +101,6 @@ def start(name: str, *args: str) -> int:
     return subprocess.run(command, env=environment, timeout=100).returncode
 
 
-@pytest.mark.filterwarnings("ignore:You have overridden", "ignore:.*fork")
 def test_a_run_that_is_terminated_or_killed_goes_on_to_the_same_weights(caplog):
     caplog.set_level("INFO")
     write_images()
@@ -149,8 +148,12 @@ def test_stages_that_thaw_need_a_strategy_that_allows_it(refused):
 def test_a_checkpoint_counts_that_a_kill_has_left_without_its_link(capsys):
     assert main(["fit", *TINY]) == 0
     Path(CHECKPOINT).unlink()
+    unfinished = Path(CHECKPOINT).with_name(".last.ckpt.1.tmp")
+    unfinished.write_bytes(b"half")
+    os.utime(unfinished, (0, 0))
     assert main(["fit", *TINY, "--ckpt_path", "last", "--trainer.max_epochs", "2"]) == 0
     assert torch.load(CHECKPOINT)["epoch"] == 1
+    assert not unfinished.exists()
     assert [path.name for path in Path("runs/default").iterdir()] == ["version_0"]
     assert "Checkpoint directory" not in capsys.readouterr().err
 
