@@ -142,6 +142,7 @@ def test_stages_that_thaw_need_a_strategy_that_allows_it(refused):
     write_images()
     write_run("two")
     line = refused(["fit", "--config", "two.yaml", "--trainer.strategy", "ddp"], 1)
+    torch.distributed.destroy_process_group()
     assert "BackboneModule(thaw_epoch=1): needs --trainer.strategy ddp_find_unused_parameters_true" in line
 
 
