@@ -104,6 +104,24 @@ class Terminates(pl.Callback):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+class KilledAtStep(pl.Callback):
+    """Sends the process a signal as soon as it has made a number of steps."""
+
+    def __init__(self, name: str, step: int) -> None:
+        self.name, self.step = name, step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: object) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), getattr(signal, self.name))
+
+
+class LosesAtStep(TestableModel):
+    """A model whose third loss is not a number."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) * (float("nan") if self.global_step == 2 else 1)
+
+
 class RefusedCallback(pl.Callback):
     def __init__(self) -> None:
         raise InputError("the callback refuses this")

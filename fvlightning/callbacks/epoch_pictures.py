@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from PIL import Image as PILImage
@@ -26,6 +27,8 @@ class EpochPictures(pl.Callback):
         every_n_epochs: Number of epochs from one set of pictures to the next.
         before_training: Whether there are pictures of the untrained network, as epoch 0.
         animate: Whether each sheet becomes an animation at the end.
+        averaged: Whether the pictures show the averaged weights of Lightning's `WeightAveraging`, such as
+            `EMAWeightAveraging`, instead of those of the last step.
         dirpath: Folder of the files. Default: ``features``, ``examples``, ``inspection``, ``weights`` or ``vae`` in the
             run's folder: that of the first logger, or the trainer's ``default_root_dir`` without loggers.
 
@@ -43,12 +46,14 @@ class EpochPictures(pl.Callback):
         every_n_epochs: int = 1,
         before_training: bool = True,
         animate: bool = True,
+        averaged: bool = False,
         dirpath: str | None = None,
     ) -> None:
         self._require(every_n_epochs >= 1, "must be at least 1", every_n_epochs=every_n_epochs)
         self.every_n_epochs = every_n_epochs
         self.before_training = before_training
         self.animate = animate
+        self.averaged = averaged
         self.dirpath = dirpath
         self._folder: Path | None = None
 
@@ -60,6 +65,8 @@ class EpochPictures(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         folder = Path(self.dirpath) if self.dirpath else _run_folder(trainer) / self.subfolder
         # A trial run (fast_dev_run) leaves no files; it has no loggers either.
+        if self.averaged and not _averages(trainer):
+            rank_zero_warn(f"{type(self).__name__}(averaged=True) has no effect without a WeightAveraging callback")
         self._folder = None if getattr(trainer, "fast_dev_run", False) else folder
         if self._folder is not None and trainer.is_global_zero:
             check_writable(self._folder)
@@ -78,7 +85,15 @@ class EpochPictures(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         if epoch % self.every_n_epochs == 0:
-            self.show(trainer, pl_module, epoch)
+            # What these hooks do is to exchange the weights of the last step and the averaged ones.
+            averages = _averages(trainer) if self.averaged else []
+            for average in averages:
+                average.on_validation_epoch_start(trainer, pl_module)
+            try:
+                self.show(trainer, pl_module, epoch)
+            finally:
+                for average in averages:
+                    average.on_validation_epoch_end(trainer, pl_module)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -127,6 +142,11 @@ class EpochPictures(pl.Callback):
         for name, sheets in frames.items():
             if len(sheets) > 1:
                 save_animation(sheets, self._folder / f"{name}.webp")
+
+
+def _averages(trainer: pl.Trainer) -> list[WeightAveraging]:
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined] # which Lightning sets
+    return [callback for callback in callbacks if isinstance(callback, WeightAveraging)]
 
 
 def picture_source(trainer: pl.Trainer, part: str) -> Any:

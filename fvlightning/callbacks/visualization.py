@@ -1,6 +1,7 @@
 """Pictures of what units look for, while a network trains."""
 
 import math
+import time
 from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
@@ -9,7 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
@@ -29,9 +30,10 @@ class VisualizationCallback(EpochPictures):
 
     Each epoch has one contact sheet per layer, ``visualization/LAYER``, and two scalars, ``visualization/LAYER/mean``
     and ``visualization/LAYER/best``: over the layer's units, the mean and the largest of the scores that they reach on
-    their pictures. A unit that is minimised scores the negative of its activation. The pictures and ``features.json``
-    are in ``features/epoch_NNNN`` in the run's folder. Pictures of classes are labelled with the names of the classes,
-    if these are known.
+    their pictures. A unit that is minimised scores the negative of its activation. ``visualization/seconds`` is what
+    the pictures of an epoch took; a line at the end says their part of the training's time. The pictures and
+    ``features.json`` are in ``features/epoch_NNNN`` in the run's folder. Pictures of classes are labelled with the
+    names of the classes, if these are known.
 
     The callback does not affect training: weights, optimiser state and metrics end bit-identical to those of a run
     without it. In distributed training the ranks share the units.
@@ -85,6 +87,7 @@ class VisualizationCallback(EpochPictures):
         self._shape: tuple[int, ...] = ()
         self._class_names: dict[str, str] = {}
         self._warm_starts: dict[tuple[str, int], Tensor] = {}
+        self._started = self._seconds = 0.0
 
     def offer_maximizer(self, maximizer: Maximizer) -> bool:
         """Use a maximizer, if the callback was made without one, and return whether it is used. Before training.
@@ -119,6 +122,7 @@ class VisualizationCallback(EpochPictures):
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started, self._seconds = time.perf_counter(), 0.0
         datamodule = getattr(trainer, "datamodule", None)
         self._shape = picture_shape(pl_module, datamodule, self.image_shape)
         # Every rank checks all units: a wrong one ends all ranks, and none waits for the others.
@@ -135,7 +139,21 @@ class VisualizationCallback(EpochPictures):
         super().on_train_start(trainer, pl_module)
 
     @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_fit_end(trainer, pl_module)
+        total = time.perf_counter() - self._started
+        rank_zero_info(f"The pictures took {self._seconds:.1f} of the training's {total:.1f} s.")
+
+    @override
     def show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
+        started = time.perf_counter()
+        self._show(trainer, pl_module, epoch)
+        seconds = time.perf_counter() - started
+        self._seconds += seconds
+        if trainer.is_global_zero:
+            log_scalars(trainer.loggers, {"visualization/seconds": seconds}, trainer.global_step)
+
+    def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
         features = self._make(trainer, pl_module, epoch)
         if self.warm_start:
             self._warm_starts.update({(f.name, f.repeat): f.parameters for f in features if f.status != "non-finite"})

@@ -18,6 +18,7 @@ from yaml import YAMLError
 import fvlightning
 from fvlightning.cli._config_files import check_config, config_files, with_run, with_shipped_configs, yaml_reason
 from fvlightning.cli._hyperparameters import as_option, model_of_checkpoint
+from fvlightning.cli._resuming import go_on
 from fvlightning.cli._subcommands import ARGUMENTS, EXAMPLES, SUBCOMMANDS
 from fvlightning.cli._usage import UsageError, explain
 from fvlightning.errors import InputError
@@ -41,6 +42,7 @@ _REQUIRED = re.compile(r"class_path '(?P<class_path>.*)':\s+the following argume
 # Parameters of this package's models that only training uses.
 _TRAINING_SETTINGS = {
     *("optimizer", "scheduler", "scheduler_interval", "label_smoothing", "normalize"),
+    *("mixup", "cutmix", "layer_decay", "frozen_stages", "thaw_epoch", "grad_checkpointing", "compile"),
     *("kl_warmup", "free_bits"),
 }
 
@@ -92,6 +94,12 @@ class ParsingCLI(LightningCLI):
         # No monitor: a model need not log val/accuracy. A link costs no second copy of the weights.
         parser.set_defaults({"checkpoint.save_last": "link"})
         parser.add_argument(
+            "--from_scratch",
+            type=bool,
+            default=False,
+            help="Let fit begin with random weights, whatever weights the model names for the other commands.",
+        )
+        parser.add_argument(
             "--test_after_fit",
             type=bool,
             default=False,
@@ -108,7 +116,9 @@ class ParsingCLI(LightningCLI):
         """Add the trainer, and the model and the data of subcommands that use them."""
         parameters = self._added.get(self._being_added)
         if parameters is None:
-            return super().add_core_arguments_to_parser(parser)
+            super().add_core_arguments_to_parser(parser)
+            parser._actions.sort(key=lambda action: action.dest == "model")  # so the data are made first
+            return
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
         # Results are files. A logger, if there is one, also gets pictures.
@@ -204,6 +214,8 @@ class ParsingCLI(LightningCLI):
         """Take the hyperparameters from the checkpoint; warn of each option or config key that differs."""
         subcommand = self.config.subcommand
         ckpt_path = self.config[subcommand].get("ckpt_path")
+        if subcommand == "fit" and ckpt_path == "last":
+            ckpt_path = self.config[subcommand].ckpt_path = go_on(self.config[subcommand], RUNS)
         if not ckpt_path:
             return
         require_checkpoint(ckpt_path, subcommand, str(self.config[subcommand].trainer.default_root_dir or RUNS))

@@ -14,6 +14,7 @@ _OF_NO_INTEREST = (
     "TPU available:",
     "Loading `train_dataloader` to estimate",  # by a schedule that takes the number of steps
     "Restoring states from",  # a second line follows when that is done
+    "Found current_model_state in the checkpoint",  # averaged weights go on, too
 )
 _WIDTH = 240  # columns: the bar of a VAE, with its six metrics, needs 190
 
@@ -52,6 +53,8 @@ def without_callback_warning() -> Iterator[None]:
     """Silence the warning that a checkpoint's callbacks are missing: only training that resumes needs them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
+        # Nor the state of an average: the weights in the checkpoint are the averaged ones.
+        warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but loading a checkpoint")
         yield
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import _InstantiatorFn
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
@@ -20,6 +22,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 import fvlightning
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.cli._config_files import config_files
+from fvlightning.cli._fitting import RandomStates, StepWatch, WholeCheckpoints
 from fvlightning.cli._making import late_refusal, make_by_default, refusal, refusals_named, says_enough
 from fvlightning.cli._parsing import RUNS, ParsingCLI
 from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
@@ -28,6 +31,7 @@ from fvlightning.cli._usage import UsageError
 from fvlightning.cli.allocation import freed_memory_kept
 from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer
+from fvlightning.models import BackboneModule
 from fvlightning.output import EpochProgressBar
 from fvlightning.trainer import Trainer
 
@@ -45,6 +49,7 @@ class VisionCLI(ParsingCLI):
 
     def __init__(self, args: Sequence[str], trainer_class: type[pl.Trainer] | None = None) -> None:
         self.run_name = _run_name(args)
+        self.datamodule: pl.LightningDataModule | None = None
         logger = {"save_dir": RUNS, "name": self.run_name, "default_hp_metric": False}
         with without_noise():
             super().__init__(
@@ -82,6 +87,11 @@ class VisionCLI(ParsingCLI):
         settings = trainer.logger.get("init_args", {}) if isinstance(trainer.logger, Namespace) else {}
         if trainer.default_root_dir is not None and settings.get("save_dir") == RUNS:
             settings["save_dir"] = str(trainer.default_root_dir)
+        if self.subcommand == "fit" and self._get(self.config, "from_scratch"):
+            model = self._get(self.config, "model").get("init_args", {})
+            if "weights" not in model:
+                raise InputError("--from_scratch true is for models with the setting weights, such as BackboneModule")
+            model["weights"] = None
 
     def instantiate_classes(self) -> None:
         """Make data module, model and trainer; what a constructor refuses is one line with the option's name."""
@@ -89,18 +99,30 @@ class VisionCLI(ParsingCLI):
         named = partial(refusals_named, settings=settings)
         instantiators = [
             # Lightning's, which keep the hyperparameters.
-            (named(_InstantiatorFn(self, "model")), pl.LightningModule, True),
-            (named(_InstantiatorFn(self, "data")), pl.LightningDataModule, True),
+            (named(self._make_model), pl.LightningModule, True),
+            (named(self._make_data), pl.LightningDataModule, True),
             (named(make_by_default), object, True),
         ]
         try:
             self.config_init = self.parser.instantiate(self.config, instantiators=instantiators)
         except ValueError as error:
             raise refusal(error, settings) from None
-        self.datamodule, self.model = (self._get(self.config_init, key) for key in ("data", "model"))
+        self.model = self._get(self.config_init, "model")
         self.trainer = self.instantiate_trainer()
         if self.datamodule is not None:  # the commands that read data call no loop of Lightning that would do this
             self.datamodule.trainer = self.trainer
+
+    def _make_data(self, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
+        make = _InstantiatorFn(self, "data")
+        self.datamodule = make(*args, applied_instantiation_links=applied_instantiation_links, **kwargs)
+        return self.datamodule
+
+    def _make_model(self, kind: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
+        # A backbone that is trained gets a head for the classes of the data.
+        if self.subcommand == "fit" and issubclass(kind, BackboneModule) and kwargs.get("num_classes") is None:
+            kwargs["num_classes"] = getattr(self.datamodule, "num_classes", None)
+        make = _InstantiatorFn(self, "model")
+        return make(kind, *args, applied_instantiation_links=applied_instantiation_links, **kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         """Leave out callbacks that cannot work with the trainer's settings or would litter the working directory."""
@@ -122,6 +144,8 @@ class VisionCLI(ParsingCLI):
         has_bar = any(isinstance(callback, ProgressBar) for callback in all_callbacks)
         if not (has_bar or config.get("enable_progress_bar") is False or config.get("barebones")):
             callbacks.append(EpochProgressBar())
+        if self.subcommand == "fit":
+            callbacks += [RandomStates(), StepWatch()]
         if not any(isinstance(callback, ModelCheckpoint) for callback in all_callbacks):
             config["enable_checkpointing"] = False  # or Lightning would add one of its own
             if self.subcommand == "fit" and not unwanted:
@@ -135,6 +159,10 @@ class VisionCLI(ParsingCLI):
             trainer = super()._instantiate_trainer(config, callbacks)
         except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"--trainer: {one_line(error)}") from error
+        # Strategies that shard weights write checkpoints in their own ways.
+        is_whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        if is_whole and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
         # Lightning starts any number of processes on a CPU.
         most = _MOST_PER_CORE * (os.cpu_count() or 1)
         if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:

@@ -1,15 +1,16 @@
 """Random variations of training images that depend only on the seed, the epoch and the image, not on the batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from typing_extensions import override
 
 from fvlightning.data.tensors import ImageSet, ShuffledBatchSampler
+from fvlightning.errors import InputError
 
 N_DRAWS = 7
 """Random numbers for an image: three for `CropAndFlip`, four for `fvlightning.data.file_images.random_window`."""
@@ -71,10 +72,15 @@ class DrawingBatchSampler(ShuffledBatchSampler):
 
 
 class DrawnImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """A set for `DrawingBatchSampler`: batches of images ``(B, C, H, W)``, labels ``(B,)`` and random numbers."""
+    """A set for `DrawingBatchSampler`: batches of images ``(B, C, H, W)``, labels ``(B,)`` and random numbers.
 
-    def __init__(self, images: ImageSet) -> None:
+    Each image goes through the `transforms` with a random state of its own, so that it does not matter which worker
+    process reads it, and with which other images.
+    """
+
+    def __init__(self, images: ImageSet, transforms: Sequence[nn.Module] = ()) -> None:
         self.images = images
+        self.transforms = transforms
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -84,7 +90,24 @@ class DrawnImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __getitem__(self, drawn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         indices, draws = drawn
         images, is_read = self.images.read(indices, draws)
-        return images, self.images.labels[indices[is_read]], draws[is_read]
+        draws = draws[is_read]
+        if self.transforms:
+            with torch.random.fork_rng(devices=[]):
+                images = torch.stack(
+                    [self._transform(*pair) for pair in zip(images, draws[:, 0].tolist(), strict=True)]
+                )
+        return images, self.images.labels[indices[is_read]], draws
+
+    def _transform(self, image: Tensor, seed: int) -> Tensor:
+        torch.default_generator.manual_seed(seed)
+        for transform in self.transforms:
+            before, image = image, transform(image)
+            if image.shape != before.shape or image.dtype != torch.uint8:
+                raise InputError(
+                    f"transforms: {type(transform).__name__} makes {image.dtype} {tuple(image.shape)} of uint8 "
+                    f"{tuple(before.shape)}; give transforms that keep bytes and size (image_size and crop_area set it)"
+                )
+        return image
 
 
 def _reflect(positions: Tensor, size: int) -> Tensor:

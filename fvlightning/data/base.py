@@ -1,12 +1,14 @@
 """The data modules that all others extend."""
 
+import os
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
@@ -45,11 +47,15 @@ class ImageDataModule(pl.LightningDataModule):
         crop_padding: Most pixels that training images are shifted by, up or down and left or right; 4 is usual.
         padding_mode: What comes in at the edge: ``reflect``, the image mirrored, or ``zeros``, black.
         flip: Whether half of the training images are mirrored, left and right exchanged.
+        transforms: Random transforms of the training images by worker processes, any of
+            `torchvision.transforms.v2` that take bytes and keep their size, such as ``RandAugment``,
+            ``TrivialAugmentWide``, ``ColorJitter`` and ``RandomErasing``. They come before shifts and mirrors.
+        num_workers: Processes that read and transform images; images in memory need none without `transforms`.
+            Default: the number of cores for each device, at most 8.
 
     Attributes:
         image_shape: ``(C, H, W)``.
         class_names: Name of each class, in the order of the labels.
-        num_workers: Processes that read images; 0 where they are in memory.
 
     Raises:
         InputError: A setting is out of its range.
@@ -66,17 +72,21 @@ class ImageDataModule(pl.LightningDataModule):
         crop_padding: int = 0,
         padding_mode: PaddingMode = "reflect",
         flip: bool = False,
+        transforms: list[nn.Module] | None = None,
+        num_workers: int | None = None,
     ) -> None:
         super().__init__()
         self._require(batch_size >= 1, "must be at least 1", batch_size=batch_size)
         self._require(crop_padding >= 0, "must be at least 0 pixels", crop_padding=crop_padding)
         self._require(padding_mode in ("reflect", "zeros"), "must be 'reflect' or 'zeros'", padding_mode=padding_mode)
+        self._require(num_workers is None or num_workers >= 0, "must be at least 0", num_workers=num_workers)
         self.save_hyperparameters({"data": type(self).__name__})
         self.batch_size = batch_size
         self.seed = seed
-        self.num_workers = 0
+        self.num_workers = num_workers
+        self.transforms = transforms or []
         self.augmentation = CropAndFlip(crop_padding, padding_mode, flip)
-        self._draws_variations = self.augmentation.is_active
+        self._draws_variations = self.augmentation.is_active or bool(self.transforms)
         self._splits: Splits | None = None
 
     @abstractmethod
@@ -140,10 +150,11 @@ class ImageDataModule(pl.LightningDataModule):
         train, settings = self.splits.train, self._batches()
         # With `overfit_batches` the same few batches come again and again.
         if getattr(self.trainer, "overfit_batches", 0) > 0:
-            return batch_loader(train, OrderedBatchSampler(train, *settings), self.num_workers)
+            return batch_loader(train, OrderedBatchSampler(train, *settings), self._workers(train))
         if self._draws_variations:
-            return batch_loader(DrawnImages(train), DrawingBatchSampler(train, *settings), self.num_workers)
-        return batch_loader(train, ShuffledBatchSampler(train, *settings), self.num_workers)
+            drawn = DrawnImages(train, self.transforms)
+            return batch_loader(drawn, DrawingBatchSampler(train, *settings), self._workers(train, self.transforms))
+        return batch_loader(train, ShuffledBatchSampler(train, *settings), self._workers(train))
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Return the loader of the validation images, in order; an empty list if the part is empty."""
@@ -171,7 +182,15 @@ class ImageDataModule(pl.LightningDataModule):
     def _ordered_loader(self, images: ImageSet) -> Loader | list[Loader]:
         if not len(images):
             return []
-        return batch_loader(images, OrderedBatchSampler(images, *self._batches()), self.num_workers)
+        return batch_loader(images, OrderedBatchSampler(images, *self._batches()), self._workers(images))
+
+    def _workers(self, images: ImageSet, transforms: Sequence[nn.Module] = ()) -> int:
+        """Return the number of worker processes for images."""
+        if isinstance(images, TensorImages) and not transforms:
+            return 0
+        devices = getattr(self.trainer, "num_devices", 1)
+        default = max(1, min(8, (os.cpu_count() or 1) // devices))
+        return default if self.num_workers is None else self.num_workers
 
     def _batches(self) -> tuple[int, int, int, int]:
         """Return the batch size, the number of ranks, this rank, and the seed, for samplers."""

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import filterfalse
@@ -20,6 +21,7 @@ from fvlightning.errors import InputError
 from fvlightning.io import UnreadableImageError, image_size
 
 _HELD_OUT = 0.1  # of the images, for each of validation and test
+_MOST_OPENED = 100_000  # files, before training
 _LARGEST_IN_MEMORY = 2**31  # bytes: all of CIFAR-10 eleven times, or 14,000 colour images of 224x224
 
 
@@ -27,7 +29,8 @@ class ImageFolderDataModule(ImageDataModule):
     """Images in a folder with a subfolder for each class, of any size, in any format that Pillow reads.
 
     The folder has ``train/CLASS/*``, and may have ``val/CLASS/*`` and ``test/CLASS/*``; a missing part is held out of
-    the training images, stratified and seeded. Or it has ``CLASS/*`` only, and both parts are held out.
+    the training images, stratified and seeded. Or it has ``CLASS/*`` only, and both parts are held out. Classes
+    whose folders have the names of ImageNet's, ``train/n02099601``, have readable names, "golden retriever".
 
     Small sets are read into memory as bytes, once on each process of a run; worker processes read large ones batch by
     batch. Images of other sizes than `image_size` are scaled until they cover it and cropped to their middle. Grey,
@@ -44,7 +47,6 @@ class ImageFolderDataModule(ImageDataModule):
             fractions of its area, for example ``[0.35, 1]``. The windows are cut out of the files, so these are not
             kept in memory.
         in_memory: Whether the images are kept in memory; ``auto`` for less than 2 GiB in all.
-        num_workers: Processes that read images which are not kept in memory. Default: the number of cores, at most 8.
         on_error: Whether files that are damaged or not images are named in a warning and left out (``skip``), or in an
             error (``raise``).
         **settings: See `ImageDataModule`.
@@ -60,7 +62,6 @@ class ImageFolderDataModule(ImageDataModule):
         test_size: int | float | None = None,
         crop_area: tuple[float, float] | None = None,
         in_memory: bool | Literal["auto"] = "auto",
-        num_workers: int | None = None,
         on_error: OnError = "skip",
         **settings: Any,
     ) -> None:
@@ -85,7 +86,6 @@ class ImageFolderDataModule(ImageDataModule):
             "cuts windows out of the files; leave out in_memory: true, or crop_area",
             crop_area=crop_area,
         )
-        self._require(num_workers is None or num_workers >= 0, "must be at least 0", num_workers=num_workers)
         self._require(on_error in ("skip", "raise"), "must be 'skip' or 'raise'", on_error=on_error)
         self.data_dir = Path(data_dir)
         self.image_size = size
@@ -96,12 +96,11 @@ class ImageFolderDataModule(ImageDataModule):
         self.in_memory = in_memory
         self.on_error = on_error
         self._draws_variations |= crop_area is not None
-        self._file_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         if size is not None:
             self.image_shape = (channels, *size)
         # Models ask for the names before the images are read; `read` reports problems with the folder.
         with suppress(InputError, OSError):
-            self.class_names = _find_classes(_find_parts(self.data_dir)["train"])
+            self.class_names = _readable_names(_find_classes(_find_parts(self.data_dir)["train"]))
 
     @override
     def read(self) -> Splits:
@@ -110,7 +109,10 @@ class ImageFolderDataModule(ImageDataModule):
         class_names = _find_classes(folders["train"])
         candidates = [(part, file) for part in folders for file in _list_files(folders[part], class_names)]
         labelled = [file for _, file in candidates]
-        sizes = for_each_file(lambda index: image_size(labelled[index].path), labelled)
+        # Of very many files, only workers notice damage: to open all of them would take minutes.
+        opens_all = self.image_size is None or len(labelled) <= _MOST_OPENED
+        measured: list[tuple[int, int] | UnreadableImageError] = [(0, 0)] * len(labelled)
+        sizes = for_each_file(lambda index: image_size(labelled[index].path), labelled) if opens_all else measured
         files: dict[str, list[LabelledFile]] = {part: [] for part in folders}
         examples: dict[tuple[int, int], Path] = {}  # an image of each size
         errors: list[UnreadableImageError] = []
@@ -137,8 +139,7 @@ class ImageFolderDataModule(ImageDataModule):
         report_unreadable(errors, len(candidates), self.on_error)
         _require_images(folders["train"], class_names, set(parts["train"].labels.tolist()), errors)
         splits = self._split(parts)
-        self.image_shape, self.class_names = shape, class_names
-        self.num_workers = 0 if in_memory else self._file_workers
+        self.image_shape, self.class_names = shape, _readable_names(class_names)
         return splits
 
     def _split(self, parts: dict[str, ImageSet]) -> Splits:
@@ -160,6 +161,16 @@ class ImageFolderDataModule(ImageDataModule):
             held_out[part] = train.subset(remaining[chosen])
             remaining = remaining[rest]
         return Splits(train if len(remaining) == total else train.subset(remaining), held_out["val"], held_out["test"])
+
+
+def _readable_names(folder_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the first names of ImageNet's classes in place of WordNet ids; other names stay."""
+    if not all(re.fullmatch(r"n\d{8}", name) for name in folder_names):
+        return folder_names
+    from timm.data.imagenet_info import ImageNetInfo
+
+    names = ImageNetInfo("imagenet-22k").label_descriptions(as_dict=True)
+    return tuple(names.get(name, name).partition(",")[0] for name in folder_names)  # type: ignore[union-attr]
 
 
 def _find_parts(folder: Path) -> dict[str, Path]:

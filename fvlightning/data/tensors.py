@@ -107,9 +107,12 @@ class ShuffledBatchSampler(_BatchSampler):
     the set is not a multiple of `num_replicas`.
     """
 
+    skipped = 0
+    """Batches at the start of an epoch that are left out."""
+
     def __iter__(self) -> Iterator[Tensor]:
         order = torch.randperm(self.size, generator=self._epoch_generator())
-        yield from torch.split(self._padded_part(order), self.batch_size)
+        yield from torch.split(self._padded_part(order), self.batch_size)[self.skipped :]
 
     def _epoch_generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed + self.epoch)
@@ -132,17 +135,40 @@ class OrderedBatchSampler(_BatchSampler, SequentialSampler):
         yield from part.tensor_split(len(self))
 
 
+class _ResumableLoader(DataLoader[Any]):
+    """A loader with a state, by which Lightning goes on within an epoch: the number of batches that it has given."""
+
+    _given = _skipped = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # As a generator it starts its workers with the first batch: only then does the sampler know the epoch.
+        self._given, self._skipped = self._skipped, 0
+        if isinstance(self.sampler, ShuffledBatchSampler):
+            self.sampler.skipped = self._given
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"batches": self._given}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._skipped = state_dict["batches"] % len(self)
+
+
 def batch_loader(dataset: Dataset[Any], sampler: _BatchSampler, num_workers: int = 0) -> DataLoader[Any]:
     """Return a loader that indexes `dataset` with the items of `sampler`, which are whole batches.
 
     Use no workers for images in memory: sending a batch takes longer than indexing it.
     """
     # Automatic batching is off, since the sampler's items are batches already.
-    return DataLoader(
+    return _ResumableLoader(
         dataset,
         sampler=sampler,
         batch_size=None,
         num_workers=num_workers,
+        # Workers that live on draw no seed in later epochs; those of a resumed run would, from the global random state.
+        generator=torch.Generator() if num_workers else None,
         persistent_workers=num_workers > 0,
         pin_memory=num_workers > 0 and torch.cuda.is_available(),
     )

@@ -31,9 +31,8 @@ class BaseModule(L.LightningModule):
         self, optimizer: OptimizerCallable, scheduler: LRSchedulerCallable | None, scheduler_interval: Interval
     ) -> None:
         super().__init__()
-        if scheduler_interval not in ("epoch", "step"):
-            name = type(self).__name__
-            raise InputError(f"{name}(scheduler_interval={scheduler_interval!r}): must be 'epoch' or 'step'")
+        is_interval = scheduler_interval in ("epoch", "step")
+        self._require(is_interval, "must be 'epoch' or 'step'", scheduler_interval=scheduler_interval)
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
         self._scheduler_interval = scheduler_interval
@@ -43,7 +42,9 @@ class BaseModule(L.LightningModule):
 
         A `CosineWithWarmup` without a number of steps gets that of the training, which must have an end.
         """
-        optimizer = self._make_optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        optimizer = self._make_optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("lr_scale", 1.0)
         if self._make_scheduler is None:
             return optimizer
         scheduler = self._make_scheduler(optimizer)
@@ -58,6 +59,19 @@ class BaseModule(L.LightningModule):
                 raise InputError("CosineWithWarmup(steps=None): must be a number in a training without max_epochs")
             scheduler.spread(int(length))
         return {"optimizer": optimizer, "lr_scheduler": settings}  # type: ignore[return-value]
+
+    def parameter_groups(self) -> list[Any]:
+        """Return what the optimiser is made of: the parameters that are not frozen, or groups of them.
+
+        A group's ``"lr_scale"``, if it has one, multiplies its learning rate.
+        """
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _require(self, is_valid: bool, requirement: str, **setting: object) -> None:
+        """Raise `InputError` with the requirement if a setting is not valid."""
+        if not is_valid:
+            ((name, value),) = setting.items()
+            raise InputError(f"{type(self).__name__}({name}={value!r}): {requirement}")
 
     def _save_plain_hyperparameters(self, arguments: Mapping[str, Any]) -> None:
         """Save the plain values among the ``locals()`` of `__init__`, except those that a subclass does not take.

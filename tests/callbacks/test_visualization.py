@@ -1,8 +1,10 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 import yaml
 from digits import Classifier, Digits, assert_same_bits, make_trainer, training_result
 from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image as PILImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -226,12 +228,45 @@ def test_tensorboard_gets_sheets_and_the_mean_and_best_of_each_layer(tmp_path: P
         assert (images[-1].width, images[-1].height) == sheet.size
     scores = {record["unit"]: record["score"] for record in records(folder / "epoch_0002")}
     scalars = [tag for tag in events.Tags()["scalars"] if tag.startswith("visualization/")]
-    assert sorted(scalars) == [f"visualization/{layer}/{name}" for layer in ("conv", "fc") for name in ("best", "mean")]
+    expected = [f"visualization/{layer}/{name}" for layer in ("conv", "fc") for name in ("best", "mean")]
+    assert sorted(scalars) == [*expected, "visualization/seconds"]
     for layer in ("conv", "fc"):
         # A unit that is minimised counts by its score, the negative of its activation.
         of_layer = [score for unit, score in scores.items() if f"{layer}:" in unit]
         assert events.Scalars(f"visualization/{layer}/mean")[-1].value == pytest.approx(np.mean(of_layer))
         assert events.Scalars(f"visualization/{layer}/best")[-1].value == pytest.approx(max(of_layer))
+
+
+def test_the_time_of_the_pictures_is_logged_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    logger = TensorBoardLogger(tmp_path, name="run", version=0)
+    started = time.perf_counter()
+    fit(tmp_path, VisualizationCallback(UNITS, Maximizer(steps=8)), logger=logger)
+    elapsed = time.perf_counter() - started
+    events = EventAccumulator(str(tmp_path / "run" / "version_0")).Reload()
+    seconds = [event.value for event in events.Scalars("visualization/seconds")]
+    said = re.search(r"The pictures took ([\d.]+) of the training's ([\d.]+) s", caplog.text)
+    assert len(seconds) == 3
+    assert float(said[1]) == pytest.approx(sum(seconds), abs=0.06)
+    assert sum(seconds) <= float(said[2]) + 0.1 <= elapsed + 0.2
+
+
+def test_pictures_are_of_the_averaged_weights_by_choice(tmp_path: Path) -> None:
+    results = {}
+    for averaged in (None, False, True):
+        callbacks: list[Callback] = [EMAWeightAveraging(decay=0.9)]
+        if averaged is not None:
+            folder = str(tmp_path / f"{averaged}")
+            callbacks.append(VisualizationCallback(UNITS, Maximizer(steps=2), averaged=averaged, dirpath=folder))
+        module, trainer = fit(tmp_path, *callbacks)
+        results[averaged] = training_result(module, trainer)
+        final = digest_of_weights(module)  # a training ends with the averaged weights
+    for averaged in (False, True):
+        assert_same_bits(results[averaged], results[None])
+        shown = records(tmp_path / f"{averaged}" / "epoch_0002")[0]["weights"]
+        assert (shown == final) == averaged
+    with pytest.warns(UserWarning, match=r"VisualizationCallback\(averaged=True\) has no effect without a Weight"):
+        fit(tmp_path, VisualizationCallback(UNITS, Maximizer(steps=2), averaged=True), max_epochs=1)
 
 
 def test_units_have_scalars_if_asked_for(tmp_path: Path) -> None:

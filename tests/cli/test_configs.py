@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,21 @@ def shorten(settings: object) -> object:
     return [shorten(value) for value in settings] if isinstance(settings, list) else settings
 
 
+def write_folder(model_name: str) -> dict[str, dict[str, Any]]:
+    """Write a small image folder, and return a config for it, and for a model that fits it."""
+    classes = 2 if model_name == "tf_efficientnet_lite0" else 1000  # the others show units of classes such as 852
+    for number in range(classes + 8):
+        file = Path("PHOTOS", "train" if number < classes else "val", f"{number % classes:03}", f"{number}.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        PILImage.new("RGB", (40, 40), (number % 256, 100, 200)).save(file)
+    model: dict[str, object] = {"input_shape": [3, 32, 32]}
+    small = {"resnet50": {"layers": [1, 1, 1, 1]}, "vit_base_patch16_224": {"embed_dim": 48, "num_heads": 3}}
+    model["model_args"] = small.get(model_name)
+    data = {"data_dir": "PHOTOS", "image_size": 32, "batch_size": 2, "num_workers": 0}
+    trainer = {"limit_train_batches": 2, "limit_val_batches": 2, "max_epochs": 1}
+    return {"model": {"init_args": model}, "data": {"init_args": data}, "trainer": trainer}
+
+
 @pytest.mark.parametrize(
     "config",
     [path for path in CONFIGS if "\nmodel:" in (text := path.read_text()) and "data:" in text],
@@ -35,12 +51,17 @@ def shorten(settings: object) -> object:
 def test_each_config_with_data_trains(config, mnist_dir):
     settings = yaml.safe_load(config.read_text())
     callbacks = shorten(settings["trainer"].get("callbacks", []))
-    short: dict[str, object] = {"trainer": {"callbacks": callbacks}}
+    short: dict[str, Any] = {"trainer": {"callbacks": callbacks}}
     if "maximizer" in settings:
         short["maximizer"] = shorten(settings["maximizer"])
+        short["maximizer"]["init_args"]["steps"] = 2
     if "CIFAR10" in settings["data"]["class_path"]:  # generated pictures of the same size, in as many classes
         sizes = {"train_size": 192, "test_size": 32, "val_size": 32}
         short["data"] = {"class_path": "fvlightning.data.ShapesDataModule", "init_args": sizes}
+    if "ImageFolder" in settings["data"]["class_path"]:
+        folder = write_folder(settings["model"]["init_args"]["model_name"])
+        folder["trainer"]["callbacks"] = callbacks
+        short |= folder
     Path("short.yaml").write_text(yaml.safe_dump(short))
     args = ["--config", str(config), "--config", "short.yaml", *TRAINER, "--trainer.logger.init_args.save_dir", "out"]
     if "MNIST" in settings["data"]["class_path"]:

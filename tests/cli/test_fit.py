@@ -157,7 +157,8 @@ def test_lines_that_no_user_needs_are_silenced():
     assert main(["fit", *TINY]) == 0
     for logger in loggers:
         logger.removeHandler(handler)
-    assert records == ["`Trainer.fit` stopped: `max_epochs=1` reached."]
+    step = "A step takes 4 images; the learning rate is at most 0.1."
+    assert records == [step, "`Trainer.fit` stopped: `max_epochs=1` reached."]
     assert [logger.filters for logger in loggers] == filters
 
 

@@ -219,7 +219,7 @@ COMMANDS = {
         ("--trainer.callbacks+=ModelSummary --trainer.callbacks.max_depth -3", 1, "`max_depth` can be -1, 0 or > 0"),
         ("--checkpoint.filename {nope:.3q}", 1, "--checkpoint.filename: Unknown format code 'q'"),
         ("--checkpoint.filename {", 1, "--checkpoint.filename: Single '{' encountered in format string; give a format"),
-        ("--checkpoint.dirpath text.txt", 1, "text.txt': File exists"),
+        ("--checkpoint.dirpath text.txt", 1, "': File exists"),
         ("--ckpt_path ''", 2, "--ckpt_path is empty"),
         ("--ckpt_path gibberish://x", 1, "Protocol not known: gibberish"),
         ("--ckpt_path http://localhost:9/x.ckpt", 1, "Checkpoint file not found: http://localhost:9/x.ckpt"),

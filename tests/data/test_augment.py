@@ -1,8 +1,11 @@
+import copy
+
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms import v2
 from torchvision.transforms.functional import to_tensor
 
 from fvlightning.data import InMemoryDataModule, TensorImages
@@ -111,7 +114,11 @@ def trainer(**settings):
 
 
 def test_only_training_images_are_varied_and_torchs_random_state_stays():
-    data, module, plain = Tiny(crop_padding=2, flip=True), Recorder(), Recorder()
+    data, module, plain = (
+        Tiny(crop_padding=2, flip=True, transforms=[v2.RandAugment()], num_workers=0),
+        Recorder(),
+        Recorder(),
+    )
     state = torch.get_rng_state()
     trainer(max_epochs=2).fit(plain, datamodule=Tiny())
     expected_state = torch.get_rng_state()
@@ -126,6 +133,37 @@ def test_only_training_images_are_varied_and_torchs_random_state_stays():
     assert torch.equal(torch.get_rng_state(), expected_state)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_transforms_of_torchvision_have_the_random_state_of_each_image(workers):
+    kinds = [v2.RandAugment(magnitude=20), v2.RandomErasing(p=1.0, value=255)]
+    data, module = Tiny(transforms=kinds, num_workers=workers, seed=5), Recorder()
+    trainer(max_epochs=2).fit(module, datamodule=data)
+
+    train = data.splits.train
+    for epoch in range(2):
+        sampler = DrawingBatchSampler(train, 8, seed=5)
+        sampler.set_epoch(epoch)
+        expected = []
+        for indices, draws in sampler:
+            for image, seed in zip(train.images[indices], draws[:, 0].tolist(), strict=True):
+                torch.manual_seed(seed)
+                expected.append(kinds[1](kinds[0](image)))
+        assert torch.equal((module.epoch(epoch) * 255).round().byte(), torch.stack(expected))
+    assert not torch.equal(module.epoch(0), module.epoch(1))
+    assert torch.equal(torch.cat(module.evaluated[:2]), data.splits.val[:][0] / 255)
+
+
+@pytest.mark.parametrize(
+    ("transform", "kind"),
+    [(v2.Resize(4), r"torch.uint8 \(3, 4, 5\)"), (v2.ToDtype(torch.float32), r"torch.float32 \(3, 6, 8\)")],
+)
+def test_transforms_that_change_size_or_type_are_refused(transform, kind):
+    with pytest.raises(
+        InputError, match=f"transforms: .* makes {kind} of uint8 .*3, 6, 8.*; give transforms that keep"
+    ):
+        trainer(max_epochs=1).fit(Recorder(), datamodule=Tiny(transforms=[transform], num_workers=0))
+
+
 def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(tmp_path):
     whole, first, second = Recorder(), Recorder(), Recorder()
     trainer(max_epochs=2).fit(whole, datamodule=Tiny(crop_padding=2, flip=True))
@@ -138,6 +176,33 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(tmp_path):
     assert torch.equal(first.epoch(0), whole.epoch(0))
     assert list(second.epochs) == [1]
     assert torch.equal(second.epoch(1), whole.epoch(1))
+
+
+class Stops(pl.Callback):
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == 6:
+            trainer.save_checkpoint(self.path)
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_resumed_within_an_epoch_goes_on_with_the_next_batch(workers, tmp_path):
+    settings = {"transforms": [v2.RandAugment()], "num_workers": workers, "crop_padding": 2}
+    whole, resumed = Recorder(), Recorder()
+    stopped = copy.deepcopy(whole)
+    trainer(max_epochs=3).fit(whole, datamodule=Tiny(**settings))
+    with pytest.raises(SystemExit):
+        trainer(max_epochs=3, callbacks=[Stops(tmp_path / "mid.ckpt")]).fit(stopped, datamodule=Tiny(**settings))
+    trainer(max_epochs=3).fit(resumed, datamodule=Tiny(**settings), ckpt_path=tmp_path / "mid.ckpt", weights_only=True)
+
+    assert [len(whole.epochs[epoch]) for epoch in range(3)] == [4, 4, 4]
+    assert len(resumed.epochs[1]) == 2
+    assert all(torch.equal(*pair) for pair in zip(resumed.epochs[1], whole.epochs[1][2:], strict=True))
+    assert torch.equal(resumed.epoch(2), whole.epoch(2))
+    assert torch.equal(resumed.layer.weight, whole.layer.weight)
 
 
 @pytest.mark.filterwarnings("ignore:You requested to overfit")  # says that shuffling is turned off

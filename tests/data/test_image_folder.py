@@ -63,6 +63,30 @@ def test_parts_are_those_of_the_folder(parted, in_memory):
     assert len({image.numpy().tobytes() for image in images_of(data.splits.train)[0]}) == 40
 
 
+def test_classes_of_imagenet_have_readable_names(tmp_path):
+    write(tmp_path, {"red": 20, "green": 20})
+    for name, synset in {"red": "n02099601", "green": "n01440764"}.items():
+        (tmp_path / name).rename(tmp_path / synset)
+    data = ImageFolderDataModule(tmp_path)
+    assert data.class_names == ("tench", "golden retriever")
+    data.setup()
+    assert data.class_names == ("tench", "golden retriever")
+    (tmp_path / "n01440764").rename(tmp_path / "fish")
+    assert ImageFolderDataModule(tmp_path).class_names == ("fish", "n02099601")
+
+
+def test_very_many_files_are_not_opened_before_training(spoilt, monkeypatch):
+    monkeypatch.setattr("fvlightning.data.image_folder._MOST_OPENED", 36)
+    data = ready(spoilt, image_size=8, in_memory=False, val_size=0, num_workers=0, batch_size=35)
+    assert [len(part) for part in data.splits] == [34, 0, 3]
+    with pytest.warns(UserWarning, match=r"2 of 34 files cannot be read as images and are left out: .*(notes|broken)"):
+        ((images, labels),) = data.train_dataloader()
+    assert matches(images, labels, data.class_names)
+    monkeypatch.setattr("fvlightning.data.image_folder._MOST_OPENED", 37)
+    with pytest.warns(UserWarning, match="2 of 37 files"):
+        ready(spoilt, image_size=8, in_memory=False, val_size=0)
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_parts_that_are_missing_are_held_out_stratified_and_seeded(tmp_path, in_memory):
     write(tmp_path, {"red": 20, "green": 10, "blue": 30})

@@ -162,7 +162,7 @@ def test_very_many_classes_are_tested_without_a_confusion_matrix():
     module = BackboneModule("test_resnet", weights=None, num_classes=21_841, input_shape=(3, 32, 32))
     (scores,) = make_trainer().test(module, make_loader((3, 32, 32), 4), verbose=False)
 
-    assert set(scores) == {"test/loss", "test/accuracy"}
+    assert set(scores) == {"test/loss", "test/accuracy", "test/accuracy_top5"}
 
 
 def test_checkpoint_of_a_module_built_by_the_command_line(tmp_path, monkeypatch):

@@ -199,6 +199,8 @@ def test_checkpoint_of_a_module_built_in_python(run):
         "label_smoothing": 0.0,
         "normalize": True,
         "input_shape": None,
+        "mixup": 0.0,
+        "cutmix": 0.0,
     }
     images = run["data"].splits.test
     assert torch.equal(predictions(loaded, images), predictions(run["module"], images))
