@@ -46,7 +46,10 @@ BUILT_IN: list[tuple[type[Described], dict[str, Any]]] = [
     ),
     (RawInput, {"max_norm": 2.0, "std": 0.1}),
     (RandomAffine, {"shift": 0.1, "scale": (0.8, 1.2), "degrees": 5.0, "border": "grey", "flip": True}),
-    (RandomResizedCrop, {"side": (0.3, 1.0), "degrees": 5.0, "border": "grey", "flip": True, "smallest": 8}),
+    (
+        RandomResizedCrop,
+        {"side": (0.3, 1.0), "degrees": 5.0, "border": "grey", "flip": True, "smallest": 8, "warmup": 0.2},
+    ),
     (
         ZoomingCrop,
         {"side": (0.6, 0.2), "side_std": 0.1, "center_std": 0.1, "degrees": 5.0, "border": "grey", "flip": True},

@@ -105,15 +105,15 @@ def test_networks_of_other_precisions_give_close_scores(cnn: nn.Module, dtype: t
     ("settings", "message"),
     [
         (
-            {"steps": 11, "patience": 8},
-            r"^Maximizer\(patience=8\): stops no picture: of 11 steps, 8 count after the warm-up of the transforms; "
+            {"steps": 11, "patience": 7},
+            r"^Maximizer\(patience=7\): stops no picture: of 11 steps, 7 count after the warm-up of the transforms; "
             r"give less, or more steps$",
         ),
         (
             {"steps": 9, "patience": 9, "transforms": []},
             r"^Maximizer\(patience=9\): stops no picture: of 9 steps, 9 count; give less, or more steps$",
         ),
-        ({"steps": 16, "patience": 8, "scales": [Scale(6, 10), Scale(8, 22)]}, "of 11 steps, 8 count after"),
+        ({"steps": 16, "patience": 7, "scales": [Scale(6, 10), Scale(8, 22)]}, "of 11 steps, 7 count after"),
     ],
     ids=["transforms grow", "plain", "scales"],
 )

@@ -46,6 +46,9 @@ def capped(brightness: Tensor, at: float = 0.55) -> Tensor:
 
 def pixels(steps: int, **settings: Any) -> Maximizer:
     """The brightness of a picture of `rising` grows by about 0.0125 in each of the first steps."""
+    if "optimizer" not in settings:
+        settings["optimizer"] = partial(optim.AdamW, lr=0.1, betas=(0.8, 0.99), eps=1e-3, weight_decay=0)
+        settings = {"normalize_gradients": True, "scheduler": CosineWithWarmup} | settings
     return Maximizer(steps, image=PixelImage(), **settings)
 
 

@@ -164,7 +164,7 @@ def test_defaults_of_steps_optimizer_and_normalisation():
     assert Maximizer(scales=[Scale(9, 20), Scale(12, 12)]).settings.steps == 32
     assert Maximizer(7, scales=[Scale(9, 20), Scale(12, 12)]).settings.steps == 7
     optimizer = described()["optimizer"]
-    assert (optimizer["class"], optimizer["lr"], optimizer["eps"]) == ("AdamW", 0.1, 1e-3)
+    assert (optimizer["class"], optimizer["lr"], optimizer["eps"]) == ("AdamW", 0.2, 1e-3)
     assert Maximizer().settings.normalizes_gradients
     sgd = partial(optim.SGD, lr=0.1)
     assert not Maximizer(optimizer=sgd).settings.normalizes_gradients
