@@ -16,7 +16,7 @@ The pictures are those of `visualize --config configs/imagenet_lite0.yaml`. With
 of `fvlightning.Maximizer` in another YAML file: its key ``maximizer`` holds them, or it holds nothing else. Seeds
 differ: ``--seeds 0 1 2`` judges the pictures of three. Settings are to be chosen on other classes than are reported:
 ``--drawn 0 50`` takes the first 50 of all classes in a random order that is always the same, ``--drawn 50 100`` the
-next. The defaults were chosen on ``--drawn 0 24``. With ``--lucent`` the pictures are those of torch-lucent
+next. The defaults were chosen on ``--drawn 0 50``. With ``--lucent`` the pictures are those of torch-lucent
 (`benchmarks/peers.py` says how it is installed), 512 steps by default, as its own. It needs the extra ``samples``,
 which brings the three networks.
 """
