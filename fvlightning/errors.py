@@ -14,6 +14,16 @@ class InputError(ValueError):
     """
 
 
+class Checked:
+    """A class that checks the settings that it is made with."""
+
+    def _require(self, is_valid: bool, requirement: str, **setting: object) -> None:
+        """Raise `InputError` with the requirement if a setting is not valid."""
+        if not is_valid:
+            ((name, value),) = setting.items()
+            raise InputError(f"{type(self).__name__}({name}={value!r}): {requirement}")
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return ``". Did you mean 'x'?"``, with the closest of `choices`, to end a message, or ``""`` if none is close."""
     close = difflib.get_close_matches(name, list(choices), n=2, cutoff=0.65)

@@ -12,12 +12,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from PIL import Image as PILImage
 from typing_extensions import override
 
-from fvlightning.errors import InputError
+from fvlightning.errors import Checked
 from fvlightning.io import check_writable
 from fvlightning.output import layer_name, log_image, save_animation, save_png, takes_images
 
 
-class EpochPictures(pl.Callback):
+class EpochPictures(Checked, pl.Callback):
     """Shows pictures before training and at the end of epochs, and joins them into animations when training ends.
 
     Epoch 0 is the untrained network, epoch n the network after n epochs. The pictures go to every logger that takes
@@ -127,11 +127,6 @@ class EpochPictures(pl.Callback):
         """Pass sheets, by name, to the loggers. For rank zero."""
         for name, sheet in sheets.items():
             log_image(trainer.loggers, f"{self.group}/{name}", sheet, trainer.global_step)
-
-    def _require(self, is_valid: bool, requirement: str, **setting: object) -> None:
-        if not is_valid:
-            ((name, value),) = setting.items()
-            raise InputError(f"{type(self).__name__}({name}={value!r}): {requirement}")
 
     def _animate(self, trainer: pl.Trainer) -> None:
         if not self.animate or self._folder is None or not trainer.is_global_zero:

@@ -15,7 +15,7 @@ from typing_extensions import override
 from fvlightning.data._augment import CropAndFlip, DrawingBatchSampler, DrawnImages, PaddingMode
 from fvlightning.data.splits import stratified_split
 from fvlightning.data.tensors import ImageSet, OrderedBatchSampler, ShuffledBatchSampler, TensorImages, batch_loader
-from fvlightning.errors import InputError
+from fvlightning.errors import Checked
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 
@@ -30,7 +30,7 @@ class Splits(NamedTuple):
     test: ImageSet
 
 
-class ImageDataModule(pl.LightningDataModule):
+class ImageDataModule(Checked, pl.LightningDataModule):
     """Images of one size in classes.
 
     A subclass implements `read`, and sets `image_shape` and `class_names` there or in its `__init__`; it may override
@@ -196,12 +196,6 @@ class ImageDataModule(pl.LightningDataModule):
         """Return the batch size, the number of ranks, this rank, and the seed, for samplers."""
         n_ranks, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         return self.batch_size, n_ranks, rank, self.seed
-
-    def _require(self, is_valid: bool, requirement: str, **setting: object) -> None:
-        """Raise `InputError` with the requirement if a setting is not valid."""
-        if not is_valid:
-            ((name, value),) = setting.items()
-            raise InputError(f"{type(self).__name__}({name}={value!r}): {requirement}")
 
 
 class InMemoryDataModule(ImageDataModule):

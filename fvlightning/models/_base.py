@@ -12,13 +12,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from fvlightning.errors import InputError
+from fvlightning.errors import Checked, InputError
 from fvlightning.schedules import CosineWithWarmup
 
 Interval = Literal["epoch", "step"]
 
 
-class BaseModule(L.LightningModule):
+class BaseModule(Checked, L.LightningModule):
     """Base class of modules with an optimiser and a schedule.
 
     Args:
@@ -66,12 +66,6 @@ class BaseModule(L.LightningModule):
         A group's ``"lr_scale"``, if it has one, multiplies its learning rate.
         """
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
-    def _require(self, is_valid: bool, requirement: str, **setting: object) -> None:
-        """Raise `InputError` with the requirement if a setting is not valid."""
-        if not is_valid:
-            ((name, value),) = setting.items()
-            raise InputError(f"{type(self).__name__}({name}={value!r}): {requirement}")
 
     def _save_plain_hyperparameters(self, arguments: Mapping[str, Any]) -> None:
         """Save the plain values among the ``locals()`` of `__init__`, except those that a subclass does not take.

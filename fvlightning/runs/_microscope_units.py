@@ -20,6 +20,7 @@ from fvlightning.output import (
 )
 from fvlightning.runs._microscope_content import PICTURES, Content, class_of
 from fvlightning.runs._pictures import negative_of
+from fvlightning.runs._weight_files import layer_of_weights, match_of
 
 _MOST_STEPS = 128  # of a curve
 # The numbers of units by their keys: name, and meaning.
@@ -98,18 +99,14 @@ def _birth(content: Content, unit: str) -> float | None:
 
 
 def _cosine(content: Content, unit: Unit | Objective, record: Record, folder: Path) -> float | None:
-    if not isinstance(unit, Unit) or unit.index is None or unit != Unit(unit.layer, unit.index):
-        return None
-    layer = content.weights.get(unit.layer)
-    if layer is None or record.status != "ok" or record.limit is not None:
+    layer = layer_of_weights(content.weights, unit, record)
+    if layer is None or record.status != "ok":
         return None
     try:
         pixels = on_grey(read_pixels(folder / record.file))
     except UnreadableImageError:
         return None
-    picture = from_pixels(pixels, record.image_shape[0])
-    (match,) = layer.match([unit.index], picture[None], either_sign=record.settings["pooling"] == "rms")
-    return match.cosine
+    return match_of(layer, unit, record, from_pixels(pixels, record.image_shape[0])).cosine
 
 
 def _examples(content: Content, found: UnitExamples) -> dict[str, Any]:

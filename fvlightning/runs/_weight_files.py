@@ -92,6 +92,20 @@ def first_layers(
     return layers
 
 
+def layer_of_weights(layers: Mapping[str, FirstLayer], unit: Unit | Objective, record: Record) -> FirstLayer | None:
+    """Return the layer whose weights can be compared with a unit's picture, None if there is none."""
+    if not isinstance(unit, Unit) or unit.index is None or unit != Unit(unit.layer, unit.index):
+        return None
+    return layers.get(unit.layer) if record.limit is None else None
+
+
+def match_of(layer: FirstLayer, unit: Unit | Objective, record: Record, picture: Tensor) -> WeightMatch:
+    """Compare the weights of a unit with its picture ``(C, H, W)``."""
+    assert isinstance(unit, Unit)
+    assert unit.index is not None
+    return layer.match([unit.index], picture[None], either_sign=record.settings["pooling"] == "rms")[0]
+
+
 def weight_tile(match: WeightMatch, picture: Tensor) -> Pixels:
     """Return a unit's weights, the patch if it is not the whole picture, and the picture, side by side.
 

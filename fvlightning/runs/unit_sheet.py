@@ -35,7 +35,7 @@ from fvlightning.runs._pictures import (
     with_batch_size,
 )
 from fvlightning.runs._unit_figure import UnitSheet, save_sheet
-from fvlightning.runs._weight_files import first_layers, weight_tile
+from fvlightning.runs._weight_files import first_layers, layer_of_weights, match_of, weight_tile
 from fvlightning.runs.examples import report_examples
 
 _PICTURES, _EXAMPLES = "pictures", "examples"
@@ -155,12 +155,10 @@ def _weights(
     layers: Mapping[str, FirstLayer], unit: Unit | Objective, record: Record, pixels: Pixels
 ) -> tuple[Pixels, str] | None:
     """Return the weights of a unit beside its picture, and what stands under them; None if they are no image."""
-    if not isinstance(unit, Unit) or unit.index is None or unit != Unit(unit.layer, unit.index):
-        return None
-    if unit.layer not in layers or record.limit is not None:
+    if (layer := layer_of_weights(layers, unit, record)) is None:
         return None
     picture = from_pixels(pixels, record.image_shape[0])
-    (match,) = layers[unit.layer].match([unit.index], picture[None], either_sign=record.settings["pooling"] == "rms")
+    match = match_of(layer, unit, record, picture)
     caption = "weights, picture" if match.patch.shape == picture.shape else "weights, strongest patch, picture"
     if record.status == "ok" and match.cosine is not None and match.centred_cosine is not None:
         caption += f"\ncosine {match.cosine:.2f}, without means {match.centred_cosine:.2f}"
