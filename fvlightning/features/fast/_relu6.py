@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import has_torch_function_unary
 from typing_extensions import override
 
 
@@ -23,6 +24,8 @@ class LeanReLU6(nn.ReLU6):
     @override
     def forward(self, input: Tensor) -> Tensor:
         """Clamp values of any shape to [0, 6], in place."""
+        if has_torch_function_unary(input):  # such as `open_relus`, which replaces the calls of ReLU6
+            return super().forward(input)
         clamped: Tensor = _ReLU6.apply(input)
         return clamped
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fvlightning.features import Maximizer, PixelImage, TotalVariation
 from fvlightning.features.capture import open_relus
+from fvlightning.features.fast._relu6 import LeanReLU6
 
 # Pictures: blocked as a whole; blocked in part; blocked as a whole above 6 and below 0.
 VALUES = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, 2.0, -3.0], [8.0, -1.0, 7.0]])
@@ -30,6 +31,7 @@ RELU6S: dict[str, Callable[[Tensor], Tensor]] = {
     "nn.ReLU6 in place": lambda values: nn.ReLU6(inplace=True)(values.clone()),
     "F.relu6": F.relu6,
     "F.relu6 in place": lambda values: F.relu6(values.clone(), True),
+    "of a fast copy": lambda values: LeanReLU6(inplace=True)(values.clone()),
 }
 
 
