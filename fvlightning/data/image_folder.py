@@ -109,7 +109,7 @@ class ImageFolderDataModule(ImageDataModule):
         class_names = _find_classes(folders["train"])
         candidates = [(part, file) for part in folders for file in _list_files(folders[part], class_names)]
         labelled = [file for _, file in candidates]
-        # Of very many files, only workers notice damage: to open all of them would take minutes.
+        # Opening very many files takes minutes, so their damage is left for the workers to notice.
         opens_all = self.image_size is None or len(labelled) <= _MOST_OPENED
         measured: list[tuple[int, int] | UnreadableImageError] = [(0, 0)] * len(labelled)
         sizes = for_each_file(lambda index: image_size(labelled[index].path), labelled) if opens_all else measured

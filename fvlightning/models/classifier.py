@@ -47,7 +47,7 @@ class ClassifierModule(BaseModule):
             training images, if the data module knows them. Values from a checkpoint stay.
         input_shape: ``(C, H, W)`` of the pictures. Default: the `input_shape` of the network, or that of the data.
         mixup: α of mixup, which blends each training image and its label with another one of its batch; 0 for none.
-        cutmix: α of CutMix, which pastes a part of another one instead; 0 for none. Of both, each batch has one.
+        cutmix: α of CutMix, which pastes a part of another one instead; 0 for none. With both, each batch gets one.
 
     Raises:
         InputError: A setting is out of its range, or the number of classes is neither given nor evident.
