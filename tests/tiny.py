@@ -115,6 +115,17 @@ class KilledAtStep(pl.Callback):
             os.kill(os.getpid(), getattr(signal, self.name))
 
 
+class StopsAfterEpoch(pl.Callback):
+    """Interrupts the process when an epoch, counted from 1, is over."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch + 1 == self.epoch:
+            raise KeyboardInterrupt
+
+
 class LosesAtStep(TestableModel):
     """A model whose third loss is not a number."""
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from yaml import YAMLError
 
 import fvlightning
 from fvlightning.cli._config_files import check_config, config_files, with_run, with_shipped_configs, yaml_reason
+from fvlightning.cli._fitting import EpochCheckpoint
 from fvlightning.cli._hyperparameters import as_option, model_of_checkpoint
 from fvlightning.cli._resuming import go_on
 from fvlightning.cli._subcommands import ARGUMENTS, EXAMPLES, SUBCOMMANDS
@@ -89,7 +90,7 @@ class ParsingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that every subcommand takes, so that each accepts a config saved by another."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EpochCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LearningRateMonitor, "lr_monitor")
         # No monitor: a model need not log val/accuracy. A link costs no second copy of the weights.
         parser.set_defaults({"checkpoint.save_last": "link"})

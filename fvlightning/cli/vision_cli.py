@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 import fvlightning
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.cli._config_files import config_files
-from fvlightning.cli._fitting import RandomStates, StepWatch, WholeCheckpoints
+from fvlightning.cli._fitting import EpochMetrics, RandomStates, StepWatch, WholeCheckpoints
 from fvlightning.cli._making import late_refusal, make_by_default, refusal, refusals_named, says_enough
 from fvlightning.cli._parsing import RUNS, ParsingCLI
 from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
@@ -145,7 +145,7 @@ class VisionCLI(ParsingCLI):
         if not (has_bar or config.get("enable_progress_bar") is False or config.get("barebones")):
             callbacks.append(EpochProgressBar())
         if self.subcommand == "fit":
-            callbacks += [RandomStates(), StepWatch()]
+            callbacks += [EpochMetrics(), RandomStates(), StepWatch()]
         if not any(isinstance(callback, ModelCheckpoint) for callback in all_callbacks):
             config["enable_checkpointing"] = False  # or Lightning would add one of its own
             if self.subcommand == "fit" and not unwanted:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image as PILImage
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import CHECKPOINT, TINY
 
 from fvlightning.cli import main
@@ -53,9 +54,9 @@ def write_run(name: str, **checkpoint: int) -> None:
     Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
 
 
-def kill_at_step(name: str) -> list[str]:
-    callback = "--trainer.callbacks"
-    return [f"{callback}+=tiny.KilledAtStep", f"{callback}.name={name}", f"{callback}.step={STEP}"]
+def with_callback(kind: str, **settings: object) -> list[str]:
+    option = "--trainer.callbacks"
+    return [f"{option}+=tiny.{kind}", *(f"{option}.{key}={value}" for key, value in settings.items())]
 
 
 def assert_same(value: object, other: object) -> None:
@@ -76,7 +77,7 @@ def assert_same(value: object, other: object) -> None:
 
 
 def final(name: str) -> dict[str, object]:
-    """Return what the only run of a config has left: weights, averages, optimiser, random states and pictures."""
+    """Return what the only run of a config has left: weights, averages, optimiser, random states, scalars, pictures."""
     (folder,) = Path("runs", name).iterdir()
     checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 3 * EPOCHS
@@ -86,7 +87,18 @@ def final(name: str) -> dict[str, object]:
     return {key: checkpoint[key] for key in kept} | {
         "rng": checkpoint["callbacks"]["RandomStates"],
         "pictures": pictures,
+        "scalars": scalars(folder),
     }
+
+
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """Return what a run has logged, step by step; what it has logged twice, as it was the last time."""
+    logged: dict[str, dict[int, float]] = {}
+    for file in sorted(folder.glob("events*")):
+        events = EventAccumulator(str(file)).Reload()
+        for tag in set(events.Tags()["scalars"]) - {"visualization/seconds"}:
+            logged.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
+    return logged
 
 
 def fit(name: str, *args: str) -> int:
@@ -101,19 +113,21 @@ def start(name: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, timeout=100, capture_output=True, text=True)
 
 
-def test_a_run_that_is_terminated_or_killed_goes_on_to_the_same_weights(caplog):
+def test_a_run_that_is_stopped_terminated_or_killed_goes_on_to_the_same_weights(caplog):
     caplog.set_level("INFO")
     write_images()
     write_run("whole")
     write_run("terminated")
     write_run("killed", every_n_train_steps=2)  # checkpoints within epochs
+    write_run("stopped", every_n_train_steps=3)  # after the last step of an epoch
     assert fit("whole", "--ckpt_path", "last") == 0
     assert "There is no checkpoint in runs/whole yet: the training begins." in caplog.text
-    assert fit("terminated", *kill_at_step("SIGTERM")) == 143
+    assert fit("terminated", *with_callback("KilledAtStep", name="SIGTERM", step=STEP)) == 143
+    killed = start("killed", *with_callback("KilledAtStep", name="SIGKILL", step=STEP))
+    assert killed.returncode == -signal.SIGKILL
+    assert fit("stopped", *with_callback("StopsAfterEpoch", epoch=2)) == 130
 
-    assert start("killed", *kill_at_step("SIGKILL")).returncode == -signal.SIGKILL
-
-    for name in ("terminated", "killed"):
+    for name in ("terminated", "killed", "stopped"):
         assert fit(name, "--ckpt_path", "last") == 0
         assert f"The training goes on from runs/{name}/version_0/checkpoints/last.ckpt." in caplog.text
         assert_same(final(name), final("whole"))
