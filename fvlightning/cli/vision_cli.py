@@ -33,6 +33,7 @@ from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer
 from fvlightning.models import BackboneModule
 from fvlightning.output import EpochProgressBar
+from fvlightning.protocols import read_class_names
 from fvlightning.trainer import Trainer
 
 _MOST_PER_CORE = 4  # processes
@@ -121,6 +122,9 @@ class VisionCLI(ParsingCLI):
         # A backbone that is trained gets a head for the classes of the data.
         if self.subcommand == "fit" and issubclass(kind, BackboneModule) and kwargs.get("num_classes") is None:
             kwargs["num_classes"] = getattr(self.datamodule, "num_classes", None)
+            if kwargs["num_classes"] == 1:
+                names = ", ".join(read_class_names(self.datamodule) or ())
+                raise InputError(f"the data have one class alone, '{names}': a classifier needs at least two")
         make = _InstantiatorFn(self, "model")
         return make(kind, *args, applied_instantiation_links=applied_instantiation_links, **kwargs)
 

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import filterfalse
 from pathlib import Path
@@ -180,10 +180,17 @@ def _find_parts(folder: Path) -> dict[str, Path]:
         raise InputError(f"data_dir {problem}: {folder}; give a folder with a subfolder of images for each class")
     parts = {part: folder / part for part in ("train", "val", "test") if (folder / part).is_dir()}
     if not parts:
+        if len(_find_classes(folder)) == 1 and (train := next(_find_train(folder), None)) is not None:
+            raise InputError(f"{folder} has one folder alone, and in it a set of images: give data_dir {train.parent}")
         return {"train": folder}
     if "train" not in parts:
         raise InputError(f"{folder} has {' and '.join(parts)} but no train; put the training images in {folder}/train")
     return parts
+
+
+def _find_train(folder: Path) -> Iterator[Path]:
+    """Yield the folders ``train`` below a folder, as deep as in ImageNet's own archive, ILSVRC/Data/CLS-LOC/train."""
+    return (path for depth in range(1, 4) for path in folder.glob("*/" * depth + "train") if path.is_dir())
 
 
 def _find_classes(folder: Path) -> tuple[str, ...]:

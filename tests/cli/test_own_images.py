@@ -35,3 +35,11 @@ def test_the_error_names_the_one_option_that_is_needed(fit, capsys):
     checkpoint = "runs/default/version_1/checkpoints/last.ckpt"
     assert main(["test", *fit[1:], "--ckpt_path", checkpoint]) == 0
     assert len(torch.load(checkpoint, weights_only=True)["state_dict"]["net.fc2.bias"]) == 3
+
+
+def test_a_backbone_for_one_class_is_refused_by_the_name_of_the_class(fit, refused, tmp_path):
+    for name in ("dark", "middling"):
+        (tmp_path / "photos" / name).rename(tmp_path / name)
+    backbone = ["--model=BackboneModule", "--model.model_name=test_resnet", "--model.weights=null"]
+    line = refused(["fit", *backbone, *fit[3:]], 1)
+    assert "the data have one class alone, 'bright': a classifier needs at least two" in line

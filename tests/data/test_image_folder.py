@@ -311,6 +311,12 @@ def no_train(folder):
     return folder
 
 
+def a_folder_above(folder):
+    write(folder / "ILSVRC" / "Data" / "CLS-LOC" / "train", {"red": 1, "blue": 1})
+    write(folder / "ILSVRC" / "Annotations", {"red": 1})
+    return folder
+
+
 def an_empty_class(folder):
     write(folder / "train", {"red": 3, "green": 3, "blue": 0})
     return folder
@@ -337,6 +343,7 @@ def an_unknown_class(folder):
         (no_classes, "red has no classes; put images in .*red/CLASS/"),
         (nothing, "has no classes; put images in"),
         (no_train, "has test but no train; put the training images in .*/train"),
+        (a_folder_above, "one folder alone, and in it a set of images: give data_dir .*ILSVRC/Data/CLS-LOC$"),
         (an_empty_class, "no image of 'blue' can be read in .*train; add images there, or remove their folders"),
         (a_class_of_texts, "no image of 'novel' can be read"),
         (an_unknown_class, "val has classes that the training images do not have: 'blue'; their classes: green, red"),
