@@ -11,13 +11,13 @@ from statistics import mean
 
 import lightning.pytorch as L
 import torch
-from benchmark_training import by_hand, by_lightning
 from quality import read_maximizer
 from torch import Tensor
 
 from benchmarks.measure import Clock, Line, Report, Skipped, seconds_of, take_turns, wait
 from benchmarks.peers import torch_lucent
 from benchmarks.steps import OURS, Options
+from benchmarks.training import RECIPES, by_hand, by_lightning
 from benchmarks.work import Work, class_work
 from fvlightning import ClassifierModule, FourierImage, Maximizer, MnistCNN, MNISTDataModule, VisualizationCallback
 
@@ -107,10 +107,13 @@ def epoch(options: Options) -> Report:
 
     def lightning() -> float:
         with contextlib.redirect_stdout(sys.stderr):  # its progress bar
-            return by_lightning(data, _accelerator(options))
+            return by_lightning(RECIPES["mnist"], data, _accelerator(options)).seconds
 
     lines = take_turns(
-        {"by hand": lambda: by_hand(data, torch.device(options.device)), "Lightning": lightning},
+        {
+            "by hand": lambda: by_hand(RECIPES["mnist"], data, torch.device(options.device)).seconds,
+            "Lightning": lightning,
+        },
         options.repeats,
         warm_up=True,
     )
