@@ -10,7 +10,8 @@ All three are parts of one run of Lightning's `fit`, in turns, after a warm-up: 
 step alone, on batches that are in memory; and both, as in training. The step has what the config gives it, with EMA,
 mixup, thawed stages and the like, but neither pictures nor checkpoints. Without ``--data.data_dir``, an image folder is
 made of JPEG files of 500 x 375 pixels and about 120 KB, as ImageNet's are on average. They are read from the system's
-cache, so a slow disk shows only with files of your own.
+cache, so a slow disk shows only with files of your own. On a machine that others use at the same time,
+``--clock process --data.num_workers 0`` counts only the time that this process computes, on one core.
 """
 
 import argparse
@@ -113,7 +114,7 @@ def _endless(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-def measuring(seconds: float, repeats: int) -> type[Trainer]:
+def measuring(seconds: float, repeats: int, clock: Clock) -> type[Trainer]:
     """Return a trainer whose `fit` measures, and prints what it has found."""
 
     class MeasuringTrainer(Trainer):
@@ -134,13 +135,15 @@ def measuring(seconds: float, repeats: int) -> type[Trainer]:
             thaw_epoch = getattr(model, "thaw_epoch", None) or 0
             self.fit_loop.max_epochs = thaw_epoch + 1
             loader = datamodule.train_dataloader()
-            device = str(self.strategy.root_device)
-            turns = Turns(loader, seconds, repeats, early_epochs=thaw_epoch, device=device)
+            device, workers = str(self.strategy.root_device), getattr(loader, "num_workers", 0)
+            if clock is time.process_time and (workers or device != "cpu"):
+                raise InputError("--clock process is for one process: give --data.num_workers 0, or another clock")
+            turns = Turns(loader, seconds, repeats, early_epochs=thaw_epoch, device=device, clock=clock)
             datamodule.train_dataloader = lambda: turns
             super().fit(model, datamodule=datamodule)
             shape = tuple(getattr(datamodule, "image_shape", ()))
-            workers = getattr(loader, "num_workers", 0)
-            title = f"{_name(model)}, images of shape {shape}, {datamodule.batch_size} a batch, {workers} workers"
+            batch_size = getattr(datamodule, "batch_size", None) or getattr(loader, "batch_size", None)
+            title = f"{_name(model)}, images of shape {shape}, {batch_size} a batch, {workers} workers"
             title += f", {device}, {torch.get_num_threads()} threads, {os.cpu_count()} cores"
             report = Report(title, "images / s", STEP, list(turns.lines.values()))
             print(f"{table(report)}\n\n{verdict(report)}")
@@ -207,6 +210,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each is measured, in each repeat")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=int, default=1280, help="number of files, if they are made")
+    parser.add_argument("--clock", default="wall", choices=["wall", "process"], help="process: see above")
     arguments, options = parser.parse_known_args(args)
     if arguments.repeats < 1 or arguments.images < 100:
         parser.error("--repeats must be at least 1, --images at least 100")
@@ -220,7 +224,8 @@ def main(args: Sequence[str] | None = None) -> int:
         options += ["--trainer.enable_model_summary", "false", "--trainer.limit_val_batches", "0"]
         # A schedule over the training's steps has to know their number, though the time is what ends it.
         options += ["--trainer.limit_train_batches", "1000000", "--test_after_fit", "false"]
-        return run_command(["fit", *options], measuring(arguments.seconds, arguments.repeats))
+        clock = time.process_time if arguments.clock == "process" else time.perf_counter
+        return run_command(["fit", *options], measuring(arguments.seconds, arguments.repeats, clock))
 
 
 if __name__ == "__main__":

@@ -63,8 +63,11 @@ def test_a_training_is_measured_with_the_options_of_fit(benchmark, capsys):
     model += ["--model.frozen_stages", "-1", "--model.thaw_epoch", "1", "--model.scheduler_interval", "step"]
     model += ["--model.scheduler", "fvlightning.features.CosineWithWarmup", "--model.input_shape", "[3, 32, 32]"]
     data = ["--data", "ImageFolderDataModule", "--data.image_size", "32", "--data.crop_area", "[0.5, 1.0]"]
-    data += ["--data.batch_size", "4", "--data.num_workers", "0", "--trainer.accelerator", "cpu"]
-    assert benchmark.main(["--seconds", "0.1", "--repeats", "2", "--images", "100", *model, *data]) == 0
+    data += ["--data.batch_size", "4", "--trainer.accelerator", "cpu", "--data.num_workers"]
+    args = ["--seconds", "0.1", "--repeats", "2", "--images", "100", "--clock", "process", *model, *data]
+    assert benchmark.main([*args, "1"]) == 1
+    assert "error: --clock process is for one process: give --data.num_workers 0" in capsys.readouterr().err
+    assert benchmark.main([*args, "0"]) == 0
     printed = capsys.readouterr().out
     assert "test_resnet, images of shape (3, 32, 32), 4 a batch, 0 workers, cpu" in printed
     speeds = dict(re.findall(r"\| (loader alone|step alone|both) \| ([\d,.]+) \|", printed))
