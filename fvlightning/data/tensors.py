@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 from typing_extensions import override
 
+from fvlightning.errors import InputError
+
 
 class ImageSet(Dataset[tuple[Tensor, Tensor]]):
     """Images of one size and their labels; a tensor of indices selects a whole batch."""
@@ -145,9 +147,12 @@ class _ResumableLoader(DataLoader[Any]):
         self._given, self._skipped = self._skipped, 0
         if isinstance(self.sampler, ShuffledBatchSampler):
             self.sampler.skipped = self._given
-        for batch in super().__iter__():
-            self._given += 1
-            yield batch
+        try:
+            for batch in super().__iter__():
+                self._given += 1
+                yield batch
+        except InputError as error:  # a worker's has its message as the last line of a traceback
+            raise InputError(str(error).rstrip().rpartition("InputError: ")[2]) from error
 
     def state_dict(self) -> dict[str, int]:
         return {"batches": self._given}

@@ -280,6 +280,15 @@ def test_files_that_cannot_be_read_are_an_error_by_choice(spoilt):
         ready(spoilt, on_error="raise")
 
 
+def test_a_file_whose_damage_a_worker_finds_is_an_error_of_one_line(spoilt):
+    with pytest.warns(UserWarning, match="2 of 37 files"):
+        data = ready(spoilt, in_memory=False, val_size=0, num_workers=1)
+    data.splits.train.on_error = "raise"
+    with pytest.raises(InputError, match=r"^1 of 33 files cannot .*broken.png.*; remove them, or set .*out$") as caught:
+        list(data.train_dataloader())
+    assert "\n" not in str(caught.value)
+
+
 def test_many_files_that_cannot_be_read_do_not_fill_the_screen(tmp_path):
     write(tmp_path, {"red": 20})
     for number in range(25):
