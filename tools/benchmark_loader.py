@@ -215,7 +215,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if arguments.repeats < 1 or arguments.images < 100:
         parser.error("--repeats must be at least 1, --images at least 100")
     if not {option.partition("=")[0] for option in options} & {"--config", "--model"}:
-        options += ["--config", "configs/finetune_folder.yaml"]
+        options = ["--config", "configs/finetune_folder.yaml", *options]
     with tempfile.TemporaryDirectory() as folder:
         if _wants_folder(options):
             write_images(Path(folder, "images"), arguments.images)

@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 from typing_extensions import override
 
 from fvlightning.errors import Checked
-from fvlightning.io import check_writable
+from fvlightning.io import check_writable, remove_unfinished
 from fvlightning.output import layer_name, log_image, save_animation, save_png, takes_images
 
 
@@ -131,6 +131,7 @@ class EpochPictures(Checked, pl.Callback):
     def _animate(self, trainer: pl.Trainer) -> None:
         if not self.animate or self._folder is None or not trainer.is_global_zero:
             return
+        remove_unfinished(self._folder)
         frames: dict[str, list[Path]] = {}
         for sheet in sorted(self._folder.glob("epoch_*/*.png")):
             frames.setdefault(sheet.stem, []).append(sheet)

@@ -127,10 +127,14 @@ def test_a_run_that_is_stopped_terminated_or_killed_goes_on_to_the_same_weights(
     assert killed.returncode == -signal.SIGKILL
     assert fit("stopped", *with_callback("StopsAfterEpoch", epoch=2)) == 130
 
+    unfinished = Path("runs/killed/version_0/features/.conv1.webp.1.tmp")
+    unfinished.write_bytes(b"half")
+    os.utime(unfinished, (0, 0))
     for name in ("terminated", "killed", "stopped"):
         assert fit(name, "--ckpt_path", "last") == 0
         assert f"The training goes on from runs/{name}/version_0/checkpoints/last.ckpt." in caplog.text
         assert_same(final(name), final("whole"))
+    assert not unfinished.exists()
 
 
 def test_two_processes_train_to_the_weights_of_one_with_the_same_images_in_a_step():
