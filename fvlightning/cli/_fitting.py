@@ -114,7 +114,7 @@ class EpochMetrics(pl.Callback):
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         self._running = None if trainer.is_last_batch else (trainer, pl_module)
-        for key, result in trainer.fit_loop.epoch_loop._results.items():
+        for key, result in trainer.fit_loop.epoch_loop._results.items() if self._means else ():
             for attribute, part in self._means.pop(key, {}).items():
                 setattr(result, attribute, getattr(result, attribute) + part.to(result.device))
 
