@@ -43,7 +43,7 @@ from fvlightning.features.rng import isolated_rng
 from fvlightning.features.scales import Scale, plan_rounds
 from fvlightning.features.starts import InitialPicture
 from fvlightning.features.transforms import GaussianNoise, RandomResizedCrop, Transform, transformed_shapes
-from fvlightning.features.units import Unit
+from fvlightning.features.units import LayerCall, Unit
 from fvlightning.protocols import checked_shape
 
 
@@ -260,20 +260,32 @@ class Maximizer:
                 for part in rounds
                 for shape in [part.image_shape, *transformed_shapes(settings.transforms, part.image_shape)]
             ]
-            only_means = not joints and all(job.objective.needs_means_only for job in jobs)
             remembers = remembers_passes(network, layers, shapes[0])
-            fast = network if remembers else fast_copy(network, layers, shapes, only_means)
-            networks = Networks(network, fast, Precision.of_caller(device))
-            capture = Capture(fast, layers, networks.precision)
+            precision = Precision.of_caller(device)
+
+            def copy_for(layers: frozenset[LayerCall]) -> nn.Module:
+                group = [job.objective for job in jobs if job.objective.layers <= layers]
+                only_means = not joints and all(objective.needs_means_only for objective in group)
+                return network if remembers else fast_copy(network, layers, shapes, only_means)
+
+            copies = {layers: copy_for(layers)}
             if remembers:
                 # In one pass as well, a mean of the batch, say, ties the pictures together.
                 batch_size = _alone(settings.batch_size)
             else:
+                capture = Capture(copies[layers], layers, precision)
                 batch_size = settings.batch_size or automatic_batch_size(capture, shapes, settings.transforms_per_step)
             run_frozen = partial(frozen, network, forgetful=remembers, writes_weights=held.writes_weights)
 
         def make(places: Sequence[int], on_step: Callable[[int], None]) -> Iterator[tuple[int, Feature]]:
-            parts = run_rounds(settings, networks, [jobs[place] for place in places], rounds, on_step)
+            batch = [jobs[place] for place in places]
+            # A copy has the same bits whatever other layers the caller shows.
+            needed = layers if joints else frozenset().union(*(job.objective.layers for job in batch))
+            if needed not in copies:
+                copies.clear()  # they have weights of their own
+                with isolated_rng(), run_frozen():
+                    copies[needed] = copy_for(needed)
+            parts = run_rounds(settings, Networks(network, copies[needed], precision), batch, rounds, on_step)
             done: list[tuple[int, Feature]] | None = []
             while done is not None:
                 yield from ((places[i], feature) for i, feature in done)
