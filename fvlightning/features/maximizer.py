@@ -31,6 +31,7 @@ from fvlightning.features.loop import (
     SchedulerCallable,
     Settings,
     automatic_batch_size,
+    batch_size_alone,
     group_jobs,
     in_batches,
     list_jobs_of_rounds,
@@ -239,7 +240,7 @@ class Maximizer:
         device = device_and_dtype(network)[0]
         rounds = plan_rounds(settings.scales, checked_shape(image_shape), settings.steps)
         if steps is None:
-            _warn_of_idle_patience(settings, max(part.steps for part in rounds))
+            settings.warn_of_idle_patience(max(part.steps for part in rounds))
         jobs = list_jobs_of_rounds(settings, network, units, rounds, warm_starts or {})
         shape = rounds[-1].image_shape
         objectives = [job.objective for job in jobs[:: settings.repeats]]
@@ -271,7 +272,7 @@ class Maximizer:
             copies = {layers: copy_for(layers)}
             if remembers:
                 # In one pass as well, a mean of the batch, say, ties the pictures together.
-                batch_size = _alone(settings.batch_size)
+                batch_size = batch_size_alone(settings.batch_size)
             else:
                 capture = Capture(copies[layers], layers, precision)
                 batch_size = settings.batch_size or automatic_batch_size(capture, shapes, settings.transforms_per_step)
@@ -305,28 +306,3 @@ class Maximizer:
 def _default_transforms() -> tuple[Transform, ...]:
     crop = RandomResizedCrop(side=(0.35, 1.1), degrees=15, smallest=64, warmup=0.4)
     return crop, GaussianNoise((0.0, 0.1), warmup=0.3)
-
-
-def _alone(batch_size: int | None) -> int:
-    """Return 1, or a batch size that the user has set, with a warning."""
-    if batch_size not in (None, 1):
-        warnings.warn(
-            f"Maximizer(batch_size={batch_size}): the network's output depends on the pictures before, and pictures "
-            "that share a batch may depend on each other; leave it out for pictures that stand alone",
-            stacklevel=3,
-        )
-    return batch_size or 1
-
-
-def _warn_of_idle_patience(settings: Settings, steps: int) -> None:
-    """Warn if no picture can ever stop early in a run of so many steps."""
-    if settings.patience is None or settings.patience == 1:
-        return
-    n_counted = sum(step / max(steps - 1, 1) >= settings.warmup for step in range(steps))
-    if settings.patience >= n_counted:
-        behind = " after the warm-up of the transforms" if settings.warmup else ""
-        warnings.warn(
-            f"Maximizer(patience={settings.patience}): stops no picture: of {steps} steps, {n_counted} count{behind}; "
-            "give less, or more steps",
-            stacklevel=3,
-        )
