@@ -33,6 +33,7 @@ from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer
 from fvlightning.models import BackboneModule
 from fvlightning.output import EpochProgressBar
+from fvlightning.sharding import FSDP2Strategy
 from fvlightning.trainer import Trainer
 
 _MOST_PER_CORE = 4  # processes
@@ -153,14 +154,16 @@ class VisionCLI(ParsingCLI):
         for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
             if (value := config.get(name)) is not None and value < 1:  # Lightning would divide by it
                 raise InputError(f"--trainer.{name} {value}: must be at least 1")
+        if config.get("strategy") == "fsdp2" and self.subcommand != "fit":
+            config["strategy"] = "auto"  # only training needs the memory that it saves
         if "spawn" in str(config.get("strategy")):
             raise InputError(f"--trainer.strategy {config['strategy']}: cannot pass the model to a process; use ddp")
         try:
             trainer = super()._instantiate_trainer(config, callbacks)
         except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"--trainer: {one_line(error)}") from error
-        # Strategies that shard weights write checkpoints in their own ways.
-        is_whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        # Other strategies that shard weights write checkpoints in their own ways.
+        is_whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy | FSDP2Strategy)
         if is_whole and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpoints()
         # Lightning starts any number of processes on a CPU.
