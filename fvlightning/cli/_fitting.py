@@ -56,13 +56,10 @@ class RandomStates(pl.Callback):
         self._states = state_dict
 
     @override
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restore()
-
-    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # A schedule that asks for the number of steps makes the loader before Lightning knows where the data go on.
         trainer.fit_loop._load_combined_loader_states()
+        self._restore()
 
     @override
     def on_train_batch_start(

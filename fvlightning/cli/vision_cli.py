@@ -33,7 +33,7 @@ from fvlightning.errors import InputError, one_line
 from fvlightning.features import Maximizer
 from fvlightning.models import BackboneModule
 from fvlightning.output import EpochProgressBar
-from fvlightning.sharding import FSDP2Strategy
+from fvlightning.sharding import FSDP2Strategy, whole_network
 from fvlightning.trainer import Trainer
 
 _MOST_PER_CORE = 4  # processes
@@ -237,7 +237,8 @@ class VisionCLI(ParsingCLI):
         if self._get(self.config, "test_after_fit"):
             self.trainer.test(self.model, datamodule=self.datamodule)
         if self._get(self.config, "microscope_after_fit"):
-            self._make_microscope()
+            with whole_network(self.trainer, self.model):
+                self._make_microscope()
         self._print_results()
 
     def _make_microscope(self) -> None:
