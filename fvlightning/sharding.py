@@ -71,14 +71,14 @@ class FSDP2Strategy(ModelParallelStrategy):
         for block in reversed([block for blocks in lists for block in blocks]):  # those inside of others come first
             if not isinstance(block, (FSDPModule, *_LISTS)) and next(block.children(), None) is not None:
                 fully_shard(block, mesh=mesh)
-        # By default the parts outside of blocks stay whole between forward and backward, where averages cannot be taken.
+        # By default what is outside of blocks would stay gathered after a forward pass: no averages could be taken.
         fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
     def whole_network(self) -> nn.Module:
         """Return a copy of the network with all weights, and with the buffers of rank zero. Called on every rank."""
         sharded = _network(self.lightning_module)
         buffers = {name for name, _ in sharded.named_buffers()}
-        weights = get_model_state_dict(sharded, options=StateDictOptions(full_state_dict=True))
+        weights: dict[str, Any] = get_model_state_dict(sharded, options=StateDictOptions(full_state_dict=True))
         for name in sorted(buffers & weights.keys()):
             weights[name] = weights[name].clone()
             torch.distributed.broadcast(weights[name], 0)
@@ -143,7 +143,7 @@ def _network(module: Any) -> nn.Module:
 def _without_weights(network: nn.Module) -> nn.Module:
     """Return a copy of a network with its buffers, whose weights take no memory."""
     empty = {id(one): nn.Parameter(one.to("meta"), one.requires_grad) for one in network.parameters()}
-    return copy.deepcopy(network, empty)  # type: ignore[arg-type] # deepcopy takes what is in it for copied
+    return copy.deepcopy(network, empty)  # which takes for copied what is in its memory
 
 
 def _whole(value: Any) -> Any:

@@ -1,5 +1,8 @@
 """What every training by the command line has: whole checkpoints with random states, and a watch on the loss."""
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,10 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
@@ -75,6 +81,47 @@ class RandomStates(pl.Callback):
             _set_rng_states(self._states)
         if self._device.type != "cpu" and "device" in self._states:
             torch.get_device_module(self._device).set_rng_state(self._states["device"], self._device)
+
+
+class Requeue(pl.Callback):
+    """On the signal that SLURM sends before a time limit, keeps a checkpoint after the step and queues the job again.
+
+    Lightning's own handler would write wherever it interrupts the step, and into another folder than that of the run.
+    Has to stand behind all other callbacks, so that its checkpoint holds what they make of the step.
+    """
+
+    def __init__(self) -> None:
+        self._last: Path | None = None  # the checkpoint; None if SLURM has no part in the training
+        self._is_asked = False
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        environment: Any = trainer._accelerator_connector.cluster_environment
+        is_requeued = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
+        if is_requeued and isinstance(trainer.checkpoint_callback, ModelCheckpoint):
+            self._last = Path(str(trainer.checkpoint_callback.dirpath), "last.ckpt")
+            signal.signal(environment.requeue_signal, self._ask)  # Lightning leaves a handler in its place
+
+    def _ask(self, *_: object) -> None:
+        self._is_asked = True
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        if self._last is None or trainer.fit_loop._should_accumulate():
+            return
+        if not trainer.strategy.reduce_boolean_decision(self._is_asked, all=False):
+            return
+        self._is_asked = False
+        trainer.save_checkpoint(self._last)
+        job = os.environ["SLURM_JOB_ID"]
+        if "SLURM_ARRAY_JOB_ID" in os.environ:
+            job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        command = f"scontrol requeue {job}"
+        status = subprocess.call(command, shell=True) if trainer.is_global_zero else None
+        if trainer.strategy.broadcast(status) == 0:
+            rank_zero_info(f"SLURM's signal has come: {self._last} is written, and job {job} is queued again.")
+            raise SIGTERMException
+        rank_zero_warn(f"SLURM's signal has come, but '{command}' failed: the training goes on")
 
 
 class StepWatch(pl.Callback):

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 import fvlightning
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.cli._config_files import config_files
-from fvlightning.cli._fitting import RandomStates, StepWatch, WholeCheckpoints
+from fvlightning.cli._fitting import RandomStates, Requeue, StepWatch, WholeCheckpoints
 from fvlightning.cli._making import late_refusal, make_by_default, refusal, refusals_named, says_enough
 from fvlightning.cli._parsing import RUNS, ParsingCLI
 from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
@@ -170,6 +170,8 @@ class VisionCLI(ParsingCLI):
         most = _MOST_PER_CORE * (os.cpu_count() or 1)
         if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
             raise InputError(f"--trainer.devices {trainer.num_devices}: must be at most {most} on this CPU")
+        if self.subcommand == "fit":
+            trainer.callbacks.append(Requeue())  # type: ignore[attr-defined] # which Lightning sets
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
