@@ -11,10 +11,11 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import LayerSync
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from fvlightning.errors import InputError
@@ -30,6 +31,20 @@ class WholeCheckpoints(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
         else:
             write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+
+
+class SyncBatchNorms(LayerSync):
+    """Lets batch norms use the statistics of all devices; Lightning's own would lose the activations in timm's."""
+
+    @override
+    def apply(self, model: nn.Module) -> nn.Module:
+        from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
+
+        return convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
+
+    @override
+    def revert(self, model: nn.Module) -> nn.Module:
+        return model  # without training they are like any batch norm
 
 
 class RandomStates(pl.Callback):
