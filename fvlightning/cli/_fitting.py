@@ -102,7 +102,8 @@ class Requeue(pl.Callback):
     """On the signal that SLURM sends before a time limit, keeps a checkpoint after the step and queues the job again.
 
     Lightning's own handler would write wherever it interrupts the step, and into another folder than that of the run.
-    Has to stand behind all other callbacks, so that its checkpoint holds what they make of the step.
+    Has to stand behind all other callbacks, so that its checkpoint holds what they make of the step. It waits for the
+    end of a validation or an epoch that follows the step: a training that goes on would leave them out.
     """
 
     def __init__(self) -> None:
@@ -122,7 +123,10 @@ class Requeue(pl.Callback):
 
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        if self._last is None or trainer.fit_loop._should_accumulate():
+        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        if self._last is None or loop._should_accumulate() or loop.batch_progress.is_last_batch:
+            return
+        if fetcher is None or loop._should_check_val_fx(fetcher):
             return
         if not trainer.strategy.reduce_boolean_decision(self._is_asked, all=False):
             return
