@@ -113,8 +113,8 @@ def late_refusal(error: Exception) -> InputError | None:
         return None
     if is_out_of_memory(error):
         return InputError(
-            f"out of memory ({one_line(error)}); lower --data.batch_size, with --trainer.accumulate_grad_batches for "
-            "steps of as many images, or set --trainer.precision bf16-mixed or --model.grad_checkpointing true"
+            "out of memory: lower --data.batch_size, with more --trainer.accumulate_grad_batches for steps of as many "
+            "images, or set --trainer.precision bf16-mixed or --model.grad_checkpointing true"
         )
     if any(frame.name == "_format_checkpoint_name" for frame in frames):
         return InputError(f"--checkpoint.filename: {_reason(error)}; give a format such as '{{epoch}}-{{step}}'")
