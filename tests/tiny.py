@@ -122,6 +122,13 @@ class LosesAtStep(TestableModel):
         return super().training_step(batch, batch_idx) * (float("nan") if self.global_step == 2 else 1)
 
 
+class TooLargeModel(TestableModel):
+    """A model whose step takes a petabyte."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) + torch.empty(2**50, dtype=torch.uint8)[0]
+
+
 class RefusedCallback(pl.Callback):
     def __init__(self) -> None:
         raise InputError("the callback refuses this")
