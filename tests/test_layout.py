@@ -24,7 +24,7 @@ FLOORS = [
     "data",
     "io",
     "protocols",
-    "schedules",
+    "schedules sharding",
     "errors version",
 ]
 FLOORS_OF_FEATURES = [

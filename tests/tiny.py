@@ -115,7 +115,7 @@ class KilledAtStep(pl.Callback):
             os.kill(os.getpid(), getattr(signal, self.name))
 
 
-class StopsAfterEpoch(pl.Callback):
+class InterruptsAfterEpoch(pl.Callback):
     """Interrupts the process when an epoch, counted from 1, is over."""
 
     def __init__(self, epoch: int) -> None:
@@ -131,6 +131,13 @@ class LosesAtStep(TestableModel):
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         return super().training_step(batch, batch_idx) * (float("nan") if self.global_step == 2 else 1)
+
+
+class TooLargeModel(TestableModel):
+    """A model whose step takes a petabyte."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) + torch.empty(2**50, dtype=torch.uint8)[0]
 
 
 class RefusedCallback(pl.Callback):

@@ -15,6 +15,7 @@ from typing_extensions import override
 from fvlightning.errors import Checked
 from fvlightning.io import check_writable, remove_unfinished
 from fvlightning.output import layer_name, log_image, save_animation, save_png, takes_images
+from fvlightning.sharding import whole_network
 
 
 class EpochPictures(Checked, pl.Callback):
@@ -34,6 +35,7 @@ class EpochPictures(Checked, pl.Callback):
 
     Raises:
         InputError: `every_n_epochs` is less than 1; when training starts: the folder cannot be written.
+        MisconfigurationException: Another strategy than ``fsdp2`` splits the weights over devices (FSDP, DeepSpeed).
     """
 
     subfolder: str
@@ -57,12 +59,17 @@ class EpochPictures(Checked, pl.Callback):
         self.dirpath = dirpath
         self._folder: Path | None = None
 
+    def prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check what the callback needs of the module, before training. Called on every rank."""
+
     @abstractmethod
     def show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
         """Make the pictures of an epoch. Called on every rank."""
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        with whole_network(trainer, pl_module):
+            self.prepare(trainer, pl_module)
         folder = Path(self.dirpath) if self.dirpath else _run_folder(trainer) / self.subfolder
         # A trial run (fast_dev_run) leaves no files; it has no loggers either.
         if self.averaged and not _averages(trainer):
@@ -79,7 +86,8 @@ class EpochPictures(Checked, pl.Callback):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.before_training and trainer.global_step == 0:
-            self.show(trainer, pl_module, 0)
+            with whole_network(trainer, pl_module):
+                self.show(trainer, pl_module, 0)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -90,7 +98,8 @@ class EpochPictures(Checked, pl.Callback):
             for average in averages:
                 average.on_validation_epoch_start(trainer, pl_module)
             try:
-                self.show(trainer, pl_module, epoch)
+                with whole_network(trainer, pl_module):
+                    self.show(trainer, pl_module, epoch)
             finally:
                 for average in averages:
                     average.on_validation_epoch_end(trainer, pl_module)

@@ -75,10 +75,9 @@ class ExamplesCallback(EpochPictures):
                 find_layer(pl_module, layer)
 
     @override
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._shape = picture_shape(pl_module, getattr(trainer, "datamodule", None), self.image_shape)
         self._resolved = resolve_objectives(pl_module, self.units, self._shape, self.pooling)
-        super().on_fit_start(trainer, pl_module)
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined] # which Lightning sets
         for callback in callbacks[callbacks.index(self) :]:
             if isinstance(callback, VisualizationCallback) and callback.layers & self.layers:

@@ -79,12 +79,11 @@ class InspectionCallback(EpochPictures):
                 find_layer(pl_module, call.layer)
 
     @override
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._shape = picture_shape(pl_module, getattr(trainer, "datamodule", None), self.image_shape)
         for call, size in measure_layers(pl_module, self._calls, self._shape).items():
             if len(size) == 1:
                 raise InputError(f"layer {str(call)!r} has no positions, so it has no maps; choose a layer before it")
-        super().on_fit_start(trainer, pl_module)
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
@@ -21,8 +20,6 @@ from fvlightning.features.capture import find_layer
 from fvlightning.features.objectives import check_responses, layers_of
 from fvlightning.output import FeatureWriter, class_names, group_name, log_scalars, picture_progress, unit_file
 from fvlightning.protocols import picture_shape
-
-_SHARDING_STRATEGIES = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 
 
 class VisualizationCallback(EpochPictures):
@@ -36,7 +33,7 @@ class VisualizationCallback(EpochPictures):
     names of the classes, if these are known.
 
     The callback does not affect training: weights, optimiser state and metrics end bit-identical to those of a run
-    without it. In distributed training the ranks share the units.
+    without it. In distributed training the ranks share the units; with ``fsdp2`` each has all weights meanwhile.
 
     Args:
         units: Text forms of units and of weighted sums of them, such as ``["conv2:0-15", "fc2:*", "fc2:7 - fc2:3"]``
@@ -54,7 +51,7 @@ class VisualizationCallback(EpochPictures):
     Raises:
         InputError: A setting is out of its range; when training starts: a unit cannot be used, the folder cannot be
             written, or the shape of the pictures is not known.
-        MisconfigurationException: The strategy shards the weights (FSDP, DeepSpeed stage 3).
+        MisconfigurationException: See `EpochPictures`.
     """
 
     subfolder = "features"
@@ -111,17 +108,11 @@ class VisualizationCallback(EpochPictures):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         # As early as possible, before the run has a folder. The sizes of the layers are known only when it starts.
         if stage == "fit":
-            strategies = type(trainer.strategy).__mro__
-            if any(strategy.__name__ in _SHARDING_STRATEGIES for strategy in strategies):
-                raise MisconfigurationException(
-                    f"VisualizationCallback does not work with {strategies[0].__name__}, which shards the weights over "
-                    "devices; use the strategy 'ddp', or leave the callback out"
-                )
             for layer in sorted(self.layers):
                 find_layer(pl_module, layer)
 
     @override
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started, self._seconds = time.perf_counter(), 0.0
         datamodule = getattr(trainer, "datamodule", None)
         self._shape = picture_shape(pl_module, datamodule, self.image_shape)
@@ -130,7 +121,6 @@ class VisualizationCallback(EpochPictures):
         self._resolved = resolve_objectives(pl_module, self.units, self._shape, pooling)
         check_responses(pl_module, self._resolved, self._shape, pooling)
         self._class_names = class_names(pl_module, datamodule, self._resolved, self._shape)
-        super().on_fit_start(trainer, pl_module)
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -37,9 +37,8 @@ class WeightImagesCallback(EpochPictures):
         self.max_units = max_units
 
     @override
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._weights(pl_module)
-        super().on_fit_start(trainer, pl_module)
 
     @override
     def show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:

@@ -1,17 +1,21 @@
-"""What every training by the command line has: checkpoints that lose nothing, and a watch on the loss."""
+"""What every training by the command line has: whole checkpoints with random states, and a watch on the loss."""
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import Tensor
-from torchmetrics import Metric
+from lightning.pytorch.plugins import LayerSync
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
 from typing_extensions import override
 
 from fvlightning.errors import InputError
@@ -29,102 +33,18 @@ class WholeCheckpoints(TorchCheckpointIO):
             write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
 
 
-class EpochCheckpoint(ModelCheckpoint):
-    """Writes the checkpoint of an epoch's last step when the epoch is over, also where steps or minutes are counted.
-
-    A run that goes on from an earlier moment, just after the last step or its validation, would begin with the next
-    epoch, without the validation, the pictures and the metrics of this one.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._is_validated = False
-
-    @property
-    @override
-    def state_key(self) -> str:
-        return super().state_key.replace(type(self).__name__, ModelCheckpoint.__name__)  # so that either goes on
+class SyncBatchNorms(LayerSync):
+    """Lets batch norms use the statistics of all devices; Lightning's own would lose the activations in timm's."""
 
     @override
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        if not trainer.is_last_batch:
-            super().on_train_batch_end(trainer, *args)
+    def apply(self, model: nn.Module) -> nn.Module:
+        from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
+
+        return convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
 
     @override
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._is_validated = not trainer.sanity_checking and trainer.is_last_batch
-        if not self._is_validated:
-            super().on_validation_end(trainer, pl_module)
-
-    @override
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._is_validated:
-            super().on_validation_end(trainer, pl_module)
-            self._is_validated = False
-        super().on_train_epoch_end(trainer, pl_module)
-        counts_steps = self._every_n_train_steps > 0 or self._train_time_interval is not None
-        candidates = self._monitor_candidates(trainer)
-        is_known = self.monitor is None or self.monitor in candidates
-        if counts_steps and is_known and not self._should_skip_saving_checkpoint(trainer):
-            self._save_topk_checkpoint(trainer, candidates)
-            self._save_last_checkpoint(trainer, candidates)
-
-
-class EpochMetrics(pl.Callback):
-    """Keeps what an epoch's metrics and means have seen of it, for a run that goes on within the epoch.
-
-    On several devices, what the first has seen stands for all of them.
-    """
-
-    def __init__(self) -> None:
-        self._running: tuple[pl.Trainer, pl.LightningModule] | None = None  # within an epoch
-        self._metrics: dict[str, Any] = {}
-        self._means: dict[str, Any] = {}
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        if self._running is None:
-            return {}
-        trainer, pl_module = self._running
-        metrics = {
-            name: {"count": metric.update_count, "values": metric.metric_state}
-            for name, metric in _metrics(pl_module).items()
-            if metric.update_called
-        }
-        results = trainer.fit_loop.epoch_loop._results.items()
-        means = {
-            key: {"value": result.value, "cumulated_batch_size": result.cumulated_batch_size}
-            for key, result in results
-            if result.is_tensor and result.meta.on_epoch and result.meta.is_mean_reduction
-        }
-        return {"metrics": metrics, "means": means}
-
-    @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._metrics, self._means = state_dict.get("metrics", {}), state_dict.get("means", {})
-
-    @override
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for name, metric in _metrics(pl_module).items():
-            if (state := self._metrics.pop(name, None)) is not None:
-                metric._update_count = state["count"]
-                for attribute, value in move_data_to_device(state["values"], metric.device).items():
-                    setattr(metric, attribute, value)
-
-    @override
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        self._running = None if trainer.is_last_batch else (trainer, pl_module)
-        for key, result in trainer.fit_loop.epoch_loop._results.items() if self._means else ():
-            for attribute, part in self._means.pop(key, {}).items():
-                setattr(result, attribute, getattr(result, attribute) + part.to(result.device))
-
-    @override
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._running = None
-
-
-def _metrics(module: pl.LightningModule) -> dict[str, Metric]:
-    return {name: metric for name, metric in module.named_modules() if isinstance(metric, Metric)}
+    def revert(self, model: nn.Module) -> nn.Module:
+        return model  # without training they are like any batch norm
 
 
 class RandomStates(pl.Callback):
@@ -157,13 +77,10 @@ class RandomStates(pl.Callback):
         self._states = state_dict
 
     @override
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restore()
-
-    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # A schedule that asks for the number of steps makes the loader before Lightning knows where the data go on.
         trainer.fit_loop._load_combined_loader_states()
+        self._restore()
 
     @override
     def on_train_batch_start(
@@ -179,6 +96,51 @@ class RandomStates(pl.Callback):
             _set_rng_states(self._states)
         if self._device.type != "cpu" and "device" in self._states:
             torch.get_device_module(self._device).set_rng_state(self._states["device"], self._device)
+
+
+class Requeue(pl.Callback):
+    """On the signal that SLURM sends before a time limit, keeps a checkpoint after the step and queues the job again.
+
+    Lightning's own handler would write wherever it interrupts the step, and into another folder than that of the run.
+    Has to stand behind all other callbacks, so that its checkpoint holds what they make of the step. It waits for the
+    end of a validation or an epoch that follows the step: a training that goes on would leave them out.
+    """
+
+    def __init__(self) -> None:
+        self._last: Path | None = None  # the checkpoint; None if SLURM has no part in the training
+        self._is_asked = False
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        environment: Any = trainer._accelerator_connector.cluster_environment
+        is_requeued = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
+        if is_requeued and isinstance(trainer.checkpoint_callback, ModelCheckpoint):
+            self._last = Path(str(trainer.checkpoint_callback.dirpath), "last.ckpt")
+            signal.signal(environment.requeue_signal, self._ask)  # Lightning leaves a handler in its place
+
+    def _ask(self, *_: object) -> None:
+        self._is_asked = True
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        if self._last is None or loop._should_accumulate() or loop.batch_progress.is_last_batch:
+            return
+        if fetcher is None or loop._should_check_val_fx(fetcher):
+            return
+        if not trainer.strategy.reduce_boolean_decision(self._is_asked, all=False):
+            return
+        self._is_asked = False
+        trainer.save_checkpoint(self._last)
+        job = os.environ["SLURM_JOB_ID"]
+        if "SLURM_ARRAY_JOB_ID" in os.environ:
+            job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        command = f"scontrol requeue {job}"
+        status = subprocess.call(command, shell=True) if trainer.is_global_zero else None
+        if trainer.strategy.broadcast(status) == 0:
+            rank_zero_info(f"SLURM's signal has come: {self._last} is written, and job {job} is queued again.")
+            raise SIGTERMException
+        rank_zero_warn(f"SLURM's signal has come, but '{command}' failed: the training goes on")
 
 
 class StepWatch(pl.Callback):

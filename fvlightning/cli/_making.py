@@ -4,18 +4,20 @@ import functools
 import re
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import fvlightning
 from fvlightning import features
-from fvlightning.errors import InputError, one_line
+from fvlightning.errors import InputError, did_you_mean, one_line
+from fvlightning.features.capture import is_out_of_memory
 
 Make = Callable[..., Any]
 # What errors of torch mean that come of a user's own model.
@@ -24,6 +26,9 @@ _EXPLAINED = {
     "does not require grad and does not have a grad_fn": (
         "the loss depends on no weight that is trained; training_step must return it with its gradient, and some "
         "weights must have requires_grad"
+    ),
+    "got mixed torch.Tensor and DTensor": (
+        "--trainer.strategy fsdp2 is for networks that run as a whole, by their forward; use ddp"
     ),
 }
 
@@ -84,11 +89,33 @@ def refusal(error: ValueError, settings: object) -> Exception:
     return InputError("".join(functions[-1:]) + _reason(cause))
 
 
+def check_trainer(settings: Mapping[str, Any]) -> None:
+    """Raise `InputError` for settings of the trainer that Lightning takes, or whose error does not say enough."""
+    for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+        if (value := settings.get(name)) is not None and value < 1:  # Lightning would divide by it
+            raise InputError(f"--trainer.{name} {value}: must be at least 1")
+    accelerator, strategy = settings.get("accelerator"), settings.get("strategy")
+    devices = {"gpu": torch.accelerator.is_available(), "cuda": torch.cuda.is_available()}
+    if isinstance(accelerator, str) and not devices.get(accelerator, True):
+        raise InputError(f"--trainer.accelerator {accelerator}: torch finds no GPU here; leave it out, or give cpu")
+    if "spawn" in str(strategy):
+        raise InputError(f"--trainer.strategy {strategy}: cannot pass the model to a process; use ddp")
+    names = ["auto", *StrategyRegistry.available_strategies()]
+    if isinstance(strategy, str) and strategy not in names:
+        hint = did_you_mean(strategy, names)
+        raise InputError(f"--trainer.strategy {strategy}: is none of auto, ddp, fsdp2, and Lightning's others{hint}")
+
+
 def late_refusal(error: Exception) -> InputError | None:
     """Return the error of a setting that torch or Lightning checks only in a run, or None for a defect."""
     frames = traceback.extract_tb(error.__traceback__)
     if any(frame.filename.startswith(_folder(features)) for frame in frames):
         return None
+    if is_out_of_memory(error):
+        return InputError(
+            "out of memory: lower --data.batch_size, with more --trainer.accumulate_grad_batches for steps of as many "
+            "images, or set --trainer.precision bf16-mixed or --model.grad_checkpointing true"
+        )
     if any(frame.name == "_format_checkpoint_name" for frame in frames):
         return InputError(f"--checkpoint.filename: {_reason(error)}; give a format such as '{{epoch}}-{{step}}'")
     if frames[-1].filename.startswith(_folder(torch.optim)):

@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 import fvlightning
 from fvlightning.cli._config_files import check_config, config_files, with_run, with_shipped_configs, yaml_reason
-from fvlightning.cli._fitting import EpochCheckpoint
+from fvlightning.cli._epochs import EpochCheckpoint
 from fvlightning.cli._hyperparameters import as_option, model_of_checkpoint
 from fvlightning.cli._resuming import go_on
 from fvlightning.cli._subcommands import ARGUMENTS, EXAMPLES, SUBCOMMANDS

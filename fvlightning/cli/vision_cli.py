@@ -14,6 +14,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import _InstantiatorFn
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import TorchSyncBatchNorm
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -22,8 +23,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 import fvlightning
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.cli._config_files import config_files
-from fvlightning.cli._fitting import EpochMetrics, RandomStates, StepWatch, WholeCheckpoints
-from fvlightning.cli._making import late_refusal, make_by_default, refusal, refusals_named, says_enough
+from fvlightning.cli._epochs import EpochMetrics
+from fvlightning.cli._fitting import RandomStates, Requeue, StepWatch, SyncBatchNorms, WholeCheckpoints
+from fvlightning.cli._making import check_trainer, late_refusal, make_by_default, refusal, refusals_named, says_enough
 from fvlightning.cli._parsing import RUNS, ParsingCLI
 from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
 from fvlightning.cli._subcommands import PROGRAM
@@ -34,6 +36,7 @@ from fvlightning.features import Maximizer
 from fvlightning.models import BackboneModule
 from fvlightning.output import EpochProgressBar
 from fvlightning.protocols import read_class_names
+from fvlightning.sharding import FSDP2Strategy, whole_network
 from fvlightning.trainer import Trainer
 
 _MOST_PER_CORE = 4  # processes
@@ -154,23 +157,28 @@ class VisionCLI(ParsingCLI):
             config["enable_checkpointing"] = False  # or Lightning would add one of its own
             if self.subcommand == "fit" and not unwanted:
                 rank_zero_info("No checkpoint will be kept: --checkpoint.dirpath FOLDER keeps them without a logger")
-        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
-            if (value := config.get(name)) is not None and value < 1:  # Lightning would divide by it
-                raise InputError(f"--trainer.{name} {value}: must be at least 1")
-        if "spawn" in str(config.get("strategy")):
-            raise InputError(f"--trainer.strategy {config['strategy']}: cannot pass the model to a process; use ddp")
+        check_trainer(config)
+        if config.get("strategy") == "fsdp2" and self.subcommand != "fit":
+            config["strategy"] = "auto"  # only training needs the memory that it saves
         try:
             trainer = super()._instantiate_trainer(config, callbacks)
         except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"--trainer: {one_line(error)}") from error
-        # Strategies that shard weights write checkpoints in their own ways.
-        is_whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        # Other strategies that shard weights write checkpoints in their own ways.
+        is_whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy | FSDP2Strategy)
         if is_whole and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpoints()
-        # Lightning starts any number of processes on a CPU.
-        most = _MOST_PER_CORE * (os.cpu_count() or 1)
-        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
-            raise InputError(f"--trainer.devices {trainer.num_devices}: must be at most {most} on this CPU")
+        if isinstance(getattr(trainer.strategy, "_layer_sync", None), TorchSyncBatchNorm):
+            trainer.strategy._layer_sync = SyncBatchNorms()  # type: ignore[attr-defined] # of parallel strategies
+        if isinstance(trainer.accelerator, CPUAccelerator):
+            # Lightning starts any number of processes on a CPU.
+            most = _MOST_PER_CORE * (os.cpu_count() or 1)
+            if trainer.num_devices > most:
+                raise InputError(f"--trainer.devices {trainer.num_devices}: must be at most {most} on this CPU")
+            if config.get("sync_batchnorm") and trainer.world_size > 1:
+                raise InputError("--trainer.sync_batchnorm true: is for GPUs; leave it out")
+        if self.subcommand == "fit":
+            trainer.callbacks.append(Requeue())  # type: ignore[attr-defined] # which Lightning sets
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -238,7 +246,8 @@ class VisionCLI(ParsingCLI):
         if self._get(self.config, "test_after_fit"):
             self.trainer.test(self.model, datamodule=self.datamodule)
         if self._get(self.config, "microscope_after_fit"):
-            self._make_microscope()
+            with whole_network(self.trainer, self.model):
+                self._make_microscope()
         self._print_results()
 
     def _make_microscope(self) -> None:

@@ -31,6 +31,7 @@ from fvlightning.features.loop import (
     SchedulerCallable,
     Settings,
     automatic_batch_size,
+    batch_size_alone,
     group_jobs,
     in_batches,
     list_jobs_of_rounds,
@@ -43,7 +44,7 @@ from fvlightning.features.rng import isolated_rng
 from fvlightning.features.scales import Scale, plan_rounds
 from fvlightning.features.starts import InitialPicture
 from fvlightning.features.transforms import GaussianNoise, RandomResizedCrop, Transform, transformed_shapes
-from fvlightning.features.units import Unit
+from fvlightning.features.units import LayerCall, Unit
 from fvlightning.protocols import checked_shape
 
 
@@ -239,7 +240,7 @@ class Maximizer:
         device = device_and_dtype(network)[0]
         rounds = plan_rounds(settings.scales, checked_shape(image_shape), settings.steps)
         if steps is None:
-            _warn_of_idle_patience(settings, max(part.steps for part in rounds))
+            settings.warn_of_idle_patience(max(part.steps for part in rounds))
         jobs = list_jobs_of_rounds(settings, network, units, rounds, warm_starts or {})
         shape = rounds[-1].image_shape
         objectives = [job.objective for job in jobs[:: settings.repeats]]
@@ -260,20 +261,32 @@ class Maximizer:
                 for part in rounds
                 for shape in [part.image_shape, *transformed_shapes(settings.transforms, part.image_shape)]
             ]
-            only_means = not joints and all(job.objective.needs_means_only for job in jobs)
             remembers = remembers_passes(network, layers, shapes[0])
-            fast = network if remembers else fast_copy(network, layers, shapes, only_means)
-            networks = Networks(network, fast, Precision.of_caller(device))
-            capture = Capture(fast, layers, networks.precision)
+            precision = Precision.of_caller(device)
+
+            def copy_for(layers: frozenset[LayerCall]) -> nn.Module:
+                group = [job.objective for job in jobs if job.objective.layers <= layers]
+                only_means = not joints and all(objective.needs_means_only for objective in group)
+                return network if remembers else fast_copy(network, layers, shapes, only_means)
+
+            copies = {layers: copy_for(layers)}
             if remembers:
                 # In one pass as well, a mean of the batch, say, ties the pictures together.
-                batch_size = _alone(settings.batch_size)
+                batch_size = batch_size_alone(settings.batch_size)
             else:
+                capture = Capture(copies[layers], layers, precision)
                 batch_size = settings.batch_size or automatic_batch_size(capture, shapes, settings.transforms_per_step)
             run_frozen = partial(frozen, network, forgetful=remembers, writes_weights=held.writes_weights)
 
         def make(places: Sequence[int], on_step: Callable[[int], None]) -> Iterator[tuple[int, Feature]]:
-            parts = run_rounds(settings, networks, [jobs[place] for place in places], rounds, on_step)
+            batch = [jobs[place] for place in places]
+            # A copy has the same bits whatever other layers the caller shows.
+            needed = layers if joints else frozenset().union(*(job.objective.layers for job in batch))
+            if needed not in copies:
+                copies.clear()  # they have weights of their own
+                with isolated_rng(), run_frozen():
+                    copies[needed] = copy_for(needed)
+            parts = run_rounds(settings, Networks(network, copies[needed], precision), batch, rounds, on_step)
             done: list[tuple[int, Feature]] | None = []
             while done is not None:
                 yield from ((places[i], feature) for i, feature in done)
@@ -293,28 +306,3 @@ class Maximizer:
 def _default_transforms() -> tuple[Transform, ...]:
     crop = RandomResizedCrop(side=(0.35, 1.1), degrees=15, smallest=64, warmup=0.4)
     return crop, GaussianNoise((0.0, 0.1), warmup=0.3)
-
-
-def _alone(batch_size: int | None) -> int:
-    """Return 1, or a batch size that the user has set, with a warning."""
-    if batch_size not in (None, 1):
-        warnings.warn(
-            f"Maximizer(batch_size={batch_size}): the network's output depends on the pictures before, and pictures "
-            "that share a batch may depend on each other; leave it out for pictures that stand alone",
-            stacklevel=3,
-        )
-    return batch_size or 1
-
-
-def _warn_of_idle_patience(settings: Settings, steps: int) -> None:
-    """Warn if no picture can ever stop early in a run of so many steps."""
-    if settings.patience is None or settings.patience == 1:
-        return
-    n_counted = sum(step / max(steps - 1, 1) >= settings.warmup for step in range(steps))
-    if settings.patience >= n_counted:
-        behind = " after the warm-up of the transforms" if settings.warmup else ""
-        warnings.warn(
-            f"Maximizer(patience={settings.patience}): stops no picture: of {steps} steps, {n_counted} count{behind}; "
-            "give less, or more steps",
-            stacklevel=3,
-        )

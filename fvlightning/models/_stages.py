@@ -27,12 +27,12 @@ def parameter_groups(network: nn.Module, layer_decay: float | None) -> list[dict
     return groups
 
 
-def stages(network: nn.Module) -> list[list[nn.Parameter]]:
-    """Return the parameters of each stage: the stem, the stages or blocks, and last the head."""
+def stages(network: nn.Module) -> list[list[str]]:
+    """Return the names of the parameters of each stage: the stem, the stages or blocks, and last the head."""
     from timm.models import group_parameters
 
     names = group_parameters(network, network.group_matcher(coarse=True), reverse=True)  # type: ignore[operator]
-    by_stage: dict[int, list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        by_stage.setdefault(names[name], []).append(parameter)
+    by_stage: dict[int, list[str]] = {}
+    for name, _ in network.named_parameters():
+        by_stage.setdefault(names[name], []).append(name)
     return [by_stage[stage] for stage in sorted(by_stage)]

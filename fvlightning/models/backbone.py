@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 
 from fvlightning.errors import InputError
 from fvlightning.models._base import Interval
@@ -105,12 +105,12 @@ class BackboneModule(ClassifierModule):
         has_frozen = frozen_stages != 0
         self._require(thaw_epoch is None or has_frozen, "has no effect without frozen_stages", thaw_epoch=thaw_epoch)
         self.layer_decay, self.thaw_epoch = layer_decay, thaw_epoch
-        self._frozen: list[nn.Parameter] = []
+        self._frozen: set[str] = set()  # names: a strategy may replace the parameters
         if has_frozen:
             all_stages = stages(network)
             requirement = f"must be -1 or less than {len(all_stages)}, the number of stages with the head"
             self._require(-1 <= frozen_stages < len(all_stages), requirement, frozen_stages=frozen_stages)
-            self._frozen = [parameter for stage in all_stages[:frozen_stages] for parameter in stage]
+            self._frozen = {name for stage in all_stages[:frozen_stages] for name in stage}
         self.channels_last, self.grad_checkpointing = channels_last, grad_checkpointing
         if channels_last:
             network.to(memory_format=torch.channels_last)
@@ -139,8 +139,8 @@ class BackboneModule(ClassifierModule):
         super().setup(stage)
         if stage != "fit":
             return
-        for parameter in self._frozen:
-            parameter.requires_grad_(self.thaw_epoch is not None)
+        for name in self._frozen:
+            self.net.get_parameter(name).requires_grad_(self.thaw_epoch is not None)
         strategy = self.trainer.strategy
         if self.thaw_epoch and isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get(_FIND_UNUSED):
             self._require(False, f"needs --trainer.strategy ddp_{_FIND_UNUSED}_true", thaw_epoch=self.thaw_epoch)
@@ -156,9 +156,9 @@ class BackboneModule(ClassifierModule):
         if not self._frozen:
             return
         thawed = self.thaw_epoch is not None and self.current_epoch >= self.thaw_epoch
-        frozen = set(self._frozen)
-        for module in self.net.modules():
-            parameters = [parameter for parameter in module.parameters(recurse=False) if parameter in frozen]
+        for path, module in self.net.named_modules():
+            named = module.named_parameters(path, recurse=False)
+            parameters = [parameter for name, parameter in named if name in self._frozen]
             for parameter in parameters:
                 parameter.requires_grad_(thawed)
             if parameters:

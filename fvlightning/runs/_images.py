@@ -1,6 +1,7 @@
 """Which images a command reads, as settings that tell them from others."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,4 +40,6 @@ def describe_images(source: Any) -> dict[str, Any]:
         for name, value in vars(source).items()
         if isinstance(value, _PLAIN) and not name.startswith("_") and name not in _WITHOUT_EFFECT
     }
-    return {"data": type(source).__name__, **settings}
+    # Transforms, which are objects, as their texts.
+    described: dict[str, Any] = json.loads(json.dumps({"data": type(source).__name__, **settings}, default=repr))
+    return described

@@ -1,6 +1,5 @@
 """``magnitude``: the frequencies and colours of a user's own images, measured once and kept in a file."""
 
-import json
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -67,7 +66,7 @@ def magnitude(
     loader: Any = None if datamodule is None else datamodule.train_dataloader()
     n_images = len(list_image_files(source)) if datamodule is None else _size(getattr(loader, "dataset", None))
     # As they are read back: with lists in place of tuples.
-    settings = json.loads(json.dumps({**describe_images(source), "image_shape": shape, "decorrelate": decorrelate}))
+    settings = {**describe_images(source), "image_shape": list(shape), "decorrelate": decorrelate}
     if path.exists() and not overwrite:
         if read_magnitude_settings(path) != settings:
             raise InputError(

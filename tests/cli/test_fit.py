@@ -6,12 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import CHECKPOINT, TINY, write_config
+from torch import nn
 
 from fvlightning.cli import main
+from fvlightning.cli._fitting import SyncBatchNorms
 
 pytestmark = pytest.mark.usefixtures("in_folder")
 
@@ -25,6 +28,25 @@ def test_fit_prints_where_the_results_are(capsys):
     assert Path(CHECKPOINT).exists()
     assert Path("runs/default/version_0/config.yaml").exists()
     assert [path.name for path in Path().iterdir()] == ["runs"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_a_gpu_that_is_not_there_is_named(refused):
+    line = refused(["fit", *TINY, "--trainer.accelerator", "cuda", "--trainer.devices", "4"], 1)
+    assert line == "error: --trainer.accelerator cuda: torch finds no GPU here; leave it out, or give cpu"
+
+
+def test_synchronised_batch_norms_keep_the_activations_of_timms():
+    network = timm.create_model("test_efficientnet").eval()
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected, keys = network(pictures), list(network.state_dict())
+    sync = SyncBatchNorms()
+    network = sync.revert(sync.apply(network))
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    assert torch.equal(network(pictures), expected)
+    assert list(network.state_dict()) == keys
 
 
 def test_lr_is_logged():

@@ -6,11 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image as PILImage
+from finetuning import EPOCHS, kill_at_step, make_slurm, write_images, write_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import CHECKPOINT, TINY
 
@@ -19,44 +18,6 @@ from fvlightning.cli._fitting import WholeCheckpoints
 from fvlightning.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("in_folder")
-STEP, EPOCHS = 8, 4  # where runs are stopped, within the third epoch of three steps
-
-
-def write_images() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), np.uint8)
-    for number, image in enumerate(pixels):
-        file = Path("photos", "train" if number < 24 else "val", f"class_{number % 2}", f"{number}.png")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        PILImage.fromarray(image).save(file)
-
-
-def write_run(name: str, **checkpoint: int) -> None:
-    """Write a config that fine-tunes with all that draws random numbers or has a state."""
-    transforms = [{"class_path": "torchvision.transforms.v2.RandAugment"}]
-    data = {"data_dir": "photos", "batch_size": 8, "crop_area": [0.5, 1.0], "num_workers": 1, "transforms": transforms}
-    model = {"model_name": "test_resnet", "weights": None, "input_shape": [3, 32, 32], "model_args": {"drop_rate": 0.5}}
-    model |= {"mixup": 0.2, "cutmix": 1.0, "frozen_stages": 1, "thaw_epoch": 1, "scheduler_interval": "step"}
-    model |= {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}}}
-    model |= {"scheduler": {"class_path": "fvlightning.features.CosineWithWarmup"}}
-    maximizer = {"class_path": "fvlightning.Maximizer", "init_args": {"steps": 2}}
-    shown = {"units": ["conv1:0", "fc:*"], "averaged": True, "maximizer": maximizer, "every_n_epochs": 2}
-    shown |= {"before_training": False}
-    callbacks = [
-        {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.9}},
-        {"class_path": "fvlightning.VisualizationCallback", "init_args": shown},
-    ]
-    config = {
-        "model": {"class_path": "fvlightning.BackboneModule", "init_args": model},
-        "data": {"class_path": "fvlightning.ImageFolderDataModule", "init_args": data},
-        "trainer": {"max_epochs": EPOCHS, "accelerator": "cpu", "enable_progress_bar": False, "callbacks": callbacks},
-        "checkpoint": checkpoint,
-    }
-    Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
-
-
-def with_callback(kind: str, **settings: object) -> list[str]:
-    option = "--trainer.callbacks"
-    return [f"{option}+=tiny.{kind}", *(f"{option}.{key}={value}" for key, value in settings.items())]
 
 
 def assert_same(value: object, other: object) -> None:
@@ -113,24 +74,34 @@ def start(name: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, timeout=100, capture_output=True, text=True)
 
 
-def test_a_run_that_is_stopped_terminated_or_killed_goes_on_to_the_same_weights(caplog):
+def test_a_run_that_is_stopped_killed_or_queued_again_goes_on_to_the_same_weights(caplog, monkeypatch):
     caplog.set_level("INFO")
     write_images()
     write_run("whole")
     write_run("terminated")
     write_run("killed", every_n_train_steps=2)  # checkpoints within epochs
-    write_run("stopped", every_n_train_steps=3)  # after the last step of an epoch
+    write_run("interrupted", every_n_train_steps=3)  # after the last step of an epoch
+    write_run("queued")
     assert fit("whole", "--ckpt_path", "last") == 0
     assert "There is no checkpoint in runs/whole yet: the training begins." in caplog.text
-    assert fit("terminated", *with_callback("KilledAtStep", name="SIGTERM", step=STEP)) == 143
-    killed = start("killed", *with_callback("KilledAtStep", name="SIGKILL", step=STEP))
-    assert killed.returncode == -signal.SIGKILL
-    assert fit("stopped", *with_callback("StopsAfterEpoch", epoch=2)) == 130
+    assert fit("terminated", *kill_at_step("SIGTERM")) == 143
+    assert fit("interrupted", "--trainer.callbacks+=tiny.InterruptsAfterEpoch", "--trainer.callbacks.epoch=2") == 130
 
+    assert start("killed", *kill_at_step("SIGKILL")).returncode == -signal.SIGKILL
     unfinished = Path("runs/killed/version_0/features/.conv1.webp.1.tmp")
     unfinished.write_bytes(b"half")
     os.utime(unfinished, (0, 0))
-    for name in ("terminated", "killed", "stopped"):
+
+    with monkeypatch.context() as slurm:
+        for name, value in make_slurm().items():
+            slurm.setenv(name, value)
+        handler = signal.getsignal(signal.SIGUSR1)
+        assert fit("queued", *kill_at_step("SIGUSR1")) == 143
+        signal.signal(signal.SIGUSR1, handler)
+    assert Path("asked.txt").read_text() == "requeue 4321\n"
+    assert f"{CHECKPOINT.replace('default', 'queued')} is written, and job 4321 is queued again" in caplog.text
+
+    for name in ("terminated", "interrupted", "killed", "queued"):
         assert fit(name, "--ckpt_path", "last") == 0
         assert f"The training goes on from runs/{name}/version_0/checkpoints/last.ckpt." in caplog.text
         assert_same(final(name), final("whole"))

@@ -73,6 +73,14 @@ def test_a_unit_alone_is_the_same_as_among_32_others(wide_cnn: nn.Module, name: 
         assert_same(maximizer, alone, [together[index]])
 
 
+def test_a_picture_has_the_same_bits_beside_units_of_other_layers(wide_cnn: nn.Module):
+    # With conv1 among the layers, the batch norm behind it cannot become part of it.
+    (alone,) = Maximizer(16).maximize(wide_cnn, ["fc:2"], SHAPE)
+    *_, among_others = Maximizer(16).maximize(wide_cnn, ["conv1:0", "conv2:*", "fc:2"], SHAPE)
+    assert torch.equal(alone.parameters, among_others.parameters)
+    assert torch.equal(alone.history, among_others.history)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
 def test_pictures_do_not_depend_on_the_batch_size(wide_cnn: nn.Module, batch_size: int):
     units = ["fc:*", "conv2:30-32", "-conv2:1", "conv2", "conv2:0@3,4"]

@@ -15,6 +15,7 @@ from PIL import Image as PILImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
+from torchvision.transforms import v2
 
 from fvlightning.analysis import RunningExamples
 from fvlightning.cli import main
@@ -72,6 +73,12 @@ class StreamData(Data):
         return batch
 
 
+class TransformedDigits(Data):
+    def __init__(self) -> None:
+        super().__init__()
+        self.transforms = [v2.RandomHorizontalFlip(p=0.25)]
+
+
 class NamedDigits(Data):
     class_names = tuple("abcdefgh")
 
@@ -117,6 +124,11 @@ def test_the_images_are_those_of_a_full_sort_with_their_classes_and_patches():
     image = Digits().images.images[example["place"], 0].numpy()
     top, left = example["position"]
     assert (sheet == image[top : top + 5, left : left + 5].max()).all(2).any()
+
+
+def test_the_transforms_of_data_are_described_by_their_texts():
+    assert main([*BASE, "--data", f"{__name__}.TransformedDigits", "--units", '["fc:0"]']) == 0
+    assert content()["images"]["transforms"] == ["RandomHorizontalFlip(p=0.25)"]
 
 
 def test_data_may_ask_for_their_trainer():

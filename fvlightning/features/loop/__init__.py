@@ -1,6 +1,6 @@
 """The loop: settings, jobs, rounds, batches, and the optimisation of a batch (`Optimization`)."""
 
-from fvlightning.features.loop.batch_size import automatic_batch_size
+from fvlightning.features.loop.batch_size import automatic_batch_size, batch_size_alone
 from fvlightning.features.loop.batches import in_batches
 from fvlightning.features.loop.jobs import group_jobs, mark_classes
 from fvlightning.features.loop.optimization import Networks
@@ -14,6 +14,7 @@ __all__ = [
     "SchedulerCallable",
     "Settings",
     "automatic_batch_size",
+    "batch_size_alone",
     "group_jobs",
     "in_batches",
     "list_jobs_of_rounds",

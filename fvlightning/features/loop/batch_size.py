@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,17 @@ def automatic_batch_size(capture: Capture, image_shapes: Iterable[Sequence[int]]
         cached = torch.get_num_threads() * _CACHED_BY_THREAD // max(saved, 1)
         most_useful = min(max(cached, _FEWEST_ON_CPU), _MOST_ON_CPU)
     return max(1, min(most_fitting, most_useful))
+
+
+def batch_size_alone(batch_size: int | None) -> int:
+    """Return the batch size for a network that remembers passes: 1, or one that the user has set, with a warning."""
+    if batch_size not in (None, 1):
+        warnings.warn(
+            f"Maximizer(batch_size={batch_size}): the network's output depends on the pictures before, and pictures "
+            "that share a batch may depend on each other; leave it out for pictures that stand alone",
+            stacklevel=3,
+        )
+    return batch_size or 1
 
 
 def saved_bytes(capture: Capture, image_shape: Sequence[int]) -> int:

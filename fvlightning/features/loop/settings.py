@@ -1,5 +1,6 @@
 """The settings of a maximizer, as data: everything that the loop needs to know."""
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -137,6 +138,19 @@ class Settings:
             "log_odds": self.log_odds,
             "seed": self.seed,
         }
+
+    def warn_of_idle_patience(self, steps: int) -> None:
+        """Warn if no picture can ever stop early in a run of so many steps."""
+        if self.patience is None or self.patience == 1:
+            return
+        n_counted = sum(step / max(steps - 1, 1) >= self.warmup for step in range(steps))
+        if self.patience >= n_counted:
+            behind = " after the warm-up of the transforms" if self.warmup else ""
+            warnings.warn(
+                f"Maximizer(patience={self.patience}): stops no picture: of {steps} steps, {n_counted} count{behind}; "
+                "give less, or more steps",
+                stacklevel=3,
+            )
 
 
 def _described(instance: object, attributes: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from fvlightning.features.transforms.base import Transform, check_share
 class CoarseToFine(Transform):
     """Reduces the pictures that the network sees in the first part of the run.
 
-    Large shapes form first, and at 160 pixels a network takes half the time that it takes at 224. Unlike with `scales`,
-    the picture has its full size from the first step on, and the optimiser keeps its state.
+    Large shapes form first, and at 134 pixels a network takes 0.4 of the time that it takes at 224. Unlike with
+    `scales`, the picture has its full size from the first step on, and the optimiser keeps its state.
 
     It belongs behind crops and before noise. The network has to take pictures of several sizes, as convolutional
     networks with global pooling do, and units with a position have to exist at both.
@@ -31,7 +31,7 @@ class CoarseToFine(Transform):
 
     n_draws = 0
 
-    def __init__(self, side: float = 0.715, share: float = 0.7) -> None:
+    def __init__(self, side: float = 0.6, share: float = 0.8) -> None:
         if not 0 < side <= 1:
             raise InputError(f"CoarseToFine(side={side}): must be greater than 0 and at most 1")
         self.side = side

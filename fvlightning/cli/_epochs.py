@@ -1,0 +1,107 @@
+"""Epochs of which nothing is lost when a run is killed and goes on: their checkpoints, and what metrics have seen."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.fabric.utilities.apply_func import move_data_to_device
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torchmetrics import Metric
+from typing_extensions import override
+
+
+class EpochCheckpoint(ModelCheckpoint):
+    """Writes the checkpoint of an epoch's last step when the epoch is over, also where steps or minutes are counted.
+
+    A run that goes on from an earlier moment, just after the last step or its validation, would begin with the next
+    epoch, without the validation, the pictures and the metrics of this one.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_validated = False
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__name__, ModelCheckpoint.__name__)  # so that either goes on
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, *args)
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._is_validated = not trainer.sanity_checking and trainer.is_last_batch
+        if not self._is_validated:
+            super().on_validation_end(trainer, pl_module)
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._is_validated:
+            super().on_validation_end(trainer, pl_module)
+            self._is_validated = False
+        super().on_train_epoch_end(trainer, pl_module)
+        counts_steps = self._every_n_train_steps > 0 or self._train_time_interval is not None
+        candidates = self._monitor_candidates(trainer)
+        is_known = self.monitor is None or self.monitor in candidates
+        if counts_steps and is_known and not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, candidates)
+            self._save_last_checkpoint(trainer, candidates)
+
+
+class EpochMetrics(pl.Callback):
+    """Keeps what an epoch's metrics and means have seen of it, for a run that goes on within the epoch.
+
+    On several devices, what the first has seen stands for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._running: tuple[pl.Trainer, pl.LightningModule] | None = None  # within an epoch
+        self._metrics: dict[str, Any] = {}
+        self._means: dict[str, Any] = {}
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        if self._running is None:
+            return {}
+        trainer, pl_module = self._running
+        metrics = {
+            name: {"count": metric.update_count, "values": metric.metric_state}
+            for name, metric in _metrics(pl_module).items()
+            if metric.update_called
+        }
+        results = trainer.fit_loop.epoch_loop._results.items()
+        means = {
+            key: {"value": result.value, "cumulated_batch_size": result.cumulated_batch_size}
+            for key, result in results
+            if result.is_tensor and result.meta.on_epoch and result.meta.is_mean_reduction
+        }
+        return {"metrics": metrics, "means": means}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._metrics, self._means = state_dict.get("metrics", {}), state_dict.get("means", {})
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for name, metric in _metrics(pl_module).items():
+            if (state := self._metrics.pop(name, None)) is not None:
+                metric._update_count = state["count"]
+                for attribute, value in move_data_to_device(state["values"], metric.device).items():
+                    setattr(metric, attribute, value)
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self._running = None if trainer.is_last_batch else (trainer, pl_module)
+        for key, result in trainer.fit_loop.epoch_loop._results.items() if self._means else ():
+            for attribute, part in self._means.pop(key, {}).items():
+                setattr(result, attribute, getattr(result, attribute) + part.to(result.device))
+
+    @override
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._running = None
+
+
+def _metrics(module: pl.LightningModule) -> dict[str, Metric]:
+    return {name: metric for name, metric in module.named_modules() if isinstance(metric, Metric)}
