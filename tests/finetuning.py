@@ -6,8 +6,20 @@ from pathlib import Path
 import numpy as np
 import yaml
 from PIL import Image as PILImage
+from torch import Tensor
+
+from fvlightning.models import BackboneModule
 
 STEP, EPOCHS = 8, 4  # where runs are stopped, within the third epoch of three steps
+
+
+class LogsMeans(BackboneModule):
+    """A backbone that logs the mean of its losses over an epoch."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.log("train/mean", loss.detach(), on_step=False, on_epoch=True)
+        return loss
 
 
 def write_images() -> None:

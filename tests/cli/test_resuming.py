@@ -42,6 +42,7 @@ def final(name: str) -> dict[str, object]:
     (folder,) = Path("runs", name).iterdir()
     checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 3 * EPOCHS
+    assert {"train/accuracy", "train/mean", "val/accuracy"} <= scalars(folder).keys()
     kept = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")
     pictures = [path.read_bytes() for path in sorted(folder.glob("features/epoch_0004/*/*.png"))]
     assert len(pictures) == 3
@@ -82,6 +83,8 @@ def test_a_run_that_is_stopped_killed_or_queued_again_goes_on_to_the_same_weight
     write_run("killed", every_n_train_steps=2)  # checkpoints within epochs
     write_run("interrupted", every_n_train_steps=3)  # after the last step of an epoch
     write_run("queued")
+    for config in Path().glob("*.yaml"):
+        config.write_text(config.read_text().replace("fvlightning.BackboneModule", "finetuning.LogsMeans"))
     assert fit("whole", "--ckpt_path", "last") == 0
     assert "There is no checkpoint in runs/whole yet: the training begins." in caplog.text
     assert fit("terminated", *kill_at_step("SIGTERM")) == 143
