@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from typing_extensions import override
 
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, some_of
 
 _OTHERS = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")  # which shard weights
 _LISTS = (nn.Sequential, nn.ModuleList)
@@ -95,10 +95,17 @@ class FSDP2Strategy(ModelParallelStrategy):
 
     @override
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
+        module: Any = self.lightning_module
+        saved = torch.load(checkpoint_path, mmap=True, map_location="cpu", weights_only=True)["state_dict"].keys()
+        if others := sorted(saved ^ module.state_dict().keys()):
+            raise RuntimeError(f"Error(s) in loading state_dict: names of only one side: {some_of(others)}")
+        strict, module.strict_loading = module.strict_loading, False
+        try:  # Strictly, Lightning would refuse weights that were frozen: they have no optimiser state.
+            checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
+        finally:
+            module.strict_loading = strict
         if "current_model_state" in checkpoint:  # the module has the averaged weights; the callback gives it these
-            assert self.lightning_module is not None
-            averaged = {name: value.clone() for name, value in self.lightning_module.state_dict().items()}
+            averaged = {name: value.clone() for name, value in module.state_dict().items()}
             current = checkpoint["current_model_state"]
             checkpoint["state_dict"] = averaged
             checkpoint["current_model_state"] = {name: _split_like(averaged[name], current[name]) for name in averaged}

@@ -54,9 +54,9 @@ def write_run(name: str, **checkpoint: int) -> None:
     Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
 
 
-def kill_at_step(name: str) -> list[str]:
+def kill_at_step(name: str, step: int = STEP) -> list[str]:
     callback = "--trainer.callbacks"
-    return [f"{callback}+=tiny.KilledAtStep", f"{callback}.name={name}", f"{callback}.step={STEP}"]
+    return [f"{callback}+=tiny.KilledAtStep", f"{callback}.name={name}", f"{callback}.step={step}"]
 
 
 def make_slurm(rank: int = 0, n_ranks: int = 1) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from finetuning import kill_at_step, make_slurm, write_images, write_run
+from finetuning import make_slurm, write_images, write_run
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -23,13 +23,14 @@ from fvlightning.errors import InputError
 from fvlightning.output import read_pixels
 from fvlightning.sharding import FSDP2Strategy, whole_network
 
-# Trains until SLURM's signal, then again by the same command, as the job that is queued again.
+# Trains until it is ended, until SLURM's signal, and to the end, each time by the same command.
 PROGRAM = """
 import sys
+from finetuning import kill_at_step
 from fvlightning.cli import main
-command, stop = sys.argv[1:6], sys.argv[6:]
-assert main([*command, *stop]) == 143
-sys.exit(main(command))
+for name, step in (("SIGTERM", 4), ("SIGUSR1", 8)):
+    assert main([*sys.argv[1:], *kill_at_step(name, step)]) == 143
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -61,7 +62,7 @@ def pictures(name: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.usefixtures("in_folder")
-def test_two_processes_train_to_weights_and_pictures_of_one_and_go_on_when_queued_again():
+def test_two_processes_train_to_weights_and_pictures_of_one_and_go_on_after_signals():
     write_runs()
     command = ["fit", "--config", "two.yaml", "--ckpt_path", "last"]
     with socket.socket() as free:
@@ -70,7 +71,7 @@ def test_two_processes_train_to_weights_and_pictures_of_one_and_go_on_when_queue
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *command, *kill_at_step("SIGUSR1")],
+            [sys.executable, "-c", PROGRAM, *command],
             env={**os.environ, **make_slurm(rank, 2), "MASTER_PORT": port, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,28 @@ class Requeue(pl.Callback):
             rank_zero_info(f"SLURM's signal has come: {self._last} is written, and job {job} is queued again.")
             raise SIGTERMException
         rank_zero_warn(f"SLURM's signal has come, but '{command}' failed: the training goes on")
+
+
+class Termination(pl.Callback):
+    """On SIGTERM, ends all ranks after the same step. Lightning's handler makes them talk within it, and may hang."""
+
+    def __init__(self) -> None:
+        self._is_asked = False
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size > 1:
+            signal.signal(signal.SIGTERM, partial(self._ask, trainer.strategy.launcher))
+
+    def _ask(self, launcher: Any, number: int, _: object) -> None:
+        if launcher is not None and not self._is_asked:
+            launcher.kill(number)
+        self._is_asked = True
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self._is_asked, all=False):
+            raise SIGTERMException
 
 
 class StepWatch(pl.Callback):

@@ -24,7 +24,7 @@ import fvlightning
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.cli._config_files import config_files
 from fvlightning.cli._epochs import EpochMetrics
-from fvlightning.cli._fitting import RandomStates, Requeue, StepWatch, SyncBatchNorms, WholeCheckpoints
+from fvlightning.cli._fitting import RandomStates, Requeue, StepWatch, SyncBatchNorms, Termination, WholeCheckpoints
 from fvlightning.cli._making import check_trainer, late_refusal, make_by_default, refusal, refusals_named, says_enough
 from fvlightning.cli._parsing import RUNS, ParsingCLI
 from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
@@ -178,7 +178,7 @@ class VisionCLI(ParsingCLI):
             if config.get("sync_batchnorm") and trainer.world_size > 1:
                 raise InputError("--trainer.sync_batchnorm true: is for GPUs; leave it out")
         if self.subcommand == "fit":
-            trainer.callbacks.append(Requeue())  # type: ignore[attr-defined] # which Lightning sets
+            trainer.callbacks += [Requeue(), Termination()]  # type: ignore[attr-defined] # which Lightning sets
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
