@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.strategies.model_parallel import _rekey_optimizer_state_if_needed
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from lightning.pytorch.trainer.states import TrainerFn
@@ -104,6 +105,11 @@ class FSDP2Strategy(ModelParallelStrategy):
             checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
         finally:
             module.strict_loading = strict
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            kept = _rekey_optimizer_state_if_needed(state, module)["state"].keys()
+            for name, parameter in module.named_parameters():
+                if name not in kept:  # it has the state of a step that torch has made to know its shape
+                    optimizer.state.pop(parameter, None)
         if "current_model_state" in checkpoint:  # the module has the averaged weights; the callback gives it these
             averaged = {name: value.clone() for name, value in module.state_dict().items()}
             current = checkpoint["current_model_state"]
