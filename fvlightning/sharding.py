@@ -97,9 +97,11 @@ class FSDP2Strategy(ModelParallelStrategy):
     @override
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         module: Any = self.lightning_module
-        saved = torch.load(checkpoint_path, mmap=True, map_location="cpu", weights_only=True)["state_dict"].keys()
-        if others := sorted(saved ^ module.state_dict().keys()):
+        saved = torch.load(checkpoint_path, mmap=True, map_location="cpu", weights_only=True)
+        if others := sorted(saved["state_dict"].keys() ^ module.state_dict().keys()):
             raise RuntimeError(f"Error(s) in loading state_dict: names of only one side: {some_of(others)}")
+        if not all(state["state"] for state in saved["optimizer_states"]):  # of which Lightning asks the first
+            raise InputError("fsdp2 cannot go on with an optimizer without a state; give SGD a momentum, or use ddp")
         strict, module.strict_loading = module.strict_loading, False
         try:  # Strictly, Lightning would refuse weights that were frozen: they have no optimiser state.
             checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
