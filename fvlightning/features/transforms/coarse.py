@@ -31,7 +31,7 @@ class CoarseToFine(Transform):
 
     n_draws = 0
 
-    def __init__(self, side: float = 0.6, share: float = 0.8) -> None:
+    def __init__(self, side: float = 0.6, share: float = 0.75) -> None:
         if not 0 < side <= 1:
             raise InputError(f"CoarseToFine(side={side}): must be greater than 0 and at most 1")
         self.side = side
