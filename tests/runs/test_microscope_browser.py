@@ -138,7 +138,7 @@ def test_walls_are_sorted_filtered_and_switched(browser: Any, opened: Callable[[
     wait_for(browser, lambda: len(figures()) == 10)
     scores = figures()
     assert scores == sorted(scores, reverse=True)
-    opened(f"#layer=fc&sort=score&by=score&from={scores[4] - 1e-3}")
+    opened(f"#layer=fc&sort=score&by=score&from={(scores[4] + scores[5]) / 2}")  # the texts are rounded
     wait_for(browser, lambda: heading(browser) == "fc")
     assert figures() == sorted(scores[:5])
     assert browser.find_element(By.ID, "status").get_attribute("textContent") == "5 of 10 units"
