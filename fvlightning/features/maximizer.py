@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -263,30 +263,30 @@ class Maximizer:
             ]
             remembers = remembers_passes(network, layers, shapes[0])
             precision = Precision.of_caller(device)
+            run_frozen = partial(frozen, network, forgetful=remembers, writes_weights=held.writes_weights)
 
+            @lru_cache(maxsize=1)  # copies have weights of their own
             def copy_for(layers: frozenset[LayerCall]) -> nn.Module:
+                if remembers:
+                    return network
                 group = [job.objective for job in jobs if job.objective.layers <= layers]
                 only_means = not joints and all(objective.needs_means_only for objective in group)
-                return network if remembers else fast_copy(network, layers, shapes, only_means)
+                with isolated_rng(), run_frozen():
+                    return fast_copy(network, layers, shapes, only_means)
 
-            copies = {layers: copy_for(layers)}
             if remembers:
                 # In one pass as well, a mean of the batch, say, ties the pictures together.
                 batch_size = batch_size_alone(settings.batch_size)
             else:
-                capture = Capture(copies[layers], layers, precision)
-                batch_size = settings.batch_size or automatic_batch_size(capture, shapes, settings.transforms_per_step)
-            run_frozen = partial(frozen, network, forgetful=remembers, writes_weights=held.writes_weights)
+                batch_size = settings.batch_size or automatic_batch_size(
+                    Capture(copy_for(layers), layers, precision), shapes, settings.transforms_per_step
+                )
 
         def make(places: Sequence[int], on_step: Callable[[int], None]) -> Iterator[tuple[int, Feature]]:
             batch = [jobs[place] for place in places]
             # A copy has the same bits whatever other layers the caller shows.
             needed = layers if joints else frozenset().union(*(job.objective.layers for job in batch))
-            if needed not in copies:
-                copies.clear()  # they have weights of their own
-                with isolated_rng(), run_frozen():
-                    copies[needed] = copy_for(needed)
-            parts = run_rounds(settings, Networks(network, copies[needed], precision), batch, rounds, on_step)
+            parts = run_rounds(settings, Networks(network, copy_for(needed), precision), batch, rounds, on_step)
             done: list[tuple[int, Feature]] | None = []
             while done is not None:
                 yield from ((places[i], feature) for i, feature in done)
