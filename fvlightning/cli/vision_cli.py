@@ -24,10 +24,11 @@ import fvlightning
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.cli._config_files import config_files
 from fvlightning.cli._epochs import EpochMetrics
-from fvlightning.cli._fitting import RandomStates, Requeue, StepWatch, SyncBatchNorms, Termination, WholeCheckpoints
+from fvlightning.cli._fitting import RandomStates, StepWatch, SyncBatchNorms, WholeCheckpoints
 from fvlightning.cli._making import check_trainer, late_refusal, make_by_default, refusal, refusals_named, says_enough
 from fvlightning.cli._parsing import RUNS, ParsingCLI
 from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
+from fvlightning.cli._signals import Requeue, Termination
 from fvlightning.cli._subcommands import PROGRAM
 from fvlightning.cli._usage import UsageError
 from fvlightning.cli.allocation import freed_memory_kept

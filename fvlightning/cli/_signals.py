@@ -1,0 +1,82 @@
+"""Signals that end a training after a step: SIGTERM, and the one that SLURM sends before a time limit."""
+
+import os
+import signal
+import subprocess
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from typing_extensions import override
+
+
+class Requeue(pl.Callback):
+    """On the signal that SLURM sends before a time limit, keeps a checkpoint after the step and queues the job again.
+
+    Lightning's own handler would write wherever it interrupts the step, and into another folder than that of the run.
+    Has to stand behind all other callbacks, so that its checkpoint holds what they make of the step. It waits for the
+    end of a validation or an epoch that follows the step: a training that goes on would leave them out.
+    """
+
+    def __init__(self) -> None:
+        self._last: Path | None = None  # the checkpoint; None if SLURM has no part in the training
+        self._is_asked = False
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        environment: Any = trainer._accelerator_connector.cluster_environment
+        is_requeued = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
+        if is_requeued and isinstance(trainer.checkpoint_callback, ModelCheckpoint):
+            self._last = Path(str(trainer.checkpoint_callback.dirpath), "last.ckpt")
+            signal.signal(environment.requeue_signal, self._ask)  # Lightning leaves a handler in its place
+
+    def _ask(self, *_: object) -> None:
+        self._is_asked = True
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        if self._last is None or loop._should_accumulate() or loop.batch_progress.is_last_batch:
+            return
+        if fetcher is None or loop._should_check_val_fx(fetcher):
+            return
+        if not trainer.strategy.reduce_boolean_decision(self._is_asked, all=False):
+            return
+        self._is_asked = False
+        trainer.save_checkpoint(self._last)
+        job = os.environ["SLURM_JOB_ID"]
+        if "SLURM_ARRAY_JOB_ID" in os.environ:
+            job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        command = f"scontrol requeue {job}"
+        status = subprocess.call(command, shell=True) if trainer.is_global_zero else None
+        if trainer.strategy.broadcast(status) == 0:
+            rank_zero_info(f"SLURM's signal has come: {self._last} is written, and job {job} is queued again.")
+            raise SIGTERMException
+        rank_zero_warn(f"SLURM's signal has come, but '{command}' failed: the training goes on")
+
+
+class Termination(pl.Callback):
+    """On SIGTERM, ends all ranks after the same step. Lightning's handler makes them talk within it, and may hang."""
+
+    def __init__(self) -> None:
+        self._is_asked = False
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size > 1:
+            signal.signal(signal.SIGTERM, partial(self._ask, trainer.strategy.launcher))
+
+    def _ask(self, launcher: Any, number: int, _: object) -> None:
+        if launcher is not None and not self._is_asked:
+            launcher.kill(number)
+        self._is_asked = True
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self._is_asked, all=False):
+            raise SIGTERMException
