@@ -1,7 +1,7 @@
 """A network as the engine sees it: frozen, run as far as needed, in which precision, with which layers."""
 
-from fvlightning.features.capture.activation import Activation, Activations
-from fvlightning.features.capture.capture import Capture, device_and_dtype, find_layer
+from fvlightning.features.capture.activation import Activation, Activations, tensor_of
+from fvlightning.features.capture.capture import Capture, device_and_dtype, find_layer, watched
 from fvlightning.features.capture.diagnosis import explained, is_out_of_memory, out_of_memory, quantized_layers
 from fvlightning.features.capture.frozen import Precision, frozen, full_precision, is_compiled, warn_of_batch_statistics
 from fvlightning.features.capture.relus import open_relus
@@ -33,5 +33,7 @@ __all__ = [
     "quantized_layers",
     "remembers_passes",
     "survey_layers",
+    "tensor_of",
     "warn_of_batch_statistics",
+    "watched",
 ]

@@ -15,10 +15,11 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError, did_you_mean, some_of
 from fvlightning.features.capture import Activation, Activations, Capture, device_and_dtype, frozen
-from fvlightning.features.objectives.activations import values_at
+from fvlightning.features.objectives.activations import UnitActivation, values_at
 from fvlightning.features.objectives.base import Objective, short
+from fvlightning.features.objectives.relevance import channel_relevance
 from fvlightning.features.rng import isolated_rng
-from fvlightning.features.units import LayerCall
+from fvlightning.features.units import LayerCall, Unit
 from fvlightning.io import digest_of_file, digest_of_tensors, fit_picture, list_image_files, read_image, to_tensor
 
 _BATCH_SIZE = 16
@@ -50,6 +51,11 @@ class DistributionMatch(Objective):
 
     The references are run once, before the first step (`prepared`), and only their mean sorted values are kept.
 
+    With `relevant_to`, the loss of each channel is multiplied by the channel's relevance to a unit in the references,
+    which is the largest product of activation and gradient over positions (`channel_relevance`), over the mean of the
+    layer's channels. So the picture need not have what else is in the references, such as backgrounds. The authors
+    compute relevance of each picture and position anew at each step; this one is known before the first.
+
     Args:
         layers: The layers, or their text forms: ``["block1", "block2"]``.
         references: A folder of image files with its subfolders, such as that of a class; a list of files; the
@@ -58,15 +64,18 @@ class DistributionMatch(Objective):
         weights: The weights of the layers. Default: 1 each.
         n_references: The most files of a folder that are read, a random sample that is the same each time.
         unit: The unit of an ``examples.json`` whose strongest images are the references.
+        relevant_to: A unit of a layer behind these layers, or of the last of them. Default: all channels count alike.
 
     Raises:
         InputError: A setting is malformed, or there are no references; when the objective is prepared: a file cannot be
-            read, or the network does not take the pictures.
+            read, the network does not take the pictures, or a layer does not matter to the unit.
     """
 
     weights: tuple[tuple[LayerCall, float], ...]
     references: _References
+    relevant_to: UnitActivation | None
     targets: Mapping[LayerCall, Tensor] | None = field(default=None, compare=False, repr=False)
+    shares: Mapping[LayerCall, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def __init__(
         self,
@@ -75,6 +84,7 @@ class DistributionMatch(Objective):
         weights: Sequence[float] | None = None,
         n_references: int = 50,
         unit: str | None = None,
+        relevant_to: str | Unit | None = None,
     ) -> None:
         calls = [LayerCall.parse(layer) if isinstance(layer, str) else layer for layer in layers]
         factors = [1.0] * len(calls) if weights is None else list(weights)
@@ -86,12 +96,19 @@ class DistributionMatch(Objective):
             raise InputError(f"DistributionMatch(n_references={n_references}): must be at least 1")
         object.__setattr__(self, "weights", tuple(zip(calls, factors, strict=True)))
         object.__setattr__(self, "references", _find_references(references, n_references, unit))
+        object.__setattr__(self, "relevant_to", None if relevant_to is None else UnitActivation(relevant_to))
         object.__setattr__(self, "targets", None)
+        object.__setattr__(self, "shares", {})
 
     @property
     def layers(self) -> frozenset[LayerCall]:
         """The layers."""
         return frozenset(layer for layer, _ in self.weights)
+
+    @property
+    @override
+    def units(self) -> tuple[Unit, ...]:
+        return () if self.relevant_to is None else self.relevant_to.units
 
     @override
     def prepared(self, network: nn.Module, image_shape: Sequence[int]) -> Objective:
@@ -108,7 +125,23 @@ class DistributionMatch(Objective):
         objective = copy.copy(self)
         count = len(self.references.images)
         object.__setattr__(objective, "targets", {layer: total / count for layer, total in sums.items()})
+        if self.relevant_to is not None:
+            object.__setattr__(objective, "shares", self._shares(network, image_shape, self.relevant_to))
         return objective
+
+    def _shares(self, network: nn.Module, image_shape: Sequence[int], unit: UnitActivation) -> dict[LayerCall, Tensor]:
+        """Return the relevance of each channel over the mean of its layer's channels, ``(C,)`` by layer."""
+        device, dtype = device_and_dtype(network)
+        relevance: dict[LayerCall, Tensor] = {}
+        for pictures in self.references.batches(image_shape):
+            for layer, values in channel_relevance(network, self.layers, unit, pictures.to(device, dtype)).items():
+                relevance[layer] = relevance.get(layer, 0) + values.sum(0)
+        if idle := [layer for layer, _ in self.weights if layer not in relevance or not relevance[layer].any()]:
+            raise InputError(
+                f"DistributionMatch(relevant_to={str(unit)!r}): layer {str(idle[0])!r} does not matter to it in the "
+                "references; choose layers before it, and images that excite it"
+            )
+        return {layer: values / values.mean() for layer, values in relevance.items()}
 
     @override
     def __call__(self, activations: Activations) -> Tensor:
@@ -120,12 +153,16 @@ class DistributionMatch(Objective):
             target = self.targets[layer].to(values)
             if values.shape[2] != target.shape[1]:
                 target = F.interpolate(target[None], size=values.shape[2], mode="linear", align_corners=False)[0]
-            losses.append(weight * (values - target).square().mean((1, 2)))
+            distances = (values - target).square().mean(2)
+            if layer in self.shares:
+                distances = distances * self.shares[layer].to(values)
+            losses.append(weight * distances.mean(1))
         return -torch.stack(losses).sum(0)
 
     def __str__(self) -> str:
         terms = (str(layer) if weight == 1 else f"{short(weight)}*{layer}" for layer, weight in self.weights)
-        return f"DistributionMatch({self.references.name}, {self.references.digest}, {' + '.join(terms)})"
+        relevance = "" if self.relevant_to is None else f", relevant to {self.relevant_to}"
+        return f"DistributionMatch({self.references.name}, {self.references.digest}, {' + '.join(terms)}{relevance})"
 
 
 def _sorted(activation: Activation) -> Tensor:

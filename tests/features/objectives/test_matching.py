@@ -120,6 +120,29 @@ def test_other_numbers_of_positions_are_compared_by_interpolated_ranks():
     assert abs(score(network, objective, finer * 0.5).item()) > 0.05
 
 
+def test_channels_count_by_their_relevance_to_a_unit():
+    network = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 2, 1, bias=False))
+    nn.init.dirac_(network[0].weight)
+    with torch.no_grad():  # the unit is 2 * red + green
+        network[1].weight.zero_()[1, :, 0, 0] = torch.tensor([2.0, 1.0, 0.0])
+    references, given = pictures(5, seed=1), pictures(2)
+    match = DistributionMatch(["0"], references, relevant_to="1:1")
+    red, green = (float((factor * references[:, c]).amax((1, 2)).mean()) for c, factor in ((0, 2), (1, 1)))
+    channels = given.flatten(2).sort(2).values - references.flatten(2).sort(2).values.mean(0)
+    distances = channels.square().mean(2)
+    expected = -(red * distances[:, 0] + green * distances[:, 1]) / (red + green)
+    torch.testing.assert_close(score(network, match, given)[:, 0], expected)
+    assert str(match).endswith(", 0, relevant to 1:1)")
+
+
+def test_a_unit_that_layers_do_not_feed_into_is_named(network: nn.Module):
+    match = DistributionMatch(["0", "2"], pictures(2), relevant_to="0:1")
+    with pytest.raises(InputError, match=r"relevant_to='0:1'\): layer '2' does not matter to it"):
+        score(network, match, pictures(1))
+    with pytest.raises(InputError, match="no unit 9 in layer '4', which has 6 units"):
+        Maximizer(1).maximize(network, [DistributionMatch(["0"], pictures(2), relevant_to="4:9")], SHAPE)
+
+
 def test_a_picture_comes_to_have_the_colours_of_its_references():
     network = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False))
     nn.init.dirac_(network[0].weight)
