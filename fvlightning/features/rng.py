@@ -15,7 +15,7 @@ def isolated_rng() -> Iterator[None]:
     numpy = sys.modules.get("numpy")
     python_state = random.getstate()
     numpy_state = numpy.random.get_state() if numpy else None
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    accelerator = torch.accelerator.current_accelerator()  # of this build of torch, whether or not there is one
     # A device that is not initialised has no state yet, and asking for it would initialise the device.
     started = accelerator and getattr(torch.get_device_module(accelerator), "is_initialized", lambda: True)()
     devices = range(torch.accelerator.device_count()) if started else []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -130,8 +131,7 @@ def find_layer(network: nn.Module, path: str) -> nn.Module:
     Raises:
         InputError: There is no such module.
     """
-    modules: dict[str, nn.Module] = dict(network.named_modules(remove_duplicate=False))
-    if path and (layer := modules.get(path, modules.get(f"net.{path}"))) is not None:
+    if path and (layer := _submodule(network, path) or _submodule(network, f"net.{path}")) is not None:
         return layer
     # Only the net's layers: the metrics and losses of a LightningModule are modules as well.
     named = dict(named_network(network).named_modules())
@@ -139,6 +139,14 @@ def find_layer(network: nn.Module, path: str) -> nn.Module:
     shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
     name = type(named_network(network)).__name__
     raise InputError(f"no layer {path!r} in {name}; layers: {shown}{did_you_mean(path, filter(None, named))}")
+
+
+def _submodule(network: nn.Module, path: str) -> nn.Module | None:
+    # By the registers, because a property may have any effect, and a walk through all modules takes longer.
+    layer: nn.Module | None = network
+    for name in path.split("."):
+        layer = layer._modules.get(name) if layer is not None else None
+    return layer
 
 
 def _prefix_tokens(network: nn.Module, n_tokens: int) -> int:
@@ -163,7 +171,7 @@ def device_and_dtype(network: nn.Module) -> tuple[torch.device, torch.dtype]:
     """
     if not isinstance(network, nn.Module):
         raise InputError(f"the network must be a torch.nn.Module, not {network!r}")
-    for tensor in (*network.parameters(), *network.buffers()):
+    for tensor in chain(network.parameters(), network.buffers()):
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype
     return torch.device("cpu"), torch.float32
