@@ -2,6 +2,7 @@
 
 from fvlightning.data.base import ImageDataModule, InMemoryDataModule, Splits
 from fvlightning.data.cifar10 import CIFAR10DataModule
+from fvlightning.data.encoded import EncodedDataModule
 from fvlightning.data.file_images import report_unreadable
 from fvlightning.data.image_folder import ImageFolderDataModule
 from fvlightning.data.mnist import MNISTDataModule
@@ -14,6 +15,7 @@ from fvlightning.data.tensors import ImageSet, ShuffledBatchSampler, TensorImage
 
 __all__ = [
     "CIFAR10DataModule",
+    "EncodedDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
     "ImageSet",
