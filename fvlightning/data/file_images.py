@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, NamedTuple, Self, TypeVar
+from typing import IO, Literal, NamedTuple, Self, TypeVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -57,8 +57,12 @@ class EncodedImages(ImageSet):
         self.labels = labels
 
     @abstractmethod
-    def encoded(self, index: int) -> tuple[str | Path, bytes | None]:
-        """Return the file of an image and None; or, of an image without a file, its name for messages and its bytes."""
+    def encoded(self, index: int) -> tuple[str | Path, IO[bytes] | None]:
+        """Return the file of an image and None; or, of an image without a file, its name for messages and a stream.
+
+        Raises:
+            UnreadableImageError: There is nothing to read.
+        """
 
     @override
     def subset(self, indices: Tensor) -> Self:
@@ -106,8 +110,8 @@ class EncodedImages(ImageSet):
         return everything.subset(is_read.nonzero().flatten()), errors
 
     def _decode(self, index: int) -> Image.Image:
-        name, content = self.encoded(index)
-        return read_image(name, self.shape[0], content)
+        name, stream = self.encoded(index)
+        return read_image(name, self.shape[0], stream)
 
     def _for_each(self, function: Callable[[int], _T]) -> list[_T | UnreadableImageError]:
         """Call a function with each index, in threads if the images are large; return results or errors."""
@@ -128,8 +132,8 @@ class EncodedImages(ImageSet):
     def _size_of(self, index: int) -> int:
         """Return the number of bytes of an image, 0 if it cannot be read."""
         try:
-            name, content = self.encoded(index)
-            return os.path.getsize(name) if content is None else len(content)
+            name, stream = self.encoded(index)
+            return os.path.getsize(name) if stream is None else stream.seek(0, os.SEEK_END)
         except (OSError, UnreadableImageError):  # a link may lead nowhere
             return 0
 
