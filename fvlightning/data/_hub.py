@@ -1,5 +1,6 @@
 """Sets that the library `datasets` reads: those of the Hugging Face hub, and files of its formats."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,14 +36,15 @@ class HubSource:
         self, path: str, data_dir: str | Path | None, data_files: DataFiles | None, **options: str | Path | None
     ) -> None:
         self.path = path
-        self.place = str(data_files or data_dir) if path in FORMATS else path
+        folder = data_dir if path in FORMATS else path
+        self.place = " in ".join(str(part) for part in (data_files, folder) if part is not None)
         self._folder = None if data_dir is None else Path(data_dir)
         self._options: dict[str, Any] = {key: value and str(value) for key, value in options.items()}
         self._options["data_files"] = data_files
-        if path in FORMATS and data_dir is not None:
-            self._options["data_dir"] = str(data_dir)
+        if path in FORMATS:
+            self._options["data_dir"] = data_dir and str(data_dir)
         elif self._folder is not None and self._folder.is_dir():
-            rank_zero_warn(f"data_dir has no effect: {path} is read, and not {data_dir}; see data_dir in the help")
+            rank_zero_warn(f"data_dir has no effect: {path} is read, and not {data_dir}", stacklevel=2)
 
     def features(self) -> Mapping[str, Any]:
         """Return the types of the columns of the training images, without making the copy."""
@@ -90,7 +92,7 @@ class HubSource:
         self._require_place()
         verbosity, libraries = datasets.logging.get_verbosity(), (datasets, hub)
         hidden = [library.are_progress_bars_disabled() for library in libraries]
-        datasets.logging.set_verbosity_error()
+        datasets.logging.set_verbosity(logging.CRITICAL)  # its errors are raised, too
         _hide_bars(libraries, [not (shows_progress and sys.stderr.isatty())] * 2)
         try:
             yield
@@ -114,8 +116,8 @@ class HubSource:
         if os.path.exists(self.path) or Path(self.path).is_absolute() or self.path.count("/") > 1:
             problem = "is a file" if os.path.exists(self.path) else "does not exist"
             raise InputError(
-                f"path: {self.path} {problem}; give a folder, a set of the hub (OWNER/NAME), or a format, "
-                f"{' or '.join(FORMATS)}, with data_dir or data_files"
+                f"path: {self.path} {problem}; give a folder, a set of the hub (OWNER/NAME), or a format ("
+                f"{', '.join(FORMATS)}) with data_dir or data_files"
             )
         from huggingface_hub import constants, get_session
 
@@ -132,10 +134,19 @@ class HubSource:
 
     def _advice(self, error: Exception) -> str:
         """Return what to do about an error, to end its message."""
-        if self.path in FORMATS or os.path.isdir(self.path):
-            return "; see that the files are whole, and of one format"
-        if "gated" in str(error) or "authenticated" in str(error):
+        from huggingface_hub import constants
+
+        text = str(error)
+        if text.startswith(("BuilderConfig", "Config name is missing")):
+            return "; set name to one of them"
+        if self.path in FORMATS:
+            return f"; see that the files are whole, and of the format {self.path}"
+        if os.path.isdir(self.path):
+            return "; see that its files are whole, and of one format"
+        if "gated" in text or "authenticated" in text:
             return "; run hf auth login, or set HF_TOKEN"
+        if constants.HF_HUB_OFFLINE:
+            return "; it is not in the cache, and HF_HUB_OFFLINE is set: give a folder with a copy of its files as path"
         return (
             "; offline, give a folder with a copy of its files as path, or set HF_HUB_OFFLINE=1 if the set is in the "
             f"cache already{did_you_mean(self.path, FORMATS)}"

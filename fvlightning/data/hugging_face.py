@@ -1,7 +1,6 @@
 """Sets of the Hugging Face hub, parquet files and WebDataset shards."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +58,27 @@ class HuggingFaceDataModule(EncodedDataModule):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        self._class_names: tuple[str, ...] | None = None
         self._source = HubSource(path, data_dir, data_files, name=name, cache_dir=cache_dir, revision=revision)
+        self.path = path
+        self.name = name
         self.place = self._source.place
+        self.revision = revision
         self.image_column = image_column
         self.label_column = label_column
 
-    @cached_property
-    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
+    @property
+    def class_names(self) -> tuple[str, ...]:
         """Name of each class, in the order of the labels; read from the set when they are first asked for."""
-        features = self._source.features()
-        names = getattr(features[find_column(features, "label", self.label_column, self.place)], "names", None)
-        return readable_names(self.find()[1] if names is None else names)
+        if self._class_names is None:
+            features = self._source.features()
+            names = getattr(features[find_column(features, "label", self.label_column, self.place)], "names", None)
+            self._class_names = readable_names(self.find()[1] if names is None else names)
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names: tuple[str, ...]) -> None:
+        self._class_names = names
 
     @override
     def prepare_data(self) -> None:
