@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
@@ -41,8 +42,6 @@ class RowImages(EncodedImages):
 
     @override
     def encoded(self, index: int) -> tuple[str, IO[bytes] | None]:
-        from pyarrow import BufferReader
-
         row = int(self._rows[index])
         cell = self._table[row].column(0)[0]
         name = f"{self.part}[{row}]"
@@ -54,7 +53,7 @@ class RowImages(EncodedImages):
             name += f" {path}" if path else ""
         if not cell.is_valid:
             raise UnreadableImageError(name, "there are no bytes")
-        return name, BufferReader(cell.as_buffer())
+        return name, BytesIO(cell.as_buffer())
 
     @override
     def subset(self, indices: Tensor) -> Self:
