@@ -1,8 +1,10 @@
 """Sets that the library `datasets` reads: those of the Hugging Face hub, and files of its formats."""
 
+import errno
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -23,6 +25,7 @@ _PARTS = {
 }
 _SECONDS_TO_ANSWER = 5.0
 _LONGEST_REASON = 300  # characters
+_DISK_ERRORS = (errno.EACCES, errno.ENOENT, errno.ENOSPC, errno.EROFS)
 
 
 class HubSource:
@@ -66,7 +69,10 @@ class HubSource:
     def _builder(self) -> Any:
         from datasets import load_dataset_builder
 
-        return load_dataset_builder(self.path, **self._options)
+        builder = load_dataset_builder(self.path, **self._options)
+        if missing := [str(part) for part, files in (builder.config.data_files or {}).items() if not files]:
+            raise InputError(f"{self.place}: no files for {', '.join(missing)}; see the patterns in data_files")
+        return builder
 
     def _by_part(self, tables: Mapping[str, Any]) -> dict[str, Any]:
         parts = {
@@ -93,9 +99,12 @@ class HubSource:
         verbosity, libraries = datasets.logging.get_verbosity(), (datasets, hub)
         hidden = [library.are_progress_bars_disabled() for library in libraries]
         datasets.logging.set_verbosity(logging.CRITICAL)  # its errors are raised, too
-        _hide_bars(libraries, [not (shows_progress and sys.stderr.isatty())] * 2)
+        shows_progress = shows_progress and sys.stderr.isatty()
+        _hide_bars(libraries, [is_hidden or not shows_progress for is_hidden in hidden])
         try:
             yield
+        except InputError:
+            raise
         # The errors of damaged files and of the network are of many kinds.
         except Exception as error:
             raise InputError(f"cannot read {self.place}: {_reason(error)}{self._advice(error)}") from error
@@ -136,13 +145,15 @@ class HubSource:
         """Return what to do about an error, to end its message."""
         from huggingface_hub import constants
 
-        text = str(error)
+        text, cause = str(error), _cause(error)
+        if getattr(cause, "errno", None) in _DISK_ERRORS or "disk space" in str(cause):
+            return "; set cache_dir to a folder that can be written to, with room for a copy of the set"
         if text.startswith(("BuilderConfig", "Config name is missing")):
             return "; set name to one of them"
         if self.path in FORMATS:
-            return f"; see that the files are whole, and of the format {self.path}"
+            return f"; see that there are such files, that they are whole, and of the format {self.path}"
         if os.path.isdir(self.path):
-            return "; see that its files are whole, and of one format"
+            return "; see that there are files in it, that they are whole, and of one format"
         if "gated" in text or "authenticated" in text:
             return "; run hf auth login, or set HF_TOKEN"
         if constants.HF_HUB_OFFLINE:
@@ -155,13 +166,15 @@ class HubSource:
 
 def _hide_bars(libraries: Sequence[Any], are_hidden: Sequence[bool]) -> None:
     for library, is_hidden in zip(libraries, are_hidden, strict=True):
-        if is_hidden:
-            library.disable_progress_bars()
-        else:
-            library.enable_progress_bars()
+        with warnings.catch_warnings(action="ignore"):  # a variable of the environment may decide
+            library.disable_progress_bars() if is_hidden else library.enable_progress_bars()
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of an error, or of the error that it hides, in one line."""
-    hidden = error.__cause__ if type(error).__name__.startswith("DatasetGeneration") else None
-    return one_line(hidden if isinstance(hidden, Exception) else error)[:_LONGEST_REASON]
+    return one_line(_cause(error))[:_LONGEST_REASON]
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the error that an error of `datasets` hides, or itself."""
+    hides = type(error).__name__.startswith("DatasetGeneration") and isinstance(error.__cause__, Exception)
+    return error.__cause__ if hides else error  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image, Value
 from finetuning import kill_at_step
 from PIL import Image as PILImage
 
@@ -56,7 +56,7 @@ def write_parquet(folder, **parts):
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Write the same images as an image folder, parquet files, tar shards and a saved set."""
+    """Write the same images as an image folder, parquet files and tar shards."""
     root = tmp_path_factory.mktemp("sets")
     tables = {}
     (root / "tars").mkdir()
@@ -76,7 +76,6 @@ def sets(tmp_path_factory):
                         entry.size = len(content)
                         tar.addfile(entry, io.BytesIO(content))
     write_parquet(root / "parquet", **tables)
-    DatasetDict(tables).save_to_disk(root / "saved")
     return root
 
 
@@ -85,7 +84,8 @@ def ready(tmp_path):
     """Return a function that makes a data module, without progress bars, and sets it up."""
 
     def make(path, **settings):
-        data = HuggingFaceDataModule(str(path), cache_dir=tmp_path / "cache", **{"image_size": 8} | settings)
+        settings = {"image_size": 8, "cache_dir": tmp_path / "cache"} | settings
+        data = HuggingFaceDataModule(str(path), **settings)
         data.prepare_data()
         data.setup()
         return data
@@ -108,7 +108,6 @@ def everything(data):
     [
         ({"path": "parquet", "data_dir": "parquet"}, CLASSES),
         ({"path": "parquet"}, CLASSES),  # a folder, as a copy of a set of the hub is
-        ({"path": "saved"}, CLASSES),
         ({"path": "webdataset", "data_dir": "tars"}, ("0", "1", "2")),
         (
             {"path": "webdataset", "data_dir": "tars", "data_files": {"train": "*-train-*", "dev": "*-val-*"}},
@@ -326,6 +325,16 @@ def other_format(folder):
     return {"path": "webdataset"}
 
 
+def pattern_without_files(folder):
+    unknown_class(folder)
+    return {"data_files": {"train": "train*", "val": "tset*"}}
+
+
+def full_disk(folder):
+    write_parquet(folder, train=table(draw("train"), [0, 1] * 9))
+    return {"cache_dir": "/proc/cache"}
+
+
 def no_folder(folder):
     return {}
 
@@ -355,9 +364,11 @@ def configuration(folder):
         (some_without_labels, "9 of 18 train images of .* have no label in label; remove them, or set label_column"),
         (numbers_of_rows, "'label' of .* goes up to 1700000, too far for classes; set another one"),
         (without_train, "set has test but no train; say which files to train on: data_files {train: PATTERN}"),
-        (damaged_shard, "cannot read .*set: .*; see that the files are whole, and of the format parquet"),
-        (nothing, "cannot read .*set: .*; see that the files are whole, and of the format parquet"),
-        (other_format, "cannot read .*set: .*; see that the files are whole, and of the format webdataset"),
+        (damaged_shard, "cannot read .*set: .*; see that there are such files, .* of the format parquet"),
+        (nothing, "cannot read .*set: .*; see that there are such files, .* of the format parquet"),
+        (other_format, "cannot read .*set: .*; see that there are such files, .* of the format webdataset"),
+        (pattern_without_files, r"set: no files for val; see the patterns in data_files"),
+        (full_disk, "cannot read .*set: .*; set cache_dir to a folder that can be written to, with room for a copy"),
         (no_folder, "data_dir: there is no folder '.*set'; give one with parquet files"),
         (no_files, "path: parquet is a format; set data_dir, the folder of the files, or data_files"),
         (path_of_a_file, r"path: .*set is a file; give a folder, a set of the hub \(OWNER/NAME\), or a format"),
