@@ -107,8 +107,8 @@ class HuggingFaceDataModule(EncodedDataModule):
             if unknown := sorted(set(labels[part].tolist()) - known):
                 raise InputError(
                     f"{self.place} has {part} images of classes that the training images do not have: "
-                    f"{some_of([repr(class_names[label]) for label in unknown])}; remove them, or set {part}_size and "
-                    "give data_files without them"
+                    f"{some_of([repr(class_names[label]) for label in unknown])}; remove them, or set data_files "
+                    "without them"
                 )
             images[part] = RowImages(table, image_column, labels[part])
         return images, class_names
