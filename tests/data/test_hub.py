@@ -1,10 +1,11 @@
-"""Sets that cannot be read: each ends in one line that names the fix."""
+"""Sets of the hub that are in the cache, and sets that cannot be read: each ends in one line that names the fix."""
 
 import sys
 
 import pytest
+import torch
 from datasets import Value
-from shards import draw, table, write_parquet
+from shards import CLASSES, draw, table, write_parquet
 
 from fvlightning.data import HuggingFaceDataModule
 from fvlightning.errors import InputError
@@ -122,6 +123,16 @@ def test_a_hub_that_does_not_answer_is_asked_once(ready, monkeypatch):
         InputError, match=r"cannot read own/pets: .*it is not in the cache, and HF_HUB_OFFLINE is set: giv"
     ):
         ready("own/pets")
+
+
+def test_a_set_of_the_hub_that_is_in_the_cache_is_read_offline(tmp_path, ready, monkeypatch):
+    folder = write_parquet(tmp_path / "pets", train=table(draw("train"), [0, 1] * 9))
+    copied = ready(folder).splits.train
+    (tmp_path / "cache" / "pets").rename(tmp_path / "cache" / "own___pets")  # where the library keeps that set
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    assert HuggingFaceDataModule("own/pets", cache_dir=tmp_path / "cache").class_names == CLASSES
+    assert torch.equal(ready("own/pets").splits.train.images, copied.images)
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch):

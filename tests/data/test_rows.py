@@ -12,7 +12,7 @@ from fvlightning.errors import InputError
 @pytest.mark.parametrize(
     ("label_type", "labels", "names"),
     [
-        (ClassLabel(names=["n01440764", "n02099601"]), [0, 1], ("tench", "golden retriever")),
+        (ClassLabel(names=["n04399382", "n02099601"]), [0, 1], ("teddy", "golden retriever")),
         (ClassLabel(names=["tench, Tinca tinca", "crane"]), [0, 1], ("tench", "crane")),
         (ClassLabel(names=["x, y", "unused"]), [0, 0], ("x, y", "unused")),
         (Value("uint8"), [0, 2], ("0", "1", "2")),
