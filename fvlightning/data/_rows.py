@@ -119,7 +119,7 @@ def read_labels(tables: Mapping[str, Any], column: str, place: str | Path) -> tu
     }
     if _type_name(feature) == "ClassLabel":
         return labels, tuple(feature.names)
-    last = max(int(some.max()) for some in labels.values() if len(some))
+    last = max(int(some.max()) for some in labels.values())
     if last >= _MOST_CLASSES:
         raise InputError(f"label_column: '{column}' of {place} goes up to {last}, too far for classes; set another one")
     return labels, tuple(map(str, range(last + 1)))

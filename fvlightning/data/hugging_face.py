@@ -19,9 +19,9 @@ class HuggingFaceDataModule(EncodedDataModule):
     """Images that the library `datasets` reads: sets of the Hugging Face hub, parquet files, WebDataset tar shards.
 
     In the first run the library writes a copy of the set, as large as the set itself, to its cache; single images are
-    read from there. Nothing is streamed. Parts called ``validation`` or ``val``, and ``test``, are used; a part that is
-    missing or has no labels is held out of the training images, stratified and seeded. ImageNet's classes have readable
-    names, "golden retriever".
+    read from there. Nothing is streamed, and no code of a set is run. Parts called ``validation`` or ``val``, and
+    ``test``, are used; a part that is missing or has no labels is held out of the training images, stratified and
+    seeded. ImageNet's classes have readable names, "golden retriever".
 
     Needs the extra ``hub``.
 
@@ -30,7 +30,7 @@ class HuggingFaceDataModule(EncodedDataModule):
             own files, ``parquet``, ``webdataset`` or ``arrow``.
         name: Which of several configurations of a set is read.
         data_dir: The folder of your own files, if `path` is a format; the names of files or folders hold ``train``,
-            ``validation`` (or ``val``) and ``test``. It is for formats alone.
+            ``validation`` (or ``val``) and ``test``. Not used for other paths: a config may name other data's folder.
         data_files: Which files are read: a pattern, a list, or patterns by part,
             ``{train: a/*.tar, validation: b/*.tar}``. Default: all.
         cache_dir: Where the copy goes. Default: ``~/.cache/huggingface/datasets``.
