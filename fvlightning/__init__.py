@@ -15,7 +15,13 @@ if TYPE_CHECKING:
         VisualizationCallback,
         WeightImagesCallback,
     )
-    from fvlightning.data import CIFAR10DataModule, ImageFolderDataModule, MNISTDataModule, ShapesDataModule
+    from fvlightning.data import (
+        CIFAR10DataModule,
+        HuggingFaceDataModule,
+        ImageFolderDataModule,
+        MNISTDataModule,
+        ShapesDataModule,
+    )
     from fvlightning.errors import InputError
     from fvlightning.features import (
         CPPNImage,
@@ -51,6 +57,7 @@ __all__ = [
     "ExamplesCallback",
     "Feature",
     "FourierImage",
+    "HuggingFaceDataModule",
     "ImageFolderDataModule",
     "InputError",
     "InspectionCallback",

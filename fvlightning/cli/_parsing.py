@@ -37,7 +37,7 @@ _SHARED_KEYS: dict[str, tuple[Any, str]] = {
 }
 _PATHS = (
     *("ckpt_path", "images", "pictures", "run", "output", "output_dir"),
-    *("data.init_args.data_dir", "trainer.default_root_dir"),
+    *("data.init_args.data_dir", "data.init_args.path", "trainer.default_root_dir"),
 )
 _REQUIRED = re.compile(r"class_path '(?P<class_path>.*)':\s+the following arguments are required: (?P<names>.+)")
 # Parameters of this package's models that only training uses.

@@ -2,7 +2,9 @@
 
 from fvlightning.data.base import ImageDataModule, InMemoryDataModule, Splits
 from fvlightning.data.cifar10 import CIFAR10DataModule
+from fvlightning.data.encoded import EncodedDataModule
 from fvlightning.data.file_images import report_unreadable
+from fvlightning.data.hugging_face import HuggingFaceDataModule
 from fvlightning.data.image_folder import ImageFolderDataModule
 from fvlightning.data.mnist import MNISTDataModule
 from fvlightning.data.reading import PictureBatch, pictures_by_class, read_pictures
@@ -14,6 +16,8 @@ from fvlightning.data.tensors import ImageSet, ShuffledBatchSampler, TensorImage
 
 __all__ = [
     "CIFAR10DataModule",
+    "EncodedDataModule",
+    "HuggingFaceDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
     "ImageSet",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -28,38 +29,46 @@ class UnreadableImageError(InputError):
 
 
 @contextmanager
-def opened_image(path: str | Path) -> Iterator[Image.Image]:
-    """Yield an image file, opened. Whatever goes wrong inside the context is an `UnreadableImageError`."""
+def opened_image(path: str | Path, stream: IO[bytes] | None = None) -> Iterator[Image.Image]:
+    """Yield an image file, opened. Whatever goes wrong inside the context is an `UnreadableImageError`.
+
+    Args:
+        path: The file.
+        stream: An image that is no file; `path` is then its name in the error.
+    """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if stream is None else stream) as image:
             yield image
     # The errors of damaged files depend on the format: OSError, ValueError, SyntaxError, struct.error and more.
     except Exception as error:
         raise UnreadableImageError(path, _reason(error)) from error
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
+def image_size(path: str | Path, stream: IO[bytes] | None = None) -> tuple[int, int]:
     """Return the height and width in pixels of an image that stands upright, from the header of its file.
+
+    For the arguments see `opened_image`.
 
     Raises:
         UnreadableImageError: The file is not an image.
     """
-    with opened_image(path) as image:
+    with opened_image(path, stream) as image:
         # Pillow would read all pixels of a PNG without EXIF, to look for EXIF behind them.
         may_lie = image.format != "PNG" or "exif" in image.info
         lies = may_lie and image.getexif().get(_ORIENTATION, 1) >= 5
         return (image.width, image.height) if lies else (image.height, image.width)
 
 
-def read_image(path: str | Path, channels: int = 3) -> Image.Image:
+def read_image(path: str | Path, channels: int = 3, stream: IO[bytes] | None = None) -> Image.Image:
     """Read an image, turn it upright, and convert it to RGB or, for one channel, to grey, with 8 bits a channel.
 
-    Values of 16 bits are divided, transparent parts become white, and the first of several frames is read.
+    Values of 16 bits are divided, transparent parts become white, and the first of several frames is read. For `path`
+    and `stream` see `opened_image`.
 
     Raises:
         UnreadableImageError: The file is missing, is not an image, is damaged, or has pixels of unknown range.
     """
-    with opened_image(path) as opened:
+    with opened_image(path, stream) as opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I"):
             image = _from_16_bits(image)

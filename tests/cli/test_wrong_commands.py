@@ -71,6 +71,7 @@ COMMANDS = {
         ("--output_dir ''", 2, "--output_dir is empty; name a file or folder, or leave the option out"),
         ("--ckpt_path ''", 2, "--ckpt_path is empty; name a file or folder"),
         ("--data ImageFolderDataModule --data.data_dir ''", 2, "--data.data_dir is empty; name a file or folder"),
+        ("--data HuggingFaceDataModule --data.path ''", 2, "--data.path is empty; name a file or folder"),
         ("--ckpt_path two", 1, "'two' is a folder, not a checkpoint"),
         ("--ckpt_path text.txt", 1, "'text.txt' is not a checkpoint, or it is damaged"),
         ("--ckpt_path list.pt", 1, "'list.pt' is not a Lightning checkpoint: it has no 'state_dict'"),

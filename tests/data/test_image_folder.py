@@ -76,13 +76,13 @@ def test_classes_of_imagenet_have_readable_names(tmp_path):
 
 
 def test_very_many_files_are_not_opened_before_training(spoilt, monkeypatch):
-    monkeypatch.setattr("fvlightning.data.image_folder._MOST_OPENED", 36)
+    monkeypatch.setattr("fvlightning.data.encoded._MOST_OPENED", 36)
     data = ready(spoilt, image_size=8, in_memory=False, val_size=0, num_workers=0, batch_size=35)
     assert [len(part) for part in data.splits] == [34, 0, 3]
     with pytest.warns(UserWarning, match=r"2 of 34 files cannot be read as images and are left out: .*(notes|broken)"):
         ((images, labels),) = data.train_dataloader()
     assert matches(images, labels, data.class_names)
-    monkeypatch.setattr("fvlightning.data.image_folder._MOST_OPENED", 37)
+    monkeypatch.setattr("fvlightning.data.encoded._MOST_OPENED", 37)
     with pytest.warns(UserWarning, match="2 of 37 files"):
         ready(spoilt, image_size=8, in_memory=False, val_size=0)
 
@@ -112,7 +112,7 @@ def test_only_the_missing_part_is_held_out(tmp_path):
     write(tmp_path / "test", {"red": 3})
 
     assert [len(part) for part in ready(tmp_path).splits] == [27, 3, 3]
-    with pytest.warns(UserWarning, match="test_size has no effect: .* has a folder test"):
+    with pytest.warns(UserWarning, match="test_size has no effect: .* has test images"):
         ready(tmp_path, test_size=5)
 
 
