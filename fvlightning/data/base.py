@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -15,10 +16,11 @@ from typing_extensions import override
 from fvlightning.data._augment import CropAndFlip, DrawingBatchSampler, DrawnImages, PaddingMode
 from fvlightning.data.splits import stratified_split
 from fvlightning.data.tensors import ImageSet, OrderedBatchSampler, ShuffledBatchSampler, TensorImages, batch_loader
-from fvlightning.errors import Checked
+from fvlightning.errors import Checked, InputError
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 
+_NEED_TEST_IMAGES = (TrainerFn.TESTING, TrainerFn.PREDICTING)
 _STATISTICS_IMAGES = 1000  # the most images that are read from files for the statistics
 
 
@@ -161,7 +163,15 @@ class ImageDataModule(Checked, pl.LightningDataModule):
         return self._ordered_loader(self.splits.val)
 
     def test_dataloader(self) -> Loader | list[Loader]:
-        """Return the loader of the test images, in order; an empty list if the part is empty."""
+        """Return the loader of the test images, in order; an empty list if the part is empty.
+
+        Raises:
+            InputError: The part is empty, and a trainer is about to test or predict.
+        """
+        if not len(self.splits.test) and self.trainer is not None and self.trainer.state.fn in _NEED_TEST_IMAGES:
+            raise InputError(
+                f"{type(self).__name__} has no test images; run validate for the validation images, or set test_size"
+            )
         return self._ordered_loader(self.splits.test)
 
     def predict_dataloader(self) -> Loader | list[Loader]:

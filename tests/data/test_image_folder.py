@@ -122,6 +122,11 @@ def test_without_test_images_there_is_no_loader(tmp_path):
 
     assert data.test_dataloader() == data.predict_dataloader() == []
     assert isinstance(data.val_dataloader(), DataLoader)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    for run in (trainer.test, trainer.predict):
+        with pytest.raises(InputError, match="has no test images; run validate"):
+            run(ClassifierModule(network), datamodule=data)
 
 
 def test_sizes_that_differ_need_an_image_size(tmp_path):
