@@ -287,12 +287,13 @@ class Maximizer:
             # A copy has the same bits whatever other layers the caller shows.
             needed = layers if joints else frozenset().union(*(job.objective.layers for job in batch))
             parts = run_rounds(settings, Networks(network, copy_for(needed), precision), batch, rounds, on_step)
-            done: list[tuple[int, Feature]] | None = []
-            while done is not None:
-                yield from ((places[i], feature) for i, feature in done)
+            n_left = len(batch)
+            while n_left:
                 # Between features, the network and the random state are as the caller left them.
                 with isolated_rng(), run_frozen(), full_precision(device):
-                    done = next(parts, None)
+                    done = next(parts)
+                yield from ((places[i], feature) for i, feature in done)
+                n_left -= len(done)
 
         groups = group_jobs(settings, jobs)
         try:

@@ -15,6 +15,8 @@ from fvlightning.schedules import CosineWithWarmup
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
 
+# The usual ones need no trial, which takes longer than a step of a small network.
+_ELEMENTWISE = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 _GRAPH_CHECK = "_accelerator_graph_capture_health_check"
 
 
@@ -143,6 +145,8 @@ def _is_elementwise(optimizer: OptimizerCallable) -> bool:
     for slots in (together, apart):
         try:
             trial = optimizer(slots)
+            if type(trial) in _ELEMENTWISE:
+                return True
             for _ in range(2):
                 for slot, gradient in zip(slots, gradients[None] if slots is together else gradients, strict=True):
                     slot.grad = gradient.clone()
