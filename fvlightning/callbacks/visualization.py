@@ -42,7 +42,8 @@ class VisualizationCallback(EpochPictures):
             key ``maximizer`` beside ``model``.
         warm_start: Whether pictures go on from those of the last time, so that they change smoothly and take fewer
             steps, or start anew.
-        warm_steps: Number of steps of a picture with a warm start. Default: a quarter of the maximizer's.
+        warm_steps: Number of steps of a picture with a warm start, the last of the maximizer's. Default: a quarter of
+            them.
         image_shape: ``(C, H, W)`` of the pictures. Default: the LightningModule's ``input_shape``, else the data
             module's ``image_shape``, else that of the LightningModule's ``example_input_array``.
         log_units: Whether the activation that each unit reaches is a scalar too, ``visualization/LAYER/INDEX``.

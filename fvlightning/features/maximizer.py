@@ -222,7 +222,8 @@ class Maximizer:
             warm_starts: Parameters to go on from, by the text form of the unit and the repeat: for earlier features
                 ``{(f.name, f.repeat): f.parameters}``. Pictures without one start anew. With `scales` these are
                 parameters of the last size, at which all steps are made.
-            steps: The number of steps. Default: that of the maximizer.
+            steps: The number of steps. Default: that of the maximizer. Fewer steps of pictures that all have a warm
+                start are the last of the maximizer's: learning rate and transforms begin as they are there.
             on_step: Called after each step with the number of pictures that made it. The numbers add up to the number
                 of pictures times the number of steps.
 
@@ -239,6 +240,7 @@ class Maximizer:
         settings.describe()  # raises before the first picture if a record cannot hold a setting
         device = device_and_dtype(network)[0]
         rounds = plan_rounds(settings.scales, checked_shape(image_shape), settings.steps)
+        rounds[-1] = dataclasses.replace(rounds[-1], skipped=max(0, self.settings.steps - settings.steps))
         if steps is None:
             settings.warn_of_idle_patience(max(part.steps for part in rounds))
         jobs = list_jobs_of_rounds(settings, network, units, rounds, warm_starts or {})
@@ -295,7 +297,7 @@ class Maximizer:
                 yield from ((places[i], feature) for i, feature in done)
                 n_left -= len(done)
 
-        groups = group_jobs(settings, jobs)
+        groups = group_jobs(settings, jobs, rounds)
         try:
             yield from in_batches(groups, batch_size, make, on_step or (lambda _: None), settings.steps)
         except (RuntimeError, MemoryError) as error:

@@ -60,12 +60,21 @@ class Scale:
 
 @dataclass(frozen=True)
 class Round:
-    """A round at one size, ``(C, H, W)``; `first_step` is the number of steps of all rounds before it."""
+    """A round at one size, ``(C, H, W)``.
+
+    Args:
+        image_shape: The size.
+        steps: Number of steps.
+        first_step: The number of steps of all rounds before it.
+        blur: See `Scale`.
+        skipped: The number of steps that a warm start saves: schedule and transforms begin as they are after these.
+    """
 
     image_shape: tuple[int, ...]
     steps: int
     first_step: int = 0
     blur: float = 0.0
+    skipped: int = 0
 
     @property
     def last_step(self) -> int:

@@ -13,6 +13,7 @@ from fvlightning.features.capture import class_layers, measure_layers
 from fvlightning.features.images import Parametrization
 from fvlightning.features.loop.settings import Settings
 from fvlightning.features.objectives import Objective, joint_key, objective_of, resolve_objectives
+from fvlightning.features.scales import Round
 from fvlightning.features.transforms import transformed_shapes
 from fvlightning.features.units import LayerCall, Unit
 
@@ -113,20 +114,21 @@ def mark_classes(network: nn.Module, jobs: Sequence[Job], image_shape: Sequence[
     return [replace(job, class_unit=class_unit(job.unit)) for job in jobs]
 
 
-def group_jobs(settings: Settings, jobs: Sequence[Job]) -> list[list[list[int]]]:
-    """Return which pictures can share a batch: those that need the same layers.
+def group_jobs(settings: Settings, jobs: Sequence[Job], rounds: Sequence[Round]) -> list[list[list[int]]]:
+    """Return which pictures can share a batch: those that need the same layers and make the same steps.
 
     Returns:
         Groups of sets of places among the jobs. A set holds the pictures that joint objectives tie together; without
         any, a single picture.
     """
+    skips = len(rounds) > 1 or rounds[-1].skipped > 0
     sets: dict[Hashable, list[int]] = defaultdict(list)
     for place, job in enumerate(jobs):
         sets[joint_key(settings.joint_objectives, str(job.unit), job.repeat)].append(place)
     groups: dict[tuple[frozenset[LayerCall], bool], list[list[int]]] = defaultdict(list)
     for places in sets.values():
         layers: frozenset[LayerCall] = frozenset().union(*(jobs[place].objective.layers for place in places))
-        # Pictures that all have a warm start skip the rounds before the last.
-        all_warm = bool(settings.scales) and all(jobs[place].warm_start is not None for place in places)
+        # Pictures that all have a warm start skip the rounds before the last, and the first steps.
+        all_warm = skips and all(jobs[place].warm_start is not None for place in places)
         groups[layers, all_warm].append(places)
     return list(groups.values())

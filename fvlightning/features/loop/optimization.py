@@ -82,6 +82,7 @@ class Optimization:
             settings.normalizes_gradients,
             settings.make_schedule,
             part.steps,
+            part.skipped,
         )
         presentable = torch.tensor([job.warm_start is not None for job in jobs], device=device)
         parameters = self._optimizer.parameters
@@ -172,8 +173,9 @@ class Optimization:
 
     @property
     def _progress(self) -> float:
-        """The fraction of steps completed: 0 at the first step, 1 at the last."""
-        return self._steps_made / max(self._part.steps - 1, 1)
+        """The fraction of steps completed, skipped ones included: 0 at the first step, 1 at the last."""
+        skipped = self._part.skipped
+        return (skipped + self._steps_made) / max(skipped + self._part.steps - 1, 1)
 
     def _set_batch(self, rows: Sequence[int]) -> None:
         """Put these pictures, by their rows in the tracker, into the batch, and prepare their scorers."""

@@ -1,6 +1,7 @@
 """One optimiser over the parameters of many pictures, with a state of its own for each."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ class PictureOptimizer:
         normalize: Whether each picture's gradient is divided by the largest root mean square of its gradients so far.
         scheduler: Makes the schedule of the learning rate, which moves on after each step. None: a constant rate.
         steps: The number of steps, for schedules that need it.
+        skipped: The number of steps before these that are not made: the schedule begins behind them.
 
     Attributes:
         parameters: ``(B, ...)``, those of the pictures that are still in the batch; they take gradients.
@@ -49,6 +51,7 @@ class PictureOptimizer:
         normalize: bool = False,
         scheduler: SchedulerCallable | None = None,
         steps: int = 1,
+        skipped: int = 0,
     ) -> None:
         self.parameters = parameters.detach().clone().requires_grad_()
         memory = self.parameters.detach()
@@ -59,7 +62,12 @@ class PictureOptimizer:
             # Adam asks at each step whether a GPU records its work. On the CPU the answer is of no use, and where
             # Lightning has torch ask NVML, the question takes longer than the step. Only this instance stops asking.
             setattr(self._optimizer, _GRAPH_CHECK, lambda: None)
-        self._schedule = start_schedule(scheduler, self._optimizer, steps) if scheduler is not None else None
+        self._schedule = None
+        if scheduler is not None:
+            self._schedule = start_schedule(scheduler, self._optimizer, skipped + steps)
+            with warnings.catch_warnings(action="ignore"):  # of steps of the schedule alone
+                for _ in range(skipped):
+                    self._schedule.step()
         self._scales = torch.zeros(len(memory), device=memory.device) if normalize else None
 
     def step(self, gradients: Tensor, hold: Tensor | None = None) -> None:

@@ -64,7 +64,7 @@ def run_rounds(
     """Make the pictures round by round, and yield the features, each with its place among the jobs.
 
     At the end of a round the best picture is resized for the next, where optimiser and schedule begin anew.
-    Pictures that all have a warm start make all their steps at the last size.
+    Pictures that all have a warm start make all their steps at the last size, and skip what that round says.
 
     Args:
         settings: How the pictures are made.
@@ -74,9 +74,11 @@ def run_rounds(
         on_step: Called with the number of pictures that made a step, or do not need to make it any more.
     """
     if all(job.warm_start is not None for job in jobs):
-        rounds = [Round(rounds[-1].image_shape, rounds[-1].last_step)]
-    elif len(rounds) > 1:
-        jobs = [replace(job, warm_start=None) for job in jobs]
+        rounds = [Round(rounds[-1].image_shape, rounds[-1].last_step, skipped=rounds[-1].skipped)]
+    else:
+        rounds = [replace(part, skipped=0) for part in rounds]
+        if len(rounds) > 1:
+            jobs = [replace(job, warm_start=None) for job in jobs]
     initial = _inverted_initial_picture(settings, rounds[0])
     jobs = [replace(job, warm_start=initial) if job.warm_start is None else job for job in jobs]
     optimization = Optimization(settings, networks, jobs, rounds[0])

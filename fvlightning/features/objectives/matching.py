@@ -15,9 +15,9 @@ from typing_extensions import override
 
 from fvlightning.errors import InputError, did_you_mean, some_of
 from fvlightning.features.capture import Activation, Activations, Capture, device_and_dtype, frozen
+from fvlightning.features.objectives._relevance import channel_relevance
 from fvlightning.features.objectives.activations import UnitActivation, values_at
 from fvlightning.features.objectives.base import Objective, short
-from fvlightning.features.objectives.relevance import channel_relevance
 from fvlightning.features.rng import isolated_rng
 from fvlightning.features.units import LayerCall, Unit
 from fvlightning.io import digest_of_file, digest_of_tensors, fit_picture, list_image_files, read_image, to_tensor
@@ -51,10 +51,10 @@ class DistributionMatch(Objective):
 
     The references are run once, before the first step (`prepared`), and only their mean sorted values are kept.
 
-    With `relevant_to`, the loss of each channel is multiplied by the channel's relevance to a unit in the references,
-    which is the largest product of activation and gradient over positions (`channel_relevance`), over the mean of the
-    layer's channels. So the picture need not have what else is in the references, such as backgrounds. The authors
-    compute relevance of each picture and position anew at each step; this one is known before the first.
+    With `relevant_to`, the loss of each channel is multiplied by its relevance to a unit in the references, which is
+    the largest product of activation and gradient over the positions, divided by the mean over the layer's channels. So
+    the picture need not have what else is in the references, such as backgrounds. The authors compute the relevance of
+    each picture and position anew at each step; this one is known before the first.
 
     Args:
         layers: The layers, or their text forms: ``["block1", "block2"]``.

@@ -16,12 +16,12 @@ from fvlightning.features import (
     Maximizer,
     PixelImage,
     RawInput,
-    Scale,
     Target,
     Unit,
     UnitActivation,
 )
 from fvlightning.features.loop.jobs import Job, group_jobs, list_jobs, mark_classes
+from fvlightning.features.scales import Round
 
 SHAPE = (1, 8, 8)
 
@@ -132,13 +132,14 @@ def test_pictures_of_the_same_layers_share_a_group_and_joint_ones_a_set(
     cnn: nn.Module, settings: dict[str, Any], expected: list[list[list[int]]]
 ):
     jobs = jobs_of(cnn, ["fc:0", "conv:0", "fc:1"], repeats=2)
-    assert group_jobs(Maximizer(repeats=2, **settings).settings, jobs) == expected
+    assert group_jobs(Maximizer(repeats=2, **settings).settings, jobs, [Round(SHAPE, 3)]) == expected
 
 
-def test_with_scales_sets_with_warm_starts_alone_are_a_group_of_their_own(cnn: nn.Module):
+def test_sets_with_warm_starts_alone_are_a_group_of_their_own_if_they_skip_something(cnn: nn.Module):
     jobs = jobs_of(cnn, ["fc:0-2"], warm=(("fc:0", 0), ("fc:2", 0), ("fc:2", 1)), repeats=2)
-    scales = [Scale(8, 1), Scale(8, 1)]
-    assert group_jobs(Maximizer(scales=scales).settings, jobs) == [[[0], [4], [5]], [[1], [2], [3]]]
-    assert group_jobs(Maximizer().settings, jobs) == [[[0], [1], [2], [3], [4], [5]]]
-    joint = Maximizer(scales=scales, repeats=2, joint_objectives=[Diversity()])
-    assert group_jobs(joint.settings, jobs) == [[[0, 1], [2, 3]], [[4, 5]]]
+    settings = Maximizer().settings
+    for skipping in ([Round(SHAPE, 1), Round(SHAPE, 1, 1)], [Round(SHAPE, 1, skipped=1)]):
+        assert group_jobs(settings, jobs, skipping) == [[[0], [4], [5]], [[1], [2], [3]]]
+    assert group_jobs(settings, jobs, [Round(SHAPE, 1)]) == [[[0], [1], [2], [3], [4], [5]]]
+    joint = Maximizer(repeats=2, joint_objectives=[Diversity()])
+    assert group_jobs(joint.settings, jobs, [Round(SHAPE, 1, skipped=1)]) == [[[0, 1], [2, 3]], [[4, 5]]]

@@ -305,3 +305,35 @@ def test_a_picture_is_handed_out_before_those_of_its_batch_that_go_on():
     before = len(network.sizes)
     assert [(place, feature.name) for place, feature in stream] == [(1, "network.0:1")]
     assert len(network.sizes) > before + 50
+
+
+class Noted(Transform):
+    """Notes the progress of each step."""
+
+    n_draws = 0
+    derived = frozenset({"seen"})
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def at(self, progress: float) -> "Noted":
+        self.seen.append(progress)
+        return self
+
+    def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
+        return pictures
+
+
+def test_fewer_steps_of_a_warm_start_are_the_last_of_the_schedule_and_the_transforms():
+    network, sgd = network_of(rising), partial(optim.SGD, lr=0.5)
+    schedule = partial(CosineWithWarmup, warmup=4, steps=20)
+    (whole,) = pixels(20, optimizer=sgd, scheduler=schedule, transforms=[]).maximize(network, "0:0", SHAPE)
+    (first,) = pixels(15, optimizer=sgd, scheduler=schedule, transforms=[]).maximize(network, "0:0", SHAPE)
+    starts, noted = {(first.name, 0): first.parameters}, Noted()
+    later = pixels(20, optimizer=sgd, scheduler=partial(CosineWithWarmup, warmup=4), transforms=[noted])
+    (last,) = later.maximize(network, "0:0", SHAPE, warm_starts=starts, steps=5)
+    torch.testing.assert_close(last.parameters, whole.parameters)
+    assert noted.seen == pytest.approx([step / 19 for step in range(15, 20)])
+    noted.seen.clear()
+    later.maximize(network, "0:0", SHAPE, steps=5)
+    assert noted.seen == pytest.approx([step / 4 for step in range(5)])

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from fvlightning.features import LayerCall, UnitActivation
-from fvlightning.features.objectives.relevance import channel_relevance
+from fvlightning.features.objectives._relevance import channel_relevance
 
 
 def pictures(count: int, *shape: int) -> Tensor:
