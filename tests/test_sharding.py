@@ -15,7 +15,7 @@ from finetuning import make_slurm, write_images, write_run
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from tiny import TinyModel
+from tiny import TINY, TinyModel
 from torch import nn
 
 from fvlightning.cli import main
@@ -133,3 +133,23 @@ def test_other_strategies_that_split_weights_show_no_pictures(monkeypatch):
     message = "no pictures can be made under ModelParallelStrategy, .* use the strategy 'fsdp2' or 'ddp'"
     with pytest.raises(MisconfigurationException, match=message), whole_network(trainer, TinyModel()):
         pass
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.usefixtures("in_folder")
+def test_a_training_goes_on_with_and_without_a_state_of_its_optimizer(momentum, monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # Lightning sets the port of later runs
+    fit = ["fit", *TINY, "--model", "tiny.TwoRates", "--model.momentum", str(momentum)]
+    fit += ["--trainer.limit_val_batches", "0", "--data.size", "4"]  # in one batch, which has no order
+    split = [*fit, "--trainer.strategy", "fsdp2", "--trainer.devices", "1"]
+    two_epochs = ["--trainer.max_epochs", "2"]
+    last = "runs/default/version_{}/checkpoints/last.ckpt"
+    assert main([*fit, *two_epochs]) == 0
+    assert main(split) == 0
+    assert main([*split, *two_epochs, "--ckpt_path", last.format(1)]) == 0
+    assert main(fit) == 0
+    assert main([*split, *two_epochs, "--ckpt_path", last.format(3)]) == 0
+    whole, *split_again = (torch.load(last.format(version)) for version in (0, 2, 4))
+    for checkpoint in split_again:
+        assert checkpoint["global_step"] == whole["global_step"] == 2
+        torch.testing.assert_close(checkpoint["state_dict"], whole["state_dict"])
