@@ -10,15 +10,16 @@ from typing_extensions import override
 
 
 class EpochCheckpoint(ModelCheckpoint):
-    """Writes the checkpoint of an epoch's last step when the epoch is over, also where steps or minutes are counted.
+    """Writes the checkpoint of a step when its validation and its epoch are over, if it is the last before these.
 
-    A run that goes on from an earlier moment, just after the last step or its validation, would begin with the next
-    epoch, without the validation, the pictures and the metrics of this one.
+    A run that goes on from an earlier moment, just after the step, would leave them out, with their pictures and
+    metrics.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_validated = False
+        self._postponed: tuple[Any, ...] | None = None  # a step that is validated
 
     @property
     @override
@@ -27,14 +28,18 @@ class EpochCheckpoint(ModelCheckpoint):
 
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        if not trainer.is_last_batch:
+        self._postponed = args if is_validated_next(trainer) else None
+        if self._postponed is None and not trainer.is_last_batch:
             super().on_train_batch_end(trainer, *args)
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._is_validated = not trainer.sanity_checking and trainer.is_last_batch
-        if not self._is_validated:
-            super().on_validation_end(trainer, pl_module)
+        if self._is_validated:
+            return
+        if self._postponed is not None:
+            super().on_train_batch_end(trainer, *self._postponed)
+        super().on_validation_end(trainer, pl_module)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -66,15 +71,16 @@ class EpochMetrics(pl.Callback):
         if self._running is None:
             return {}
         trainer, pl_module = self._running
+        loop = trainer.fit_loop.epoch_loop
+        validated = [result.value for result in loop.val_loop._results.values()]  # they are reset after its end
         metrics = {
             name: {"count": metric.update_count, "values": metric.metric_state}
             for name, metric in _metrics(pl_module).items()
-            if metric.update_called
+            if metric.update_called and not any(metric is one for one in validated)
         }
-        results = trainer.fit_loop.epoch_loop._results.items()
         means = {
             key: {"value": result.value, "cumulated_batch_size": result.cumulated_batch_size}
-            for key, result in results
+            for key, result in loop._results.items()
             if result.is_tensor and result.meta.on_epoch and result.meta.is_mean_reduction
         }
         return {"metrics": metrics, "means": means}
@@ -101,6 +107,13 @@ class EpochMetrics(pl.Callback):
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._running = None
+
+
+def is_validated_next(trainer: pl.Trainer) -> bool:
+    """Return whether a validation follows the step that has just been made."""
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    is_empty = loop.val_loop.max_batches and loop.val_loop.skip  # without numbers, the loader is not made yet
+    return fetcher is not None and loop._should_check_val_fx(fetcher) and not is_empty
 
 
 def _metrics(module: pl.LightningModule) -> dict[str, Metric]:

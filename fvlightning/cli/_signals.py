@@ -14,6 +14,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
+from fvlightning.cli._epochs import is_validated_next
+
 
 class Requeue(pl.Callback):
     """On the signal that SLURM sends before a time limit, keeps a checkpoint after the step and queues the job again.
@@ -40,10 +42,8 @@ class Requeue(pl.Callback):
 
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-        if self._last is None or loop._should_accumulate() or loop.batch_progress.is_last_batch:
-            return
-        if fetcher is None or loop._should_check_val_fx(fetcher):
+        loop = trainer.fit_loop.epoch_loop
+        if self._last is None or loop._should_accumulate() or trainer.is_last_batch or is_validated_next(trainer):
             return
         if not trainer.strategy.reduce_boolean_decision(self._is_asked, all=False):
             return
