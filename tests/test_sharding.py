@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from finetuning import make_slurm, write_images, write_run
+from finetuning import make_slurm, scalars, write_images, write_run
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -28,7 +28,7 @@ PROGRAM = """
 import sys
 from finetuning import kill_at_step
 from fvlightning.cli import main
-for name, step in (("SIGTERM", 4), ("SIGUSR1", 8)):
+for name, step in (("SIGTERM", 4), ("SIGUSR1", 10)):
     assert main([*sys.argv[1:], *kill_at_step(name, step)]) == 143
 sys.exit(main(sys.argv[1:]))
 """
@@ -40,6 +40,7 @@ def write_runs() -> None:
     for name, batch_size in (("one", 8), ("two", 4)):
         write_run(name)
         config = yaml.safe_load(Path(f"{name}.yaml").read_text())
+        config["model"]["class_path"] = "finetuning.LogsMeans"
         config["model"]["init_args"] |= {"model_name": "test_vit", "model_args": None, "mixup": 0.0, "cutmix": 0.0}
         sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
         config["model"]["init_args"]["optimizer"] = sgd
@@ -90,6 +91,10 @@ def test_two_processes_train_to_weights_and_pictures_of_one_and_go_on_after_sign
     for key in ("state_dict", "current_model_state"):  # the averaged weights, and those of the last step
         torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-5)
     assert two["global_step"] == 12
+
+    one, two = (scalars(Path("runs", name, "version_0")) for name in ("one", "two"))
+    for scalar in ("train/accuracy", "train/mean", "val/accuracy", "val/loss"):  # of all images of an epoch
+        assert two[scalar] == pytest.approx(one[scalar], rel=1e-4), scalar
 
     whole, split = pictures("one"), pictures("two")
     assert whole.keys() == split.keys()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torchmetrics import Metric
@@ -56,18 +57,16 @@ class EpochCheckpoint(ModelCheckpoint):
 
 
 class EpochMetrics(pl.Callback):
-    """Keeps what an epoch's metrics and means have seen of it, for a run that goes on within the epoch.
-
-    On several devices, what the first has seen stands for all of them.
-    """
+    """Keeps what each rank's metrics and means have seen of an epoch, for a run that goes on within the epoch."""
 
     def __init__(self) -> None:
         self._running: tuple[pl.Trainer, pl.LightningModule] | None = None  # within an epoch
-        self._metrics: dict[str, Any] = {}
+        self._ranks: list[dict[str, Any]] = []
         self._means: dict[str, Any] = {}
 
     @override
     def state_dict(self) -> dict[str, Any]:
+        """Return the states of all ranks. Called on every rank."""
         if self._running is None:
             return {}
         trainer, pl_module = self._running
@@ -83,18 +82,26 @@ class EpochMetrics(pl.Callback):
             for key, result in loop._results.items()
             if result.is_tensor and result.meta.on_epoch and result.meta.is_mean_reduction
         }
-        return {"metrics": metrics, "means": means}
+        ranks = [move_data_to_device({"metrics": metrics, "means": means}, "cpu")]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            ranks *= trainer.world_size
+            torch.distributed.all_gather_object(ranks, ranks[0])
+        return {"ranks": ranks}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._metrics, self._means = state_dict.get("metrics", {}), state_dict.get("means", {})
+        self._ranks = state_dict.get("ranks", [])
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_rank >= len(self._ranks):
+            return
+        state = self._ranks[trainer.global_rank]
+        self._ranks, self._means = [], state["means"]
         for name, metric in _metrics(pl_module).items():
-            if (state := self._metrics.pop(name, None)) is not None:
-                metric._update_count = state["count"]
-                for attribute, value in move_data_to_device(state["values"], metric.device).items():
+            if name in state["metrics"]:
+                metric._update_count = state["metrics"][name]["count"]
+                for attribute, value in move_data_to_device(state["metrics"][name]["values"], metric.device).items():
                     setattr(metric, attribute, value)
 
     @override

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from finetuning import EPOCHS, kill_at_step, make_slurm, write_images, write_run
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from finetuning import EPOCHS, kill_at_step, make_slurm, scalars, write_images, write_run
 from tiny import CHECKPOINT, TINY, TRAINER
 
 from fvlightning.cli import main
@@ -51,16 +50,6 @@ def final(name: str) -> dict[str, object]:
         "pictures": pictures,
         "scalars": scalars(folder),
     }
-
-
-def scalars(folder: Path) -> dict[str, dict[int, float]]:
-    """Return what a run has logged, step by step; what it has logged twice, as it was the last time."""
-    logged: dict[str, dict[int, float]] = {}
-    for file in sorted(folder.glob("events*")):
-        events = EventAccumulator(str(file)).Reload()
-        for tag in set(events.Tags()["scalars"]) - {"visualization/seconds"}:
-            logged.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
-    return logged
 
 
 def fit(name: str, *args: str) -> int:
