@@ -92,6 +92,8 @@ class Ending(pl.Callback):
         self._is_agreed = n_asked > 0
         if math.isfinite(total):
             return
+        if not trainer.is_global_zero:
+            raise SystemExit(1)  # one rank says why
         epoch, batch = trainer.current_epoch + 1, trainer.fit_loop.batch_idx + 1
         rate = max(group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups)
         raise InputError(

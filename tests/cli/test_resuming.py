@@ -198,6 +198,7 @@ def test_a_loss_that_is_not_finite_on_one_device_ends_the_run_on_all_before_the_
     write_config("two.yaml", trainer=trainer, checkpoint=checkpoint, data=data, model=model)
     process = start("two")
     assert process.returncode == 1
+    assert process.stderr.count("error: ") == 1
     assert "error: the loss is nan in epoch 1, batch 3, at a learning rate of 0.1; no step was" in process.stderr
     assert "Traceback" not in process.stderr
     assert torch.load("runs/two/version_0/checkpoints/last.ckpt")["global_step"] == 2
