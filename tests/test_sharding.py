@@ -15,7 +15,7 @@ from finetuning import make_slurm, scalars, write_images, write_run
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from tiny import TINY, TinyModel
+from tiny import TINY, TinyModel, write_config
 from torch import nn
 
 from fvlightning.cli import main
@@ -23,11 +23,13 @@ from fvlightning.errors import InputError
 from fvlightning.output import read_pixels
 from fvlightning.sharding import FSDP2Strategy, whole_network
 
-# Trains until it is ended, until SLURM's signal, and to the end, each time by the same command.
+# Trains until the second rank alone has a loss that is not finite. Then, each time by the same command, until it is
+# ended, until SLURM's signal, and to the end.
 PROGRAM = """
 import sys
 from finetuning import kill_at_step
 from fvlightning.cli import main
+assert main(["fit", "--config", "lost.yaml"]) == 1
 for name, step in (("SIGTERM", 4), ("SIGUSR1", 10)):
     assert main([*sys.argv[1:], *kill_at_step(name, step)]) == 143
 sys.exit(main(sys.argv[1:]))
@@ -57,6 +59,15 @@ def write_runs() -> None:
         Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
 
 
+def write_lost_run() -> None:
+    trainer = {"devices": 2, "strategy": "fsdp2", "limit_val_batches": 0}
+    data = {"class_path": "tiny.TinyData", "init_args": {"size": 32}}
+    checkpoint = {"every_n_train_steps": 1}
+    write_config(
+        "lost.yaml", model={"class_path": "tiny.LosesAtStep"}, data=data, trainer=trainer, checkpoint=checkpoint
+    )
+
+
 def pictures(name: str) -> dict[str, np.ndarray]:
     folder = Path("runs", name, "version_0")
     return {str(path.relative_to(folder)): read_pixels(path) for path in sorted(folder.rglob("epoch_*/**/*.png"))}
@@ -65,6 +76,7 @@ def pictures(name: str) -> dict[str, np.ndarray]:
 @pytest.mark.usefixtures("in_folder")
 def test_two_processes_train_to_weights_and_pictures_of_one_and_go_on_after_signals():
     write_runs()
+    write_lost_run()
     command = ["fit", "--config", "two.yaml", "--ckpt_path", "last"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -81,9 +93,12 @@ def test_two_processes_train_to_weights_and_pictures_of_one_and_go_on_after_sign
         for rank in range(2)
     ]
     assert main(["fit", "--config", "one.yaml"]) == 0
-    for process in processes:
+    for rank, process in enumerate(processes):
         _, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors
+        line = "error: the loss is nan in epoch 1, batch 3, at a learning rate of 0.1; no step was made on it"
+        assert errors.count(line) == (rank == 0)
+    assert torch.load("runs/lost/version_0/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
     assert Path("asked.txt").read_text() == "requeue 4321\n"
 
     last = "runs/{}/version_0/checkpoints/last.ckpt"
