@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.fabric.strategies.model_parallel import _rekey_optimizer_state_if_needed
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from lightning.pytorch.trainer.states import TrainerFn
@@ -18,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from typing_extensions import override
 
-from fvlightning.errors import InputError, some_of
+from fvlightning.errors import InputError
 
 _OTHERS = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")  # which shard weights
 _LISTS = (nn.Sequential, nn.ModuleList)
@@ -96,27 +95,22 @@ class FSDP2Strategy(ModelParallelStrategy):
 
     @override
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        path = self.broadcast(checkpoint_path)
+        checkpoint: dict[str, Any] = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
         module: Any = self.lightning_module
-        saved = torch.load(checkpoint_path, mmap=True, map_location="cpu", weights_only=True)
-        if others := sorted(saved["state_dict"].keys() ^ module.state_dict().keys()):
-            raise RuntimeError(f"Error(s) in loading state_dict: names of only one side: {some_of(others)}")
-        if not all(state["state"] for state in saved["optimizer_states"]):  # of which Lightning asks the first
-            raise InputError("fsdp2 cannot go on with an optimizer without a state; give SGD a momentum, or use ddp")
-        strict, module.strict_loading = module.strict_loading, False
-        try:  # Strictly, Lightning would refuse weights that were frozen: they have no optimiser state.
-            checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
-        finally:
-            module.strict_loading = strict
-        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            kept = _rekey_optimizer_state_if_needed(state, module)["state"].keys()
-            for name, parameter in module.named_parameters():
-                if name not in kept:  # it has the state of a step that torch has made to know its shape
-                    optimizer.state.pop(parameter, None)
-        if "current_model_state" in checkpoint:  # the module has the averaged weights; the callback gives it these
-            averaged = {name: value.clone() for name, value in module.state_dict().items()}
-            current = checkpoint["current_model_state"]
-            checkpoint["state_dict"] = averaged
-            checkpoint["current_model_state"] = {name: _split_like(averaged[name], current[name]) for name in averaged}
+        weights = module.state_dict()
+        for key in ("state_dict", "current_model_state"):  # one order on all ranks, which share the weights out
+            saved = checkpoint.get(key, {})
+            saved.update({name: _split_like(weights.get(name), value) for name, value in saved.items()})
+        module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
+        for optimizer, state in zip(self.optimizers, checkpoint.get("optimizer_states", []), strict=False):
+            parameters = [one for group in optimizer.param_groups for one in group["params"]]
+            numbers = [number for group in state["param_groups"] for number in group["params"]]
+            for number, parameter in zip(numbers, parameters, strict=False):
+                for name, value in state["state"].get(number, {}).items():
+                    if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                        state["state"][number][name] = _split_like(parameter, value)
+            optimizer.load_state_dict(state)
         return checkpoint
 
 
@@ -165,7 +159,7 @@ def _whole(value: Any) -> Any:
     return value.full_tensor().cpu() if isinstance(value, DTensor) else value
 
 
-def _split_like(value: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+def _split_like(value: Any, whole: Any) -> Any:
     if not isinstance(value, DTensor):
         return whole
     return distribute_tensor(whole.to(value.device), value.device_mesh, value.placements)

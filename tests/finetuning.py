@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from PIL import Image as PILImage
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from fvlightning.models import BackboneModule
@@ -14,12 +15,12 @@ STEP, EPOCHS = 8, 4  # where runs are stopped, within the third epoch of three s
 
 
 class LogsMeans(BackboneModule):
-    """A backbone that logs the mean of its losses over an epoch."""
+    """A backbone that logs the mean of the labels that it has seen in an epoch."""
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        loss = super().training_step(batch, batch_idx)
-        self.log("train/mean", loss.detach(), on_step=False, on_epoch=True)
-        return loss
+        labels = batch[1].float()
+        self.log("train/mean", labels.mean(), on_step=False, on_epoch=True, sync_dist=True, batch_size=len(labels))
+        return super().training_step(batch, batch_idx)
 
 
 def write_images() -> None:
@@ -52,6 +53,16 @@ def write_run(name: str, **checkpoint: int) -> None:
         "checkpoint": checkpoint,
     }
     Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
+
+
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """Return what a run has logged, step by step; what it has logged twice, as it was the last time."""
+    logged: dict[str, dict[int, float]] = {}
+    for file in sorted(folder.glob("events*")):
+        events = EventAccumulator(str(file)).Reload()
+        for tag in set(events.Tags()["scalars"]) - {"visualization/seconds"}:
+            logged.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
+    return logged
 
 
 def kill_at_step(name: str, step: int = STEP) -> list[str]:

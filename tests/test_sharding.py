@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from finetuning import make_slurm, write_images, write_run
+from finetuning import make_slurm, scalars, write_images, write_run
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from tiny import TinyModel
+from tiny import TINY, TinyModel, write_config
 from torch import nn
 
 from fvlightning.cli import main
@@ -23,12 +23,14 @@ from fvlightning.errors import InputError
 from fvlightning.output import read_pixels
 from fvlightning.sharding import FSDP2Strategy, whole_network
 
-# Trains until it is ended, until SLURM's signal, and to the end, each time by the same command.
+# Trains until the second rank alone has a loss that is not finite. Then, each time by the same command, until it is
+# ended, until SLURM's signal, and to the end.
 PROGRAM = """
 import sys
 from finetuning import kill_at_step
 from fvlightning.cli import main
-for name, step in (("SIGTERM", 4), ("SIGUSR1", 8)):
+assert main(["fit", "--config", "lost.yaml"]) == 1
+for name, step in (("SIGTERM", 4), ("SIGUSR1", 10)):
     assert main([*sys.argv[1:], *kill_at_step(name, step)]) == 143
 sys.exit(main(sys.argv[1:]))
 """
@@ -40,6 +42,7 @@ def write_runs() -> None:
     for name, batch_size in (("one", 8), ("two", 4)):
         write_run(name)
         config = yaml.safe_load(Path(f"{name}.yaml").read_text())
+        config["model"]["class_path"] = "finetuning.LogsMeans"
         config["model"]["init_args"] |= {"model_name": "test_vit", "model_args": None, "mixup": 0.0, "cutmix": 0.0}
         sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
         config["model"]["init_args"]["optimizer"] = sgd
@@ -56,6 +59,15 @@ def write_runs() -> None:
         Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
 
 
+def write_lost_run() -> None:
+    trainer = {"devices": 2, "strategy": "fsdp2", "limit_val_batches": 0}
+    data = {"class_path": "tiny.TinyData", "init_args": {"size": 32}}
+    checkpoint = {"every_n_train_steps": 1}
+    write_config(
+        "lost.yaml", model={"class_path": "tiny.LosesAtStep"}, data=data, trainer=trainer, checkpoint=checkpoint
+    )
+
+
 def pictures(name: str) -> dict[str, np.ndarray]:
     folder = Path("runs", name, "version_0")
     return {str(path.relative_to(folder)): read_pixels(path) for path in sorted(folder.rglob("epoch_*/**/*.png"))}
@@ -64,6 +76,7 @@ def pictures(name: str) -> dict[str, np.ndarray]:
 @pytest.mark.usefixtures("in_folder")
 def test_two_processes_train_to_weights_and_pictures_of_one_and_go_on_after_signals():
     write_runs()
+    write_lost_run()
     command = ["fit", "--config", "two.yaml", "--ckpt_path", "last"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -80,9 +93,12 @@ def test_two_processes_train_to_weights_and_pictures_of_one_and_go_on_after_sign
         for rank in range(2)
     ]
     assert main(["fit", "--config", "one.yaml"]) == 0
-    for process in processes:
+    for rank, process in enumerate(processes):
         _, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors
+        line = "error: the loss is nan in epoch 1, batch 3, at a learning rate of 0.1; no step was made on it"
+        assert errors.count(line) == (rank == 0)
+    assert torch.load("runs/lost/version_0/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
     assert Path("asked.txt").read_text() == "requeue 4321\n"
 
     last = "runs/{}/version_0/checkpoints/last.ckpt"
@@ -90,6 +106,10 @@ def test_two_processes_train_to_weights_and_pictures_of_one_and_go_on_after_sign
     for key in ("state_dict", "current_model_state"):  # the averaged weights, and those of the last step
         torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-5)
     assert two["global_step"] == 12
+
+    one, two = (scalars(Path("runs", name, "version_0")) for name in ("one", "two"))
+    for scalar in ("train/accuracy", "train/mean", "val/accuracy", "val/loss"):  # of all images of an epoch
+        assert two[scalar] == pytest.approx(one[scalar], rel=1e-4), scalar
 
     whole, split = pictures("one"), pictures("two")
     assert whole.keys() == split.keys()
@@ -133,3 +153,23 @@ def test_other_strategies_that_split_weights_show_no_pictures(monkeypatch):
     message = "no pictures can be made under ModelParallelStrategy, .* use the strategy 'fsdp2' or 'ddp'"
     with pytest.raises(MisconfigurationException, match=message), whole_network(trainer, TinyModel()):
         pass
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.usefixtures("in_folder")
+def test_a_training_goes_on_with_and_without_a_state_of_its_optimizer(momentum, monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # Lightning sets the port of later runs
+    fit = ["fit", *TINY, "--model", "tiny.TwoRates", "--model.momentum", str(momentum)]
+    fit += ["--trainer.limit_val_batches", "0", "--data.size", "4"]  # in one batch, which has no order
+    split = [*fit, "--trainer.strategy", "fsdp2", "--trainer.devices", "1"]
+    two_epochs = ["--trainer.max_epochs", "2"]
+    last = "runs/default/version_{}/checkpoints/last.ckpt"
+    assert main([*fit, *two_epochs]) == 0
+    assert main(split) == 0
+    assert main([*split, *two_epochs, "--ckpt_path", last.format(1)]) == 0
+    assert main(fit) == 0
+    assert main([*split, *two_epochs, "--ckpt_path", last.format(3)]) == 0
+    whole, *split_again = (torch.load(last.format(version)) for version in (0, 2, 4))
+    for checkpoint in split_again:
+        assert checkpoint["global_step"] == whole["global_step"] == 2
+        torch.testing.assert_close(checkpoint["state_dict"], whole["state_dict"])

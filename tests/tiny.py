@@ -58,6 +58,18 @@ class TestableModel(TinyModel):
         self.log("test/accuracy", 0.75)
 
 
+class TwoRates(TestableModel):
+    """A model whose optimiser has groups, not in the order of the parameters."""
+
+    def __init__(self, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        groups = [{"params": [self.net.bias]}, {"params": [self.net.weight], "lr": self.lr / 10}]
+        return torch.optim.SGD(groups, self.lr, self.momentum)
+
+
 class LongNamesModel(TinyModel):
     def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
         self.log("test/" + 60 * "n", 0.75)
@@ -127,10 +139,11 @@ class InterruptsAfterEpoch(pl.Callback):
 
 
 class LosesAtStep(TestableModel):
-    """A model whose third loss is not a number."""
+    """A model whose third loss is not a number; on several devices, on the last alone."""
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        return super().training_step(batch, batch_idx) * (float("nan") if self.global_step == 2 else 1)
+        is_lost = self.global_step == 2 and self.global_rank == self.trainer.world_size - 1
+        return super().training_step(batch, batch_idx) * (float("nan") if is_lost else 1)
 
 
 class TooLargeModel(TestableModel):

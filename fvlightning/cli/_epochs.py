@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torchmetrics import Metric
@@ -10,15 +11,16 @@ from typing_extensions import override
 
 
 class EpochCheckpoint(ModelCheckpoint):
-    """Writes the checkpoint of an epoch's last step when the epoch is over, also where steps or minutes are counted.
+    """Writes the checkpoint of a step when its validation and its epoch are over, if it is the last before these.
 
-    A run that goes on from an earlier moment, just after the last step or its validation, would begin with the next
-    epoch, without the validation, the pictures and the metrics of this one.
+    A run that goes on from an earlier moment, just after the step, would leave them out, with their pictures and
+    metrics.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_validated = False
+        self._postponed: tuple[Any, ...] | None = None  # a step that is validated
 
     @property
     @override
@@ -27,14 +29,18 @@ class EpochCheckpoint(ModelCheckpoint):
 
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        if not trainer.is_last_batch:
+        self._postponed = args if is_validated_next(trainer) else None
+        if self._postponed is None and not trainer.is_last_batch:
             super().on_train_batch_end(trainer, *args)
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._is_validated = not trainer.sanity_checking and trainer.is_last_batch
-        if not self._is_validated:
-            super().on_validation_end(trainer, pl_module)
+        if self._is_validated:
+            return
+        if self._postponed is not None:
+            super().on_train_batch_end(trainer, *self._postponed)
+        super().on_validation_end(trainer, pl_module)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -51,44 +57,51 @@ class EpochCheckpoint(ModelCheckpoint):
 
 
 class EpochMetrics(pl.Callback):
-    """Keeps what an epoch's metrics and means have seen of it, for a run that goes on within the epoch.
-
-    On several devices, what the first has seen stands for all of them.
-    """
+    """Keeps what each rank's metrics and means have seen of an epoch, for a run that goes on within the epoch."""
 
     def __init__(self) -> None:
         self._running: tuple[pl.Trainer, pl.LightningModule] | None = None  # within an epoch
-        self._metrics: dict[str, Any] = {}
+        self._ranks: list[dict[str, Any]] = []
         self._means: dict[str, Any] = {}
 
     @override
     def state_dict(self) -> dict[str, Any]:
+        """Return the states of all ranks. Called on every rank."""
         if self._running is None:
             return {}
         trainer, pl_module = self._running
+        loop = trainer.fit_loop.epoch_loop
+        validated = [result.value for result in loop.val_loop._results.values()]  # they are reset after its end
         metrics = {
             name: {"count": metric.update_count, "values": metric.metric_state}
             for name, metric in _metrics(pl_module).items()
-            if metric.update_called
+            if metric.update_called and not any(metric is one for one in validated)
         }
-        results = trainer.fit_loop.epoch_loop._results.items()
         means = {
             key: {"value": result.value, "cumulated_batch_size": result.cumulated_batch_size}
-            for key, result in results
+            for key, result in loop._results.items()
             if result.is_tensor and result.meta.on_epoch and result.meta.is_mean_reduction
         }
-        return {"metrics": metrics, "means": means}
+        ranks = [move_data_to_device({"metrics": metrics, "means": means}, "cpu")]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            ranks *= trainer.world_size
+            torch.distributed.all_gather_object(ranks, ranks[0])
+        return {"ranks": ranks}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._metrics, self._means = state_dict.get("metrics", {}), state_dict.get("means", {})
+        self._ranks = state_dict.get("ranks", [])
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_rank >= len(self._ranks):
+            return
+        state = self._ranks[trainer.global_rank]
+        self._ranks, self._means = [], state["means"]
         for name, metric in _metrics(pl_module).items():
-            if (state := self._metrics.pop(name, None)) is not None:
-                metric._update_count = state["count"]
-                for attribute, value in move_data_to_device(state["values"], metric.device).items():
+            if name in state["metrics"]:
+                metric._update_count = state["metrics"][name]["count"]
+                for attribute, value in move_data_to_device(state["metrics"][name]["values"], metric.device).items():
                     setattr(metric, attribute, value)
 
     @override
@@ -101,6 +114,13 @@ class EpochMetrics(pl.Callback):
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._running = None
+
+
+def is_validated_next(trainer: pl.Trainer) -> bool:
+    """Return whether a validation follows the step that has just been made."""
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    is_empty = loop.val_loop.max_batches and loop.val_loop.skip  # without numbers, the loader is not made yet
+    return fetcher is not None and loop._should_check_val_fx(fetcher) and not is_empty
 
 
 def _metrics(module: pl.LightningModule) -> dict[str, Metric]:

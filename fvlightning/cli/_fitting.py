@@ -1,4 +1,4 @@
-"""What trainings by the command line have: whole checkpoints, random states, synchronised batch norms, loss watch."""
+"""What trainings by the command line have: whole checkpoints, random states, synchronised batch norms."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.pytorch.plugins import LayerSync
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
-from fvlightning.errors import InputError
 from fvlightning.io import write_atomically
 
 
@@ -92,8 +91,8 @@ class RandomStates(pl.Callback):
             torch.get_device_module(self._device).set_rng_state(self._states["device"], self._device)
 
 
-class StepWatch(pl.Callback):
-    """Says at the start what a step is, and ends the training before a step on a loss that is not finite."""
+class StepReport(pl.Callback):
+    """Says at the start what a step is."""
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -107,14 +106,3 @@ class StepWatch(pl.Callback):
         total = batch_size * trainer.world_size * trainer.accumulate_grad_batches
         product = f" ({batch_size}{''.join(factors)})" if factors else ""
         rank_zero_info(f"A step takes {total} images{product}; the learning rate is at most {max(rates):g}.")
-
-    @override
-    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        if loss.isfinite().all():
-            return
-        epoch, batch = trainer.current_epoch + 1, trainer.fit_loop.batch_idx + 1
-        rate = max(group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups)
-        raise InputError(
-            f"the loss is {loss.item()} in epoch {epoch}, batch {batch}, at a learning rate of {rate:g}; no step was "
-            "made on it; lower the rate (--model.optimizer.lr), or clip gradients (--trainer.gradient_clip_val 1)"
-        )

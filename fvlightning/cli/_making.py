@@ -94,9 +94,12 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
         if (value := settings.get(name)) is not None and value < 1:  # Lightning would divide by it
             raise InputError(f"--trainer.{name} {value}: must be at least 1")
+    devices = str(settings.get("devices"))
+    if devices.lstrip("-").isdigit() and int(devices) < 1 and int(devices) != -1:  # Lightning's word for all
+        raise InputError(f"--trainer.devices {devices}: must be at least 1; leave it out for all devices")
     accelerator, strategy = settings.get("accelerator"), settings.get("strategy")
-    devices = {"gpu": torch.accelerator.is_available(), "cuda": torch.cuda.is_available()}
-    if isinstance(accelerator, str) and not devices.get(accelerator, True):
+    found = {"gpu": torch.accelerator.is_available(), "cuda": torch.cuda.is_available()}
+    if isinstance(accelerator, str) and not found.get(accelerator, True):
         raise InputError(f"--trainer.accelerator {accelerator}: torch finds no GPU here; leave it out, or give cpu")
     if "spawn" in str(strategy):
         raise InputError(f"--trainer.strategy {strategy}: cannot pass the model to a process; use ddp")

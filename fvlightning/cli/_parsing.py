@@ -252,8 +252,8 @@ class ParsingCLI(LightningCLI):
                     f"config has {_class_name(value)}; give the config of the checkpoint's run, or another checkpoint"
                 )
             rank_zero_warn(
-                f"--{key} {_name(value)} has no effect: the checkpoint '{ckpt_path}' was made with "
-                f"{_name(used[key])}, and its hyperparameters are kept",
+                f"--{key.replace('.init_args', '')} {_name(value)} has no effect: the checkpoint '{ckpt_path}' was "
+                f"made with {_name(used[key])}, and its hyperparameters are kept",
                 category=UserWarning,
             )
 

@@ -1,5 +1,6 @@
-"""Signals that end a training after a step: SIGTERM, and the one that SLURM sends before a time limit."""
+"""What ends a training early: SIGTERM, the signal that SLURM sends before a time limit, a loss that is not finite."""
 
+import math
 import os
 import signal
 import subprocess
@@ -8,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from typing_extensions import override
+
+from fvlightning.cli._epochs import is_validated_next
+from fvlightning.errors import InputError
 
 
 class Requeue(pl.Callback):
@@ -40,10 +46,8 @@ class Requeue(pl.Callback):
 
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-        if self._last is None or loop._should_accumulate() or loop.batch_progress.is_last_batch:
-            return
-        if fetcher is None or loop._should_check_val_fx(fetcher):
+        loop = trainer.fit_loop.epoch_loop
+        if self._last is None or loop._should_accumulate() or trainer.is_last_batch or is_validated_next(trainer):
             return
         if not trainer.strategy.reduce_boolean_decision(self._is_asked, all=False):
             return
@@ -60,11 +64,15 @@ class Requeue(pl.Callback):
         rank_zero_warn(f"SLURM's signal has come, but '{command}' failed: the training goes on")
 
 
-class Termination(pl.Callback):
-    """On SIGTERM, ends all ranks after the same step. Lightning's handler makes them talk within it, and may hang."""
+class Ending(pl.Callback):
+    """Ends a training on all ranks at once: on a loss that is not finite before its step, on SIGTERM after a step.
+
+    Lightning's own handler of SIGTERM makes the ranks talk within a step, and may hang.
+    """
 
     def __init__(self) -> None:
-        self._is_asked = False
+        self._is_asked = False  # this rank
+        self._is_agreed = False
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -77,6 +85,23 @@ class Termination(pl.Callback):
         self._is_asked = True
 
     @override
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        own = loss.detach().float().sum()
+        both = torch.stack([own, torch.full_like(own, self._is_asked)])
+        total, n_asked = trainer.strategy.reduce(both, reduce_op="sum").tolist()  # in one exchange of all ranks
+        self._is_agreed = n_asked > 0
+        if math.isfinite(total):
+            return
+        if not trainer.is_global_zero:
+            raise SystemExit(1)  # one rank says why
+        epoch, batch = trainer.current_epoch + 1, trainer.fit_loop.batch_idx + 1
+        rate = max(group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups)
+        raise InputError(
+            f"the loss is {total} in epoch {epoch}, batch {batch}, at a learning rate of {rate:g}; no step was made on "
+            "it; lower the rate (--model.optimizer.lr), or clip gradients (--trainer.gradient_clip_val 1)"
+        )
+
+    @override
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self._is_asked, all=False):
+        if self._is_agreed:
             raise SIGTERMException

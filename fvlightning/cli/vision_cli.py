@@ -24,11 +24,11 @@ import fvlightning
 from fvlightning.callbacks import VisualizationCallback
 from fvlightning.cli._config_files import config_files
 from fvlightning.cli._epochs import EpochMetrics
-from fvlightning.cli._fitting import RandomStates, StepWatch, SyncBatchNorms, WholeCheckpoints
+from fvlightning.cli._fitting import RandomStates, StepReport, SyncBatchNorms, WholeCheckpoints
 from fvlightning.cli._making import check_trainer, late_refusal, make_by_default, refusal, refusals_named, says_enough
 from fvlightning.cli._parsing import RUNS, ParsingCLI
 from fvlightning.cli._quiet import whole_lines, without_callback_warning, without_noise
-from fvlightning.cli._signals import Requeue, Termination
+from fvlightning.cli._signals import Ending, Requeue
 from fvlightning.cli._subcommands import PROGRAM
 from fvlightning.cli._usage import UsageError
 from fvlightning.cli.allocation import freed_memory_kept
@@ -153,7 +153,7 @@ class VisionCLI(ParsingCLI):
         if not (has_bar or config.get("enable_progress_bar") is False or config.get("barebones")):
             callbacks.append(EpochProgressBar())
         if self.subcommand == "fit":
-            callbacks += [EpochMetrics(), RandomStates(), StepWatch()]
+            callbacks += [EpochMetrics(), RandomStates(), StepReport()]
         if not any(isinstance(callback, ModelCheckpoint) for callback in all_callbacks):
             config["enable_checkpointing"] = False  # or Lightning would add one of its own
             if self.subcommand == "fit" and not unwanted:
@@ -179,7 +179,7 @@ class VisionCLI(ParsingCLI):
             if config.get("sync_batchnorm") and trainer.world_size > 1:
                 raise InputError("--trainer.sync_batchnorm true: is for GPUs; leave it out")
         if self.subcommand == "fit":
-            trainer.callbacks += [Requeue(), Termination()]  # type: ignore[attr-defined] # which Lightning sets
+            trainer.callbacks += [Requeue(), Ending()]  # type: ignore[attr-defined] # which Lightning sets
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:

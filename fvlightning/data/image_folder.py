@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from fvlightning.data.encoded import EncodedDataModule, readable_names
 from fvlightning.data.file_images import EncodedImages, FileImages, LabelledFile
-from fvlightning.errors import InputError
+from fvlightning.errors import InputError, some_of
 from fvlightning.io import UnreadableImageError
 
 
@@ -74,23 +74,23 @@ def _find_train(folder: Path) -> Iterator[Path]:
     return (path for depth in range(1, 4) for path in folder.glob("*/" * depth + "train") if path.is_dir())
 
 
-def _find_classes(folder: Path) -> tuple[str, ...]:
-    """Return the names of the subfolders that are not hidden, sorted."""
+def _find_classes(folder: Path, known: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the names of the subfolders that are not hidden, sorted; `known` are those of the training images."""
     classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_hidden(entry.name)))
     if not classes:
+        names = f"the training images have {some_of(known)}" if known else "one of any name if classes do not matter"
         raise InputError(
-            f"{folder} has no classes; put images in {folder}/CLASS/, a subfolder for each class (one of any name if "
-            "classes do not matter)"
+            f"{folder} has no classes; put images in {folder}/CLASS/, a subfolder for each class ({names})"
         )
     return classes
 
 
 def _list_files(folder: Path, class_names: Sequence[str]) -> list[LabelledFile]:
     """List the files in and below the folders of classes, by class and name, without hidden files."""
-    if unknown := sorted(set(_find_classes(folder)) - set(class_names)):
+    if unknown := sorted(set(_find_classes(folder, class_names)) - set(class_names)):
         raise InputError(
             f"{folder} has classes that the training images do not have: {_some(unknown)}; their classes: "
-            f"{', '.join(class_names)}; rename or remove the folders"
+            f"{some_of(class_names)}; rename or remove the folders"
         )
     files = []
     for label, name in enumerate(class_names):

@@ -2,10 +2,11 @@
 
 import inspect
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
-from fvlightning.errors import InputError
-from fvlightning.protocols import named_network
+from fvlightning.errors import InputError, some_of
+from fvlightning.protocols import named_network, read_class_names
 
 
 def count_classes(network: nn.Module) -> int | None:
@@ -22,23 +23,36 @@ def count_classes(network: nn.Module) -> int | None:
 
 
 def check_data(
-    module: nn.Module, input_shape: tuple[int, ...] | None, num_classes: int, data: object
+    module: nn.Module, input_shape: tuple[int, ...] | None, num_classes: int, data: object, *, may_have_fewer: bool
 ) -> tuple[int, ...] | None:
-    """Return `input_shape`, or else that of the data; raise `InputError`, with the fix, if shape or classes differ."""
+    """Return `input_shape`, or else that of the data; raise `InputError`, with the fix, if shape or classes differ.
+
+    Warn of data that may have fewer classes than the network, in which case their labels are its first outputs.
+    """
     image_shape, data_classes = getattr(data, "image_shape", None), getattr(data, "num_classes", None)
     data_shape = tuple(image_shape) if image_shape is not None else None
     input_shape = input_shape if input_shape is not None else data_shape
-    fixes = []
+    names, own_names = read_class_names(data), read_class_names(module)
+    fixes, more = [], ""
     if data_shape is not None and input_shape is not None and data_shape != input_shape:
         fixes.append(_fix_shape(data, data_shape, input_shape))
     if data_classes is not None and data_classes != num_classes:
-        fixes.append(_fix_classes(module, data_classes))
+        is_alike = not own_names or own_names[: len(names)] == names  # or a label would be another class's output
+        can_take_more = data_classes < num_classes == count_classes(named_network(module)) and is_alike
+        if not (can_take_more and may_have_fewer):
+            fixes.append(_fix_classes(module, data_classes))
+            more = f", or --model.num_classes {num_classes} for classes to come" if can_take_more else ""
     if fixes:
         raise InputError(
             f"data and model do not fit: {type(data).__name__} has images of shape {data_shape} in {data_classes} "
             f"classes, {type(module).__name__} with {type(named_network(module)).__name__} takes {input_shape} and "
-            f"{num_classes} classes; give {' and '.join(fixes)}, or other data (a model from a checkpoint keeps its "
-            "own numbers)"
+            f"{num_classes} classes; give {' and '.join(fixes)}{more}, or other data (a model from a checkpoint keeps "
+            "its own numbers)"
+        )
+    if data_classes is not None and data_classes < num_classes:
+        rank_zero_warn(
+            f"{type(data).__name__} has {data_classes} of the {num_classes} classes of {type(module).__name__}: the "
+            f"first outputs stand for {some_of(names or range(data_classes))}, the others for none"
         )
     return input_shape
 

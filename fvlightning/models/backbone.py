@@ -36,8 +36,8 @@ class BackboneModule(ClassifierModule):
         weights: ``hub`` for timm's pretrained weights, from the Hugging Face hub or its local cache; ``samples`` for
             those of the installed extra ``samples`` (``tf_efficientnet_lite0``, ``1`` and ``2``); a ``.safetensors``,
             ``.pth`` or ``.bin`` file, which is read without running code; None for random weights.
-        num_classes: Number of classes. Default: that of the weights. With another number the head starts at random;
-            with 0 there is no head, and the outputs are the network's features.
+        num_classes: Number of classes. Default: that of the weights. With another number the head starts at random; it
+            may be larger than that of the data. With 0 there is no head, and the outputs are the network's features.
         input_shape: ``(C, H, W)`` of the pictures. Default: that of timm's data config. Networks with a fixed size,
             such as vision transformers, are made for the given size; others take any. The weights are adapted to it.
         model_args: Further arguments of the network's constructor in timm, plain values, such as ``drop_path_rate``.
@@ -99,6 +99,7 @@ class BackboneModule(ClassifierModule):
             cutmix=cutmix,
         )
         self._save_plain_hyperparameters(arguments)
+        self._may_have_more = bool(num_classes)
         is_share = layer_decay is None or 0 < layer_decay <= 1
         self._require(is_share, "must be above 0 and at most 1", layer_decay=layer_decay)
         self._require(thaw_epoch is None or thaw_epoch >= 1, "must be at least 1", thaw_epoch=thaw_epoch)

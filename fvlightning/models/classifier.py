@@ -40,7 +40,8 @@ class ClassifierModule(BaseModule):
 
     Args:
         network: Maps pictures ``(B, C, H, W)`` to logits ``(B, num_classes)``.
-        num_classes: Number of classes. Default: the network's `num_classes`, or the outputs of its last layer.
+        num_classes: Number of classes. Default: the network's `num_classes`, or the outputs of its last layer. If it is
+            given, the data may have fewer: their labels are the first outputs.
         optimizer, scheduler, scheduler_interval: See `BaseModule`.
         label_smoothing: Share of the target that is spread evenly over all classes in training, in [0, 1].
         normalize: Whether training starts by setting the normalisation layer to the mean and standard deviation of the
@@ -67,6 +68,7 @@ class ClassifierModule(BaseModule):
         cutmix: float = 0.0,
     ) -> None:
         super().__init__(optimizer, scheduler, scheduler_interval)
+        self._may_have_more = num_classes is not None  # than the data
         num_classes = num_classes if num_classes is not None else count_classes(network)
         self._save_plain_hyperparameters(locals())
         if num_classes is None:
@@ -100,7 +102,9 @@ class ClassifierModule(BaseModule):
     def setup(self, stage: str) -> None:
         """Take shape and statistics from the data; raise `InputError` if shape or classes differ from this module's."""
         data = getattr(self.trainer, "datamodule", None)
-        self.input_shape = check_data(self, self.input_shape, self.num_classes, data)
+        self.input_shape = check_data(
+            self, self.input_shape, self.num_classes, data, may_have_fewer=self._may_have_more
+        )
         if stage == "fit" and self._takes_statistics and not self.normalize.is_set:
             mean, std = getattr(data, "mean", None), getattr(data, "std", None)
             if mean is None or std is None:
@@ -179,13 +183,14 @@ class ClassifierModule(BaseModule):
         confusion = self.confusion.compute()  # on every rank: it sums over them
         self.confusion.reset()
         scores = class_scores(confusion)
+        names = read_class_names(getattr(self.trainer, "datamodule", None))
+        n_classes = len(names) or self.num_classes  # of the data
+        names += tuple(map(str, range(len(names), self.num_classes)))
         for score, values in scores.items():
             # All ranks have the same value. Lightning warns about an epoch's value without `sync_dist`.
-            self.log(f"{stage}/{score}", values.mean().to(torch.float32), sync_dist=True)
+            self.log(f"{stage}/{score}", values[:n_classes].mean().to(torch.float32), sync_dist=True)
         if not self.trainer.is_global_zero:
             return
-        data = getattr(self.trainer, "datamodule", None)
-        names = read_class_names(data) or tuple(map(str, range(self.num_classes)))
         by_class = {
             f"{stage}/{score}/{name}": value
             for score, values in scores.items()

@@ -40,7 +40,7 @@ def test_a_hyperparameter_that_the_checkpoint_overrides_is_named(given, warned):
     messages = [str(warning.message) for warning in caught if "has no effect" in str(warning.message)]
     assert len(messages) == warned
     if warned:
-        assert messages[0].startswith("--model.init_args.lr 0.1 has no effect")
+        assert messages[0].startswith("--model.lr 0.1 has no effect")
         assert CHECKPOINT in messages[0]
         assert "was made with 0.3" in messages[0]
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from finetuning import EPOCHS, kill_at_step, make_slurm, write_images, write_run
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import CHECKPOINT, TINY
+from finetuning import EPOCHS, kill_at_step, make_slurm, scalars, write_images, write_run
+from tiny import CHECKPOINT, TINY, TRAINER
 
 from fvlightning.cli import main
 from fvlightning.cli._fitting import WholeCheckpoints
@@ -51,16 +50,6 @@ def final(name: str) -> dict[str, object]:
         "pictures": pictures,
         "scalars": scalars(folder),
     }
-
-
-def scalars(folder: Path) -> dict[str, dict[int, float]]:
-    """Return what a run has logged, step by step; what it has logged twice, as it was the last time."""
-    logged: dict[str, dict[int, float]] = {}
-    for file in sorted(folder.glob("events*")):
-        events = EventAccumulator(str(file)).Reload()
-        for tag in set(events.Tags()["scalars"]) - {"visualization/seconds"}:
-            logged.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
-    return logged
 
 
 def fit(name: str, *args: str) -> int:
@@ -109,6 +98,23 @@ def test_a_run_that_is_stopped_killed_or_queued_again_goes_on_to_the_same_weight
         assert f"The training goes on from runs/{name}/version_0/checkpoints/last.ckpt." in caplog.text
         assert_same(final(name), final("whole"))
     assert not unfinished.exists()
+
+
+@pytest.mark.parametrize("checkpoint", [[], ["every_n_train_steps=2"], ["every_n_train_steps=2", "monitor=val/loss"]])
+def test_a_run_that_is_stopped_between_validations_of_an_epoch_goes_on_with_each_of_them(checkpoint):
+    data = {"train_size": 100, "val_size": 20, "test_size": 10, "batch_size": 20}  # four batches
+    args = ["fit", "--model", "ClassifierModule", "--model.network", "CifarCNN", "--data", "ShapesDataModule"]
+    args += [*TRAINER, *(f"--data.{name}={size}" for name, size in data.items())]
+    args += ["--trainer.val_check_interval", "2", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"]
+    args += [f"--checkpoint.{setting}" for setting in checkpoint]
+    assert main(args) == 0
+    assert main([*args, *kill_at_step("SIGTERM", 6)]) == 143
+    assert main([*args, "--ckpt_path", "last"]) == 0
+    whole, stopped = (Path("runs/default/version_0"), Path("runs/default/version_1"))
+    assert [*scalars(whole)["val/loss"]] == [1, 3, 5, 7]
+    assert scalars(stopped) == scalars(whole)
+    weights = (torch.load(folder / "checkpoints/last.ckpt")["state_dict"] for folder in (whole, stopped))
+    assert_same(*weights)
 
 
 def test_two_processes_train_to_the_weights_of_one_with_the_same_images_in_a_step():

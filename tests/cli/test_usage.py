@@ -149,6 +149,7 @@ def test_a_config_before_the_subcommand_ends_in_one_line(refused):
         (["--trainer.accelerator", "abacus"], "invalid accelerator name"),
         (["--trainer.limit_val_batches", "-1"], "limit_val_batches"),
         (["--trainer.devices", "x"], "--trainer: `devices` selected with `CPUAccelerator` should be an int > 0"),
+        (["--trainer.devices", "0"], "--trainer.devices 0: must be at least 1; leave it out for all devices"),
         (["--trainer.devices", "999"], "--trainer.devices 999: must be at most "),
         (["--trainer.accumulate_grad_batches", "0"], "--trainer.accumulate_grad_batches 0: must be at least 1"),
         (["--trainer.val_check_interval", "99"], "`val_check_interval` (99) must be less than or equal to"),

@@ -1,3 +1,5 @@
+import shutil
+
 import lightning.pytorch as pl
 import numpy as np
 import pytest
@@ -343,6 +345,13 @@ def a_class_of_texts(folder):
     return folder
 
 
+def a_part_without_classes(folder):
+    write(folder / "train", {"red": 3, "green": 3})
+    (folder / "val").mkdir()
+    shutil.copy(next((folder / "train" / "red").iterdir()), folder / "val")
+    return folder
+
+
 def an_unknown_class(folder):
     write(folder / "train", {"red": 3, "green": 3})
     write(folder / "val", {"red": 3, "blue": 1})
@@ -360,6 +369,7 @@ def an_unknown_class(folder):
         (a_folder_above, "one folder alone, and in it a set of images: give data_dir .*ILSVRC/Data/CLS-LOC$"),
         (an_empty_class, "no image of 'blue' can be read in .*train; add images there, or remove their folders"),
         (a_class_of_texts, "no image of 'novel' can be read"),
+        (a_part_without_classes, r"val has no classes; put .*val/CLASS/, .* \(the training images have green, red\)"),
         (an_unknown_class, "val has classes that the training images do not have: 'blue'; their classes: green, red"),
     ],
 )

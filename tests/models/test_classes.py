@@ -33,10 +33,10 @@ class ResizableData(Data):
     image_size = None
 
 
-def misfit(module, input_shape, num_classes, data):
+def misfit(module, input_shape, num_classes, data, *, may_have_fewer=False):
     """Return the error of data that do not fit."""
     with pytest.raises(InputError, match=r"^data and model do not fit: ") as caught:
-        check_data(module, input_shape, num_classes, data)
+        check_data(module, input_shape, num_classes, data, may_have_fewer=may_have_fewer)
     return str(caught.value)
 
 
@@ -68,6 +68,23 @@ def test_the_option_that_makes_shapes_fit_is_named(input_shape, image_shape, opt
     assert f"give a network for pictures of shape {image_shape}, or" in misfit(
         module, input_shape, 10, Data(image_shape, 10)
     )
+
+
+def test_a_head_may_be_larger_than_the_data_if_it_is_asked_for_and_no_label_is_that_of_another_class():
+    shape, module = (3, 32, 32), ClassifierModule(CifarCNN())
+    message = misfit(module, shape, 10, Data(shape, 2))
+    assert "give --model.network.num_classes 2, or --model.num_classes 10 for classes to come, or" in message
+    assert "to come" not in misfit(module, shape, 10, Data(shape, 12), may_have_fewer=True)
+    assert "to come" not in misfit(ClassifierModule(CifarCNN(2), 10), shape, 10, Data(shape, 2), may_have_fewer=True)
+
+    data = Data(shape, 2)
+    data.class_names = ("cat", "dog")
+    with pytest.warns(
+        UserWarning, match="2 of the 10 classes .*: the first outputs stand for cat, dog, the others for"
+    ):
+        assert check_data(module, shape, 10, data, may_have_fewer=True) == shape
+    module.class_names = ("tench", *"123456789")
+    assert "give --model.network.num_classes 2, or other" in misfit(module, shape, 10, data, may_have_fewer=True)
 
 
 def test_both_options_are_named_if_neither_shape_nor_classes_fit():

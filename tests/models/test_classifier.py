@@ -132,6 +132,21 @@ def test_the_scores_of_many_classes_are_a_table(tmp_path):
     assert events.Tags()["images"] == ["test/confusion_matrix"]
 
 
+def test_outputs_without_a_class_in_the_data_do_not_lower_the_mean_scores(run, mnist_dir, tmp_path):
+    larger, last = MnistCNN(num_classes=12), run["module"].net.fc2
+    with torch.no_grad():
+        weight, bias = F.pad(last.weight, (0, 0, 0, 2)), F.pad(last.bias, (0, 2), value=-1000)
+    larger.load_state_dict({**run["module"].net.state_dict(), "fc2.weight": weight, "fc2.bias": bias})
+    module = ClassifierModule(larger, num_classes=12)
+    module.normalize = run["module"].normalize
+    logger = CSVLogger(tmp_path, name="", version="")
+    with pytest.warns(UserWarning, match="MNISTDataModule has 10 of the 12 classes of ClassifierModule"):
+        (tested,) = make_trainer(logger=logger).test(module, datamodule=make_data(mnist_dir), verbose=False)
+    for score in ("precision", "recall", "f1"):
+        assert tested[f"test/{score}"] == pytest.approx(run["tested"][f"test/{score}"])
+    assert "test/recall/11" in (tmp_path / "metrics.csv").read_text()
+
+
 def test_normalisation_is_that_of_the_training_images(run):
     module, data = run["module"], run["data"]
 
