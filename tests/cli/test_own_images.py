@@ -24,11 +24,12 @@ def fit(tmp_path, monkeypatch):
     return ["fit", *model, *trainer, "--data=ImageFolderDataModule", "--data.data_dir=photos", "--data.image_size=32"]
 
 
-def test_the_error_names_the_one_option_that_is_needed(fit, capsys):
+def test_the_error_names_the_option_that_is_needed(fit, capsys):
     assert main(fit) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert "ImageFolderDataModule has images of shape (3, 32, 32) in 3 classes" in line
-    (option,) = re.findall(r"--model\S+ \d+", line)
+    option, for_more_classes = re.findall(r"--model\S+ \d+", line)
+    assert for_more_classes == "--model.num_classes 10"
     assert main([*fit, *option.split(), "--test_after_fit=true"]) == 0
     assert "test/f1" in capsys.readouterr().out
 
