@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
@@ -110,7 +111,13 @@ class ClassifierModule(BaseModule):
             if mean is None or std is None:
                 rank_zero_info("The data have no mean and std: the network gets the pictures as they are, in [0, 1].")
             else:
-                self.normalize.set_statistics(mean, std)
+                for module in (self, *self._copies()):
+                    module.normalize.set_statistics(mean, std)
+
+    def _copies(self) -> list[Any]:
+        """Return the copies of this module, which callbacks that average weights have made before its `setup`."""
+        averages = [one for one in self.trainer.callbacks if isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
+        return [average._average_model.module for average in averages if average._average_model is not None]
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Map pictures ``(B, C, H, W)`` in [0, 1] to logits ``(B, num_classes)``."""

@@ -4,6 +4,7 @@ import sys
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from fvlightning.data import MNISTDataModule
+from fvlightning.data import MNISTDataModule, ShapesDataModule
 from fvlightning.errors import InputError
 from fvlightning.models import ClassifierModule
 from fvlightning.models._confusion import class_scores
@@ -190,6 +191,21 @@ def test_statistics_of_a_checkpoint_are_kept_when_training_goes_on_with_other_im
 
     assert other.mean != pytest.approx(run["data"].mean, abs=1e-7)
     assert torch.equal(loaded.normalize.mean, run["module"].normalize.mean)
+
+
+def test_averaged_weights_see_pictures_normalised_as_the_weights_do():
+    seen = []
+
+    class Noting(EMAWeightAveraging):
+        def on_validation_epoch_end(self, trainer, pl_module):
+            seen.append((pl_module.normalize.mean.tolist(), pl_module.normalize.std.tolist()))  # of the averages
+            super().on_validation_epoch_end(trainer, pl_module)
+
+    data = ShapesDataModule(train_size=64, val_size=16, test_size=16, batch_size=32)
+    module = ClassifierModule(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)))
+    make_trainer(callbacks=[Noting(decay=0.9)]).fit(module, datamodule=data)
+    assert len(seen) == 2  # before training and after it
+    assert all(mean == pytest.approx(data.mean) and std == pytest.approx(data.std) for mean, std in seen)
 
 
 def test_resuming_takes_the_statistics_of_the_checkpoint(run, mnist_dir):
