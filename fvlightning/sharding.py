@@ -103,7 +103,8 @@ class FSDP2Strategy(ModelParallelStrategy):
             saved = checkpoint.get(key, {})
             saved.update({name: _split_like(weights.get(name), value) for name, value in saved.items()})
         module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
-        for optimizer, state in zip(self.optimizers, checkpoint.get("optimizer_states", []), strict=False):
+        states = checkpoint.get("optimizer_states", [])
+        for optimizer, state in zip(self.optimizers if states else [], states, strict=True):
             parameters = [one for group in optimizer.param_groups for one in group["params"]]
             numbers = [number for group in state["param_groups"] for number in group["params"]]
             for number, parameter in zip(numbers, parameters, strict=False):

@@ -147,7 +147,11 @@ class VisualizationCallback(EpochPictures):
     def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
         features = self._make(trainer, pl_module, epoch)
         if self.warm_start:
-            self._warm_starts.update({(f.name, f.repeat): f.parameters for f in features if f.status != "non-finite"})
+            for feature in features:
+                if feature.status == "ok":
+                    self._warm_starts[feature.name, feature.repeat] = feature.parameters
+                elif feature.status == "dead":  # if it comes alive, it needs all steps
+                    self._warm_starts.pop((feature.name, feature.repeat), None)
         if not trainer.is_global_zero:
             return
         log_scalars(trainer.loggers, _scalars(features, self.log_units), trainer.global_step)

@@ -6,15 +6,15 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torchmetrics import Metric
 from typing_extensions import override
 
 
 class EpochCheckpoint(ModelCheckpoint):
-    """Writes the checkpoint of a step when its validation and its epoch are over, if it is the last before these.
+    """Writes the checkpoint of a step only after the validation and the end of the epoch that follow the step.
 
-    A run that goes on from an earlier moment, just after the step, would leave them out, with their pictures and
-    metrics.
+    A run that goes on from an earlier moment, just after the step, would skip them, with their pictures and metrics.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -94,7 +94,9 @@ class EpochMetrics(pl.Callback):
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.global_rank >= len(self._ranks):
+        if len(self._ranks) != trainer.world_size:
+            if self._ranks:
+                rank_zero_warn(f"metrics of this epoch leave out what {len(self._ranks)} devices have seen of it")
             return
         state = self._ranks[trainer.global_rank]
         self._ranks, self._means = [], state["means"]

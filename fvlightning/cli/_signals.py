@@ -72,7 +72,7 @@ class Ending(pl.Callback):
 
     def __init__(self) -> None:
         self._is_asked = False  # this rank
-        self._is_agreed = False
+        self._is_agreed: bool | None = None  # None: not asked in this step
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -103,5 +103,8 @@ class Ending(pl.Callback):
 
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        if self._is_agreed is None and trainer.world_size > 1:  # without a loss, or without Lightning's backward pass
+            self._is_agreed = trainer.strategy.reduce_boolean_decision(self._is_asked, all=False)
         if self._is_agreed:
             raise SIGTERMException
+        self._is_agreed = None

@@ -245,7 +245,10 @@ class VisionCLI(ParsingCLI):
     def after_fit(self) -> None:
         """Run the test, if asked to, and print where the results are."""
         if self._get(self.config, "test_after_fit"):
-            self.trainer.test(self.model, datamodule=self.datamodule)
+            if self.datamodule is not None and self.datamodule.test_dataloader() == []:
+                rank_zero_warn(f"--test_after_fit has no effect: {type(self.datamodule).__name__} has no test images")
+            else:
+                self.trainer.test(self.model, datamodule=self.datamodule)
         if self._get(self.config, "microscope_after_fit"):
             with whole_network(self.trainer, self.model):
                 self._make_microscope()

@@ -20,8 +20,8 @@ DataFiles = str | list[str] | dict[str, str | list[str]]
 FORMATS = ("parquet", "webdataset", "arrow")
 _PARTS = {
     "train": ("train", "training"),
-    "val": ("validation", "val", "valid", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
+    "val": ("validation", "val", "valid", "dev", "eval", "evaluation"),
+    "test": ("test", "testing"),
 }
 _SECONDS_TO_ANSWER = 5.0
 _LONGEST_REASON = 300  # characters

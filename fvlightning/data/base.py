@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -20,7 +19,6 @@ from fvlightning.errors import Checked, InputError
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 
-_NEED_TEST_IMAGES = (TrainerFn.TESTING, TrainerFn.PREDICTING)
 _STATISTICS_IMAGES = 1000  # the most images that are read from files for the statistics
 
 
@@ -166,9 +164,9 @@ class ImageDataModule(Checked, pl.LightningDataModule):
         """Return the loader of the test images, in order; an empty list if the part is empty.
 
         Raises:
-            InputError: The part is empty, and a trainer is about to test or predict.
+            InputError: The part is empty, and a trainer is about to test.
         """
-        if not len(self.splits.test) and self.trainer is not None and self.trainer.state.fn in _NEED_TEST_IMAGES:
+        if not len(self.splits.test) and self.trainer is not None and self.trainer.testing:
             raise InputError(
                 f"{type(self).__name__} has no test images; run validate for the validation images, or set test_size"
             )

@@ -222,8 +222,8 @@ class Maximizer:
             warm_starts: Parameters to go on from, by the text form of the unit and the repeat: for earlier features
                 ``{(f.name, f.repeat): f.parameters}``. Pictures without one start anew. With `scales` these are
                 parameters of the last size, at which all steps are made.
-            steps: The number of steps. Default: that of the maximizer. Fewer steps of pictures that all have a warm
-                start are the last of the maximizer's: learning rate and transforms begin as they are there.
+            steps: The number of steps. Default: that of the maximizer. With fewer steps, a picture with a warm start
+                makes the last ones: learning rate and transforms begin as they are there.
             on_step: Called after each step with the number of pictures that made it. The numbers add up to the number
                 of pictures times the number of steps.
 
@@ -239,8 +239,10 @@ class Maximizer:
         settings = self.settings if steps is None else dataclasses.replace(self.settings, steps=steps)
         settings.describe()  # raises before the first picture if a record cannot hold a setting
         device = device_and_dtype(network)[0]
-        rounds = plan_rounds(settings.scales, checked_shape(image_shape), settings.steps)
-        rounds[-1] = dataclasses.replace(rounds[-1], skipped=max(0, self.settings.steps - settings.steps))
+        shape = checked_shape(image_shape)
+        rounds = plan_rounds(settings.scales, shape, settings.steps)
+        all_steps = plan_rounds(settings.scales, shape, self.settings.steps)[-1].steps
+        rounds[-1] = dataclasses.replace(rounds[-1], skipped=max(0, all_steps - settings.steps))
         if steps is None:
             settings.warn_of_idle_patience(max(part.steps for part in rounds))
         jobs = list_jobs_of_rounds(settings, network, units, rounds, warm_starts or {})

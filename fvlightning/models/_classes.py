@@ -37,7 +37,8 @@ def check_data(
     if data_shape is not None and input_shape is not None and data_shape != input_shape:
         fixes.append(_fix_shape(data, data_shape, input_shape))
     if data_classes is not None and data_classes != num_classes:
-        is_alike = not own_names or own_names[: len(names)] == names  # or a label would be another class's output
+        # Or a label would be another class's output.
+        is_alike = not own_names or (names != () and names == own_names[: len(names)])
         can_take_more = data_classes < num_classes == count_classes(named_network(module)) and is_alike
         if not (can_take_more and may_have_fewer):
             fixes.append(_fix_classes(module, data_classes))

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from fvlightning import ClassifierModule
-from fvlightning.data import ImageFolderDataModule
+from fvlightning.data import ImageFolderDataModule, read_pictures
 from fvlightning.errors import InputError
 
 COLOURS = {"blue": (0, 0, 200), "green": (0, 200, 0), "red": (200, 0, 0)}
@@ -126,9 +126,11 @@ def test_without_test_images_there_is_no_loader(tmp_path):
     assert isinstance(data.val_dataloader(), DataLoader)
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
-    for run in (trainer.test, trainer.predict):
-        with pytest.raises(InputError, match="has no test images; run validate"):
-            run(ClassifierModule(network), datamodule=data)
+    with pytest.raises(InputError, match="has no test images; run validate"):
+        trainer.test(ClassifierModule(network), datamodule=data)
+    # Other commands take the next part that has images.
+    (batch,) = read_pictures(data)
+    assert torch.equal(batch.pictures, torch.cat([images for images, _ in data.val_dataloader()]).float() / 255)
 
 
 def test_sizes_that_differ_need_an_image_size(tmp_path):

@@ -84,7 +84,8 @@ def test_a_head_may_be_larger_than_the_data_if_it_is_asked_for_and_no_label_is_t
     ):
         assert check_data(module, shape, 10, data, may_have_fewer=True) == shape
     module.class_names = ("tench", *"123456789")
-    assert "give --model.network.num_classes 2, or other" in misfit(module, shape, 10, data, may_have_fewer=True)
+    for others in (data, Data(shape, 2)):  # with other names, and without
+        assert "give --model.network.num_classes 2, or other" in misfit(module, shape, 10, others, may_have_fewer=True)
 
 
 def test_both_options_are_named_if_neither_shape_nor_classes_fit():

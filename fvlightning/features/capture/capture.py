@@ -131,8 +131,9 @@ def find_layer(network: nn.Module, path: str) -> nn.Module:
     Raises:
         InputError: There is no such module.
     """
-    if path and (layer := _submodule(network, path) or _submodule(network, f"net.{path}")) is not None:
-        return layer
+    for full_path in (path, f"net.{path}") if path else ():
+        if (layer := _submodule(network, full_path)) is not None:
+            return layer
     # Only the net's layers: the metrics and losses of a LightningModule are modules as well.
     named = dict(named_network(network).named_modules())
     names = [name for name, child in named.items() if name and not any(child.children())]

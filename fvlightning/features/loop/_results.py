@@ -21,6 +21,7 @@ def make_features(
     importance: Tensor | None,
     snapshots: Sequence[Mapping[int, Tensor]],
     last_step: int,
+    skipped: int,
 ) -> Iterator[Feature]:
     """Yield the features of pictures that leave a batch, on the CPU. This waits for the device.
 
@@ -34,6 +35,7 @@ def make_features(
         importance: ``(n, H, W)``, or None.
         snapshots: For each picture, ``(C, H, W)`` by step.
         last_step: The largest number of steps of the run, up to the end of this round.
+        skipped: See `Round`.
     """
     best = tracker.best_parameters[rows]
     # These move the picture of a unit that does not respond at all.
@@ -44,7 +46,7 @@ def make_features(
     steps_made, scores_of_jobs = tracker.steps_made[rows].tolist(), scores.tolist()
     pictures, parameters, histories = (t.cpu() for t in (pictures, best, tracker.history.T[rows]))
     importance = importance.cpu() if importance is not None else None
-    described = {**settings.describe(), "steps": last_step}
+    described = {**settings.describe(skipped), "steps": last_step}
     for i, job in enumerate(jobs):
         history = histories[i, : steps_made[i]].clone()
         yield Feature(

@@ -121,7 +121,7 @@ class Optimization:
         pictures = settings.image(parameters, self._part.image_shape)
         # The network gets an alias of the pictures, so that its gradient leaves out the penalties.
         seen = pictures.view_as(pictures) if self._importance is not None else pictures
-        opened = self._part.first_step + self._steps_made < settings.open_relu_steps
+        opened = self._part.skipped + self._part.first_step + self._steps_made < settings.open_relu_steps
         with open_relus() if opened else nullcontext():
             activations = self._fast(self._transform(seen))
             scores = self._mean_scores(self._transformed_scorer(activations), pictures)
@@ -253,6 +253,7 @@ class Optimization:
             importance=self._importance.maps(rows) if self._importance is not None else None,
             snapshots=[self._snapshots.of(row, self._part.last_step) for row in rows],
             last_step=self._part.last_step,
+            skipped=self._part.skipped,
         )
         return list(zip(rows, features, strict=True))
 

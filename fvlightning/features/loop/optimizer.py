@@ -34,7 +34,7 @@ class PictureOptimizer:
         normalize: Whether each picture's gradient is divided by the largest root mean square of its gradients so far.
         scheduler: Makes the schedule of the learning rate, which moves on after each step. None: a constant rate.
         steps: The number of steps, for schedules that need it.
-        skipped: The number of steps before these that are not made: the schedule begins behind them.
+        skipped: The number of steps of the schedule that are passed over before the first.
 
     Attributes:
         parameters: ``(B, ...)``, those of the pictures that are still in the batch; they take gradients.
@@ -67,7 +67,7 @@ class PictureOptimizer:
             self._schedule = start_schedule(scheduler, self._optimizer, skipped + steps)
             with warnings.catch_warnings(action="ignore"):  # of steps of the schedule alone
                 for _ in range(skipped):
-                    self._schedule.step()
+                    _move_on(self._schedule)
         self._scales = torch.zeros(len(memory), device=memory.device) if normalize else None
 
     def step(self, gradients: Tensor, hold: Tensor | None = None) -> None:
@@ -90,10 +90,7 @@ class PictureOptimizer:
                 slot.grad = gradient.contiguous()
         self._optimizer.step()
         if self._schedule is not None:
-            try:
-                self._schedule.step()
-            except (ArithmeticError, ValueError) as error:
-                raise InputError(f"Maximizer(scheduler=...): cannot make a step ({error})") from error
+            _move_on(self._schedule)
         if before is not None and hold is not None:
             batch = self.parameters.detach()
             batch.copy_(torch.where(hold.reshape(-1, *[1] * (batch.ndim - 1)), before, batch))
@@ -142,6 +139,13 @@ def start_schedule(scheduler: SchedulerCallable, optimizer: Optimizer, steps: in
     if isinstance(schedule, CosineWithWarmup):
         schedule.spread(steps)
     return schedule
+
+
+def _move_on(schedule: LRScheduler) -> None:
+    try:
+        schedule.step()
+    except (ArithmeticError, ValueError) as error:
+        raise InputError(f"Maximizer(scheduler=...): cannot make a step ({error})") from error
 
 
 def _is_elementwise(optimizer: OptimizerCallable) -> bool:

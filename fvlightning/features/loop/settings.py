@@ -110,15 +110,18 @@ class Settings:
         """The schedule; by default `CosineWithWarmup` with the default optimiser, else None, a constant rate."""
         return CosineWithWarmup if self.scheduler is None and self.optimizer is None else self.scheduler
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, skipped: int = 0) -> dict[str, Any]:
         """Return as plain values what determines a picture, besides the unit and the network.
+
+        Args:
+            skipped: The number of steps of the schedule before the first, of a warm start.
 
         Raises:
             InputError: A parametrisation, transform, penalty or joint objective has settings that are not plain.
         """
         optimizer = self.make_optimizer([nn.Parameter(torch.zeros(1))])
-        schedule = start_schedule(self.make_schedule, optimizer, self.steps) if self.make_schedule else None
-        return {
+        schedule = start_schedule(self.make_schedule, optimizer, skipped + self.steps) if self.make_schedule else None
+        return ({"skipped_steps": skipped} if skipped else {}) | {
             "steps": self.steps,
             "image": self.image.settings,
             "optimizer": _described(optimizer, optimizer.defaults),

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fvlightning.features.capture import Activation, Capture, find_layer, frozen, tensor_of, watched
@@ -45,7 +46,8 @@ def channel_relevance(
 
     modules = {layer.layer: find_layer(network, layer.layer) for layer in layers}
     with isolated_rng(), frozen(network), watched(modules, note):
-        scores = objective(Capture(network, objective.layers)(pictures.detach().requires_grad_()))
+        pictures = pictures.detach().requires_grad_()
+        scores = objective(Capture(network, objective.layers)(pictures))
         if scores.requires_grad:
-            scores.sum().backward()  # type: ignore[no-untyped-call]
+            torch.autograd.grad(scores.sum(), pictures, allow_unused=True)
     return relevance

@@ -64,7 +64,7 @@ class DistributionMatch(Objective):
         weights: The weights of the layers. Default: 1 each.
         n_references: The most files of a folder that are read, a random sample that is the same each time.
         unit: The unit of an ``examples.json`` whose strongest images are the references.
-        relevant_to: A unit of a layer behind these layers, or of the last of them. Default: all channels count alike.
+        relevant_to: A unit of a layer after these, or of the last of them. Default: all channels count equally.
 
     Raises:
         InputError: A setting is malformed, or there are no references; when the objective is prepared: a file cannot be
@@ -75,30 +75,31 @@ class DistributionMatch(Objective):
     references: _References
     relevant_to: UnitActivation | None
     targets: Mapping[LayerCall, Tensor] | None = field(default=None, compare=False, repr=False)
-    shares: Mapping[LayerCall, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    factors: Mapping[LayerCall, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def __init__(
         self,
         layers: Sequence[str | LayerCall],
         references: str | Path | Sequence[str | Path] | Tensor,
         weights: Sequence[float] | None = None,
+        *,
         n_references: int = 50,
         unit: str | None = None,
         relevant_to: str | Unit | None = None,
     ) -> None:
         calls = [LayerCall.parse(layer) if isinstance(layer, str) else layer for layer in layers]
-        factors = [1.0] * len(calls) if weights is None else list(weights)
+        layer_weights = [1.0] * len(calls) if weights is None else list(weights)
         if not calls or len(set(calls)) < len(calls):
             raise InputError(f"DistributionMatch(layers={list(map(str, calls))}): give at least one, each once")
-        if len(factors) != len(calls) or not all(0 < factor < math.inf for factor in factors):
-            raise InputError(f"DistributionMatch(weights={factors}): must be greater than 0, one for each layer")
+        if len(layer_weights) != len(calls) or not all(0 < weight < math.inf for weight in layer_weights):
+            raise InputError(f"DistributionMatch(weights={layer_weights}): must be greater than 0, one for each layer")
         if n_references < 1:
             raise InputError(f"DistributionMatch(n_references={n_references}): must be at least 1")
-        object.__setattr__(self, "weights", tuple(zip(calls, factors, strict=True)))
+        object.__setattr__(self, "weights", tuple(zip(calls, layer_weights, strict=True)))
         object.__setattr__(self, "references", _find_references(references, n_references, unit))
-        object.__setattr__(self, "relevant_to", None if relevant_to is None else UnitActivation(relevant_to))
+        object.__setattr__(self, "relevant_to", None if relevant_to is None else _one_unit(relevant_to))
         object.__setattr__(self, "targets", None)
-        object.__setattr__(self, "shares", {})
+        object.__setattr__(self, "factors", {})
 
     @property
     def layers(self) -> frozenset[LayerCall]:
@@ -126,10 +127,10 @@ class DistributionMatch(Objective):
         count = len(self.references.images)
         object.__setattr__(objective, "targets", {layer: total / count for layer, total in sums.items()})
         if self.relevant_to is not None:
-            object.__setattr__(objective, "shares", self._shares(network, image_shape, self.relevant_to))
+            object.__setattr__(objective, "factors", self._factors(network, image_shape, self.relevant_to))
         return objective
 
-    def _shares(self, network: nn.Module, image_shape: Sequence[int], unit: UnitActivation) -> dict[LayerCall, Tensor]:
+    def _factors(self, network: nn.Module, image_shape: Sequence[int], unit: UnitActivation) -> dict[LayerCall, Tensor]:
         """Return the relevance of each channel over the mean of its layer's channels, ``(C,)`` by layer."""
         device, dtype = device_and_dtype(network)
         relevance: dict[LayerCall, Tensor] = {}
@@ -154,8 +155,8 @@ class DistributionMatch(Objective):
             if values.shape[2] != target.shape[1]:
                 target = F.interpolate(target[None], size=values.shape[2], mode="linear", align_corners=False)[0]
             distances = (values - target).square().mean(2)
-            if layer in self.shares:
-                distances = distances * self.shares[layer].to(values)
+            if layer in self.factors:
+                distances = distances * self.factors[layer].to(values)
             losses.append(weight * distances.mean(1))
         return -torch.stack(losses).sum(0)
 
@@ -163,6 +164,13 @@ class DistributionMatch(Objective):
         terms = (str(layer) if weight == 1 else f"{short(weight)}*{layer}" for layer, weight in self.weights)
         relevance = "" if self.relevant_to is None else f", relevant to {self.relevant_to}"
         return f"DistributionMatch({self.references.name}, {self.references.digest}, {' + '.join(terms)}{relevance})"
+
+
+def _one_unit(unit: str | Unit) -> UnitActivation:
+    parsed = Unit.parse(unit) if isinstance(unit, str) else unit
+    if parsed.index is None or parsed.minimize:
+        raise InputError(f"DistributionMatch(relevant_to={str(parsed)!r}): give one unit, LAYER:INDEX")
+    return UnitActivation(parsed)
 
 
 def _sorted(activation: Activation) -> Tensor:

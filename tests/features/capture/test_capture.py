@@ -226,6 +226,8 @@ def test_layers_are_found_by_path_and_in_the_net_of_a_module(cnn: nn.Module):
     assert find_layer(module, "conv") is find_layer(module, "net.conv") is cnn.conv
     nested = nn.Sequential(nn.Sequential(nn.Identity(), nn.ReLU()))
     assert find_layer(nested, "0.1") is nested[0][1]
+    shortcut = nn.Sequential()  # has a length of 0
+    assert find_layer(nn.Sequential(shortcut), "0") is shortcut
 
 
 def test_an_unknown_layer_is_refused_with_the_layers_and_the_closest(cnn: nn.Module):

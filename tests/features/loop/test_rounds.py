@@ -195,7 +195,7 @@ def test_a_warm_start_makes_all_its_steps_at_the_last_size(network: nn.Module):
     made: list[int] = []
     warm, cold = maximizer.maximize(network, "last:0-1", SHAPE, warm_starts=starts, steps=12, on_step=made.append)
     assert sum(made) == 24
-    single = Maximizer(50, image=PixelImage(), transforms=[])
+    single = Maximizer(SCALES[-1].steps, image=PixelImage(), transforms=[])
     (expected,) = single.maximize(network, "last:0", (1, 15, 15), warm_starts=starts, steps=12)
     torch.testing.assert_close(warm.parameters, expected.parameters)
     torch.testing.assert_close(warm.history, expected.history)
