@@ -251,6 +251,21 @@ def test_the_time_of_the_pictures_is_logged_and_said(tmp_path: Path, caplog: pyt
     assert sum(seconds) <= float(said[2]) + 0.1 <= elapsed + 0.2
 
 
+def test_a_unit_that_was_dead_starts_anew_with_all_steps(tmp_path: Path) -> None:
+    class SwitchOff(Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            is_off = trainer.current_epoch == 0
+            torch.nn.init.constant_(pl_module.net.norm.weight, 0.0 if is_off else 1.0)
+            torch.nn.init.constant_(pl_module.net.norm.bias, -1.0 if is_off else 0.0)
+
+    callback = VisualizationCallback(["fc:0"], Maximizer(steps=8))
+    with pytest.warns(UserWarning, match="epoch 1: 1 of 1 units do not respond to any step"):
+        fit(tmp_path, SwitchOff(), callback, max_epochs=3)
+    made = [records(tmp_path / f"features/epoch_{epoch:04d}")[0] for epoch in range(4)]
+    assert [record["steps"] for record in made] == [8, 2, 8, 2]
+    assert [record["status"] for record in made] == ["ok", "dead", "ok", "ok"]
+
+
 def test_pictures_are_of_the_averaged_weights_by_choice(tmp_path: Path) -> None:
     results = {}
     for averaged in (None, False, True):
