@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -17,6 +16,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from typing_extensions import override
 
+from fvlightning.averaging import averages_of
 from fvlightning.errors import InputError
 
 _OTHERS = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")  # which shard weights
@@ -54,7 +54,7 @@ class FSDP2Strategy(ModelParallelStrategy):
                 self._layer_sync.apply(module)
             if not isinstance(module.net, FSDPModule):
                 self._template = _without_weights(module.net)
-            averages = [one for one in trainer.callbacks if isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
+            averages = averages_of(trainer)
             for network in (module.net, *(one._average_model.module.net for one in averages)):  # type: ignore[union-attr]
                 self._shard(network)
         module.configure_model = lambda: None  # where Lightning expects a module to shard itself

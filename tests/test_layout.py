@@ -25,6 +25,7 @@ FLOORS = [
     "io",
     "protocols",
     "schedules sharding",
+    "averaging",
     "errors version",
 ]
 FLOORS_OF_FEATURES = [

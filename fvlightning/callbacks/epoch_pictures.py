@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from PIL import Image as PILImage
 from typing_extensions import override
 
+from fvlightning.averaging import averages_of
 from fvlightning.errors import Checked
 from fvlightning.io import check_writable, remove_unfinished
 from fvlightning.output import layer_name, log_image, save_animation, save_png, takes_images
@@ -72,7 +72,7 @@ class EpochPictures(Checked, pl.Callback):
             self.prepare(trainer, pl_module)
         folder = Path(self.dirpath) if self.dirpath else _run_folder(trainer) / self.subfolder
         # A trial run (fast_dev_run) leaves no files; it has no loggers either.
-        if self.averaged and not _averages(trainer):
+        if self.averaged and not averages_of(trainer):
             rank_zero_warn(f"{type(self).__name__}(averaged=True) has no effect without a WeightAveraging callback")
         self._folder = None if getattr(trainer, "fast_dev_run", False) else folder
         if self._folder is not None and trainer.is_global_zero:
@@ -94,7 +94,7 @@ class EpochPictures(Checked, pl.Callback):
         epoch = trainer.current_epoch + 1
         if epoch % self.every_n_epochs == 0:
             # What these hooks do is to exchange the weights of the last step and the averaged ones.
-            averages = _averages(trainer) if self.averaged else []
+            averages = averages_of(trainer) if self.averaged else []
             for average in averages:
                 average.on_validation_epoch_start(trainer, pl_module)
             try:
@@ -147,11 +147,6 @@ class EpochPictures(Checked, pl.Callback):
         for name, sheets in frames.items():
             if len(sheets) > 1:
                 save_animation(sheets, self._folder / f"{name}.webp")
-
-
-def _averages(trainer: pl.Trainer) -> list[WeightAveraging]:
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined] # which Lightning sets
-    return [callback for callback in callbacks if isinstance(callback, WeightAveraging)]
 
 
 def picture_source(trainer: pl.Trainer, part: str) -> Any:

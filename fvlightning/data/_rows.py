@@ -110,8 +110,8 @@ def read_labels(tables: Mapping[str, Any], column: str, place: str | Path) -> tu
     if "string" in _type_name(feature):
         texts = {part: some.to_pylist() for part, some in values.items()}
         names = sorted({text for some in texts.values() for text in some if text is not None})
-        places = {name: place for place, name in enumerate(names)}
-        labels = {part: torch.tensor([places.get(text, -1) for text in some]) for part, some in texts.items()}
+        numbers = {name: number for number, name in enumerate(names)}
+        labels = {part: torch.tensor([numbers.get(text, -1) for text in some]) for part, some in texts.items()}
         return labels, tuple(names)
     labels = {
         part: torch.from_numpy(some.cast("int64").fill_null(-1).to_numpy().astype(np.int64))

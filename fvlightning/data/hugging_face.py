@@ -71,7 +71,7 @@ class HuggingFaceDataModule(EncodedDataModule):
     def class_names(self) -> tuple[str, ...]:
         """Name of each class, in the order of the labels; read from the set when they are first asked for."""
         if self._class_names is None:
-            # Of some formats the types of the columns are known only when all has been read.
+            # For some formats the column types are known only once everything has been read.
             features = self._source.features() or self._source.tables()["train"].features
             names = getattr(features[find_column(features, "label", self.label_column, self.place)], "names", None)
             self._class_names = readable_names(self.find()[1] if names is None else names)

@@ -47,6 +47,10 @@ class LayerCall:
             raise InputError(f"{text!r} names units where a layer is expected; give the layer alone, {alone!r}")
         return cls(unit.layer, unit.call, unit.output)
 
+    def is_output_of(self, call: "LayerCall") -> bool:
+        """Return whether this is an output of a call, whichever."""
+        return (self.layer, self.call) == (call.layer, call.call)
+
     def __str__(self) -> str:
         call = f"#{self.call}" if self.call else ""
         return f"{self.layer}{call}" + (f"[{self.output}]" if self.output is not None else "")

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from fvlightning.averaging import averages_of
 from fvlightning.errors import InputError
 from fvlightning.models._base import BaseModule, Interval, pictures_of
 from fvlightning.models._classes import check_data, check_outputs, count_classes
@@ -116,8 +116,8 @@ class ClassifierModule(BaseModule):
 
     def _copies(self) -> list[Any]:
         """Return the copies of this module, which callbacks that average weights have made before its `setup`."""
-        averages = [one for one in self.trainer.callbacks if isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
-        return [average._average_model.module for average in averages if average._average_model is not None]
+        models = [average._average_model for average in averages_of(self.trainer)]
+        return [model.module for model in models if model is not None]
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Map pictures ``(B, C, H, W)`` in [0, 1] to logits ``(B, num_classes)``."""

@@ -65,7 +65,7 @@ class Capture:
         def take(call: LayerCall, _module: nn.Module, output: Any) -> None:
             nonlocal problem
             # A call has several layers if several of its outputs are needed.
-            layers = [layer for layer in self.layers if (layer.layer, layer.call) == (call.layer, call.call)]
+            layers = [layer for layer in self.layers if layer.is_output_of(call)]
             if not layers:
                 return
             try:

@@ -8,6 +8,7 @@ from fvlightning.features.feature import Feature, Status
 from fvlightning.features.loop._tracking import Tracker
 from fvlightning.features.loop.jobs import Job
 from fvlightning.features.loop.settings import Settings
+from fvlightning.features.scales import Round
 
 
 def make_features(
@@ -20,8 +21,7 @@ def make_features(
     scores: Tensor,
     importance: Tensor | None,
     snapshots: Sequence[Mapping[int, Tensor]],
-    last_step: int,
-    skipped: int,
+    part: Round,
 ) -> Iterator[Feature]:
     """Yield the features of pictures that leave a batch, on the CPU. This waits for the device.
 
@@ -34,8 +34,7 @@ def make_features(
         scores: ``(n,)`` of these.
         importance: ``(n, H, W)``, or None.
         snapshots: For each picture, ``(C, H, W)`` by step.
-        last_step: The largest number of steps of the run, up to the end of this round.
-        skipped: See `Round`.
+        part: The round that they leave.
     """
     best = tracker.best_parameters[rows]
     # These move the picture of a unit that does not respond at all.
@@ -46,7 +45,7 @@ def make_features(
     steps_made, scores_of_jobs = tracker.steps_made[rows].tolist(), scores.tolist()
     pictures, parameters, histories = (t.cpu() for t in (pictures, best, tracker.history.T[rows]))
     importance = importance.cpu() if importance is not None else None
-    described = {**settings.describe(skipped), "steps": last_step}
+    described = {**settings.describe(part.skipped), "steps": part.last_step}
     for i, job in enumerate(jobs):
         history = histories[i, : steps_made[i]].clone()
         yield Feature(

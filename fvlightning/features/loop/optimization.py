@@ -252,8 +252,7 @@ class Optimization:
             scores=scores,
             importance=self._importance.maps(rows) if self._importance is not None else None,
             snapshots=[self._snapshots.of(row, self._part.last_step) for row in rows],
-            last_step=self._part.last_step,
-            skipped=self._part.skipped,
+            part=self._part,
         )
         return list(zip(rows, features, strict=True))
 

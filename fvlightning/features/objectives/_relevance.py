@@ -31,9 +31,7 @@ def channel_relevance(
     size = pictures.shape[2:]
 
     def note(call: LayerCall, module: nn.Module, output: Any) -> None:
-        for layer in layers:
-            if (layer.layer, layer.call) != (call.layer, call.call):
-                continue
+        for layer in (layer for layer in layers if layer.is_output_of(call)):
             tensor = tensor_of(output, layer.output)
             if tensor.requires_grad:
                 # Now: an operation in place may follow, behind which both would be those of its result.

@@ -119,28 +119,27 @@ class DistributionMatch(Objective):
         device, dtype = device_and_dtype(network)
         capture = Capture(network, self.layers)
         sums: dict[LayerCall, Tensor] = {}
-        with isolated_rng(), frozen(network), torch.no_grad():
-            for pictures in self.references.batches(image_shape):
-                for layer, activation in capture(pictures.to(device, dtype)).items():
+        relevance: dict[LayerCall, Tensor] = {}
+        for pictures in (batch.to(device, dtype) for batch in self.references.batches(image_shape)):
+            with isolated_rng(), frozen(network), torch.no_grad():
+                for layer, activation in capture(pictures).items():
                     sums[layer] = sums.get(layer, 0) + _sorted(activation).sum(0)
+            if self.relevant_to is not None:
+                for layer, values in channel_relevance(network, self.layers, self.relevant_to, pictures).items():
+                    relevance[layer] = relevance.get(layer, 0) + values.sum(0)
         objective = copy.copy(self)
         count = len(self.references.images)
         object.__setattr__(objective, "targets", {layer: total / count for layer, total in sums.items()})
         if self.relevant_to is not None:
-            object.__setattr__(objective, "factors", self._factors(network, image_shape, self.relevant_to))
+            object.__setattr__(objective, "factors", self._factors(relevance))
         return objective
 
-    def _factors(self, network: nn.Module, image_shape: Sequence[int], unit: UnitActivation) -> dict[LayerCall, Tensor]:
+    def _factors(self, relevance: Mapping[LayerCall, Tensor]) -> dict[LayerCall, Tensor]:
         """Return the relevance of each channel over the mean of its layer's channels, ``(C,)`` by layer."""
-        device, dtype = device_and_dtype(network)
-        relevance: dict[LayerCall, Tensor] = {}
-        for pictures in self.references.batches(image_shape):
-            for layer, values in channel_relevance(network, self.layers, unit, pictures.to(device, dtype)).items():
-                relevance[layer] = relevance.get(layer, 0) + values.sum(0)
         if idle := [layer for layer, _ in self.weights if layer not in relevance or not relevance[layer].any()]:
             raise InputError(
-                f"DistributionMatch(relevant_to={str(unit)!r}): layer {str(idle[0])!r} does not matter to it in the "
-                "references; choose layers before it, and images that excite it"
+                f"DistributionMatch(relevant_to={str(self.relevant_to)!r}): layer {str(idle[0])!r} does not matter to "
+                "it in the references; choose layers before it, and images that excite it"
             )
         return {layer: values / values.mean() for layer, values in relevance.items()}
 
