@@ -161,8 +161,7 @@ class VisualizationCallback(EpochPictures):
         writer = FeatureWriter(
             folder, self._resolved, self.maximizer, pl_module, self._shape, class_names=self._class_names, epoch=epoch
         )
-        writer.write(*features)
-        self.log_sheets(trainer, writer.finish()[1])
+        self.log_sheets(trainer, writer.finish(writer.write(*features))[1])
 
     def _make(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> list[Feature]:
         """Make this rank's share of the pictures; on rank zero, return all of them, in the order of the units."""

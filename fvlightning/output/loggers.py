@@ -1,5 +1,6 @@
 """Pictures and scalars for Lightning's loggers, by the call that each logger offers."""
 
+import io
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.loggers import Logger
 from PIL import Image as PILImage
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
 
 
 def takes_images(logger: Logger) -> bool:
@@ -24,8 +27,18 @@ def log_image(loggers: Iterable[Logger], tag: str, image: PILImage.Image, step: 
             experiment.log_image(logger.run_id, image, artifact_file=file)  # type: ignore[attr-defined]
         elif hasattr(logger, "log_image"):
             logger.log_image(key=tag, images=[image], step=step)
+        elif isinstance(experiment, SummaryWriter):
+            _add_png(experiment, tag, image, step)
         elif hasattr(experiment, "add_image"):
             experiment.add_image(tag, np.asarray(image), step, dataformats="HWC")
+
+
+def _add_png(writer: Any, tag: str, image: PILImage.Image, step: int) -> None:
+    """Add a picture to TensorBoard's file as ``add_image`` does, in a third of the time: see `save_png`."""
+    file = io.BytesIO()
+    image.save(file, format="PNG", compress_level=3)
+    value = Summary.Image(height=image.height, width=image.width, colorspace=3, encoded_image_string=file.getvalue())
+    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=value)]), step)
 
 
 def log_scalars(loggers: Iterable[Logger], scalars: Mapping[str, float], step: int) -> None:

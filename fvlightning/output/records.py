@@ -131,19 +131,25 @@ def save_with_record(pixels: Pixels, path: Path, record: Record) -> None:
 
 
 def read_record(path: str | Path) -> Record | None:
-    """Return the record inside a picture's file, or None if the file is not as it was written.
+    """Return the record inside a picture's file, or None: see `read_picture`."""
+    picture = read_picture(path)
+    return picture[0] if picture else None
+
+
+def read_picture(path: str | Path) -> tuple[Record, Pixels] | None:
+    """Return the record and the pixels of a picture's file, or None if the file is not as it was written.
 
     It may be missing, damaged, or without a record, or record or pixels may have changed since.
     """
     # A damaged file can raise anything in Pillow, and a picture without a record is made again.
     with suppress(Exception):
         content = Path(path).read_bytes()
-        with PILImage.open(io.BytesIO(content)) as picture:
-            picture.verify()  # which closes it
-        with PILImage.open(io.BytesIO(content)) as picture:
-            text, digest = picture.info[_KEY], picture.info[_DIGEST_KEY]
-            if content.endswith(_END_OF_PNG) and digest == _digest(text, as_pixels(picture)):
-                return Record.from_dict(json.loads(text), path)
+        with PILImage.open(io.BytesIO(content)) as image:
+            image.verify()  # which closes it
+        with PILImage.open(io.BytesIO(content)) as image:
+            text, digest, pixels = image.info[_KEY], image.info[_DIGEST_KEY], as_pixels(image)
+            if content.endswith(_END_OF_PNG) and digest == _digest(text, pixels):
+                return Record.from_dict(json.loads(text), path), pixels
     return None
 
 

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from fvlightning.features import Feature, Maximizer, Objective, Unit
 from fvlightning.io import digest_of_weights, remove_unfinished
 from fvlightning.output.names import epoch_label, group_name, layer_name, strip_file, unit_file
-from fvlightning.output.pixels import as_pixels, read_pixels, save_png, to_pixels, value_limit, with_alpha
-from fvlightning.output.records import Record, plain, read_record, save_with_record, write_manifest
+from fvlightning.output.pixels import Pixels, as_pixels, save_png, to_pixels, value_limit, with_alpha
+from fvlightning.output.records import Record, plain, read_picture, read_record, save_with_record, write_manifest
 from fvlightning.output.sheets import card_parts, feature_sheet, snapshot_strip
 from fvlightning.protocols import model_name
 from fvlightning.version import __version__
+
+_Pictures = Mapping[str, tuple[Record, Pixels]]  # by the names of the files
 
 
 class FeatureWriter:
@@ -67,12 +69,13 @@ class FeatureWriter:
             return same and (not snapshots or read_record(self.folder / str(record.snapshots_file)) == record)
 
         repeats = self._settings.repeats
-        return [unit for unit in self._units if sum(map(matches, self._read(unit))) < repeats]
+        return [unit for unit in self._units if sum(matches(record) for record, _ in self._read(unit, {})) < repeats]
 
-    def write(self, *features: Feature) -> None:
+    def write(self, *features: Feature) -> _Pictures:
         """Write the pictures of features, each after the strip of its snapshots, ``LAYER/INDEX_steps.png``.
 
-        Signed values of features that are written together and stand on one sheet share one scale.
+        Signed values of features that are written together and stand on one sheet share one scale. Return what the
+        files hold, by the names of the files.
 
         Raises:
             InputError: There is no space left.
@@ -84,6 +87,7 @@ class FeatureWriter:
         limits = {sheet: None if bounded else value_limit(images) for sheet, images in images_by_sheet.items()}
         versions = {"fvlightning": __version__, "torch": torch.__version__, "lightning": lightning.__version__}
         common = self._common | {"epoch": self._epoch, "versions": versions}
+        written: dict[str, tuple[Record, Pixels]] = {}
         for feature in features:
             limit = limits[group_name(feature.unit)]
             record = Record.of(feature, class_name=self._class_names.get(feature.name), limit=limit, **common)
@@ -97,30 +101,38 @@ class FeatureWriter:
             if feature.importance is not None:
                 pixels = with_alpha(pixels, feature.importance)
             save_with_record(pixels, self.folder / record.file, record)
+            written[record.file] = record, pixels
+        return written
 
-    def finish(self) -> tuple[list[Record], dict[str, PILImage.Image]]:
+    def finish(self, written: _Pictures | None = None) -> tuple[list[Record], dict[str, PILImage.Image]]:
         """Read the pictures back, and write the sheets, ``LAYER.png``, and the manifest, ``features.json``.
 
         The manifest lists all pictures in the folder. Return the records of the pictures of these units, and the sheets
         for loggers by name, ``LAYER``, or ``LAYER/FIRST-LAST`` for each 25 pictures of a layer that has more. For rank
         zero, when all ranks have finished.
+
+        Args:
+            written: Pictures that need not be read back, because `write` has just written them.
         """
         remove_unfinished(self.folder)
-        records_by_sheet: dict[str, list[Record]] = {}
+        units_by_sheet: dict[str, list[Unit | Objective]] = {}
         for unit in self._units:
+            units_by_sheet.setdefault(group_name(unit), []).append(unit)
+        all_records: list[Record] = []
+        sheets: dict[str, PILImage.Image] = {}
+        for name, units in units_by_sheet.items():
+            remove_unfinished(self.folder / layer_name(name))
+            pictures = [picture for unit in units for picture in self._read(unit, written or {})]
             # The run that made a picture may not have known the name of its class.
             records = [
                 replace(record, class_name=self._class_names.get(record.unit, record.class_name))
-                for record in self._read(unit)
+                for record, _ in pictures
             ]
-            records_by_sheet.setdefault(group_name(unit), []).extend(records)
-        sheets: dict[str, PILImage.Image] = {}
-        for name, records in records_by_sheet.items():
-            remove_unfinished(self.folder / layer_name(name))
+            all_records += records
             if records:
                 model = self._common["model"]
                 title = f"{model}, {name}" if self._epoch is None else f"{name}, {epoch_label(self._epoch)}"
-                pixels = [read_pixels(self.folder / record.file) for record in records]
+                pixels = [pixels for _, pixels in pictures]
                 sheet = feature_sheet(records, pixels, title)
                 save_png(sheet, self.folder / f"{layer_name(name)}.png")
                 parts = card_parts([Path(record.file).stem for record in records])
@@ -128,7 +140,6 @@ class FeatureWriter:
                     f"{name}/{ends}": feature_sheet(records[part], pixels[part], title) for ends, part in parts.items()
                 }
                 sheets |= cards or {name: sheet}
-        all_records = [record for records in records_by_sheet.values() for record in records]
         files = {record.file for record in all_records}
         paths = {path.relative_to(self.folder).as_posix(): path for path in sorted(self.folder.glob("*/*.png"))}
         others = [(file, read_record(path)) for file, path in paths.items() if file not in files]
@@ -137,9 +148,11 @@ class FeatureWriter:
         write_manifest([*all_records, *earlier], self.folder / "features.json")
         return all_records, sheets
 
-    def _read(self, unit: Unit | Objective) -> list[Record]:
-        """Return the records of a unit's pictures in the folder, repeat by repeat."""
-        files = [unit_file(unit, repeat) for repeat in range(self._settings.repeats)]
-        records = [(file.as_posix(), read_record(self.folder / file)) for file in files]
+    def _read(self, unit: Unit | Objective, written: _Pictures) -> list[tuple[Record, Pixels]]:
+        """Return a unit's pictures in the folder, repeat by repeat; those just written are not opened."""
+        files = [unit_file(unit, repeat).as_posix() for repeat in range(self._settings.repeats)]
+        pictures = [(file, written.get(file) or read_picture(self.folder / file)) for file in files]
         # The record of a copied file names the original.
-        return [record for file, record in records if record and (record.unit, record.file) == (str(unit), file)]
+        return [
+            picture for file, picture in pictures if picture and (picture[0].unit, picture[0].file) == (str(unit), file)
+        ]

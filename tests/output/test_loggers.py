@@ -115,7 +115,7 @@ def test_tensorboard_keeps_the_pixels_of_a_sheet(tmp_path: Path) -> None:
     (event,) = EventAccumulator(logger.log_dir).Reload().Images("features/conv")
     (tmp_path / "sheet.png").write_bytes(event.encoded_image_string)
     np.testing.assert_array_equal(read_pixels(tmp_path / "sheet.png"), np.asarray(sheet))
-    assert event.step == 3
+    assert (event.step, event.width, event.height) == (3, 24, 16)
 
 
 def test_loggers_without_pictures_get_none(tmp_path: Path) -> None:

@@ -62,6 +62,18 @@ def test_a_writer_makes_pictures_sheets_and_records(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_pixels(tmp_path / "2.png"), expected)
 
 
+@pytest.mark.parametrize("options", [{}, {"importance": True}, {"repeats": 2}])
+def test_pictures_just_written_are_not_read_back(tmp_path: Path, options: dict[str, Any]) -> None:
+    writer, features = make(tmp_path, **options)
+    records, sheets = writer.finish()
+    written = writer.write(*features)
+    (tmp_path / "2/1.png").write_bytes(b"")
+    again, sheets_again = writer.finish(written)
+    assert again == records
+    for name, sheet in sheets.items():
+        np.testing.assert_array_equal(np.asarray(sheets_again[name]), np.asarray(sheet))
+
+
 def test_pictures_are_named_after_the_model_that_timm_knows(tmp_path: Path) -> None:
     network = make_network()
     network.model_name = "tf_efficientnet_lite0"
