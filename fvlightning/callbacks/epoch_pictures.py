@@ -21,12 +21,12 @@ from fvlightning.sharding import whole_network
 class EpochPictures(Checked, pl.Callback):
     """Shows pictures before training and at the end of epochs, and joins them into animations when training ends.
 
-    Epoch 0 is the untrained network, epoch n the network after n epochs. The pictures go to every logger that takes
-    images and, as PNG files, to ``FOLDER/epoch_NNNN/``. Each animation is ``FOLDER/NAME.webp``.
+    Epoch 0 is the network before training, epoch n after n epochs. The pictures go to every logger that takes images
+    and, as PNG files, to ``FOLDER/epoch_NNNN/``. Each animation is ``FOLDER/NAME.webp``.
 
     Args:
         every_n_epochs: Number of epochs from one set of pictures to the next.
-        before_training: Whether there are pictures of the untrained network, as epoch 0.
+        before_training: Whether there are pictures of the network before training, as epoch 0.
         animate: Whether each sheet becomes an animation at the end.
         averaged: Whether the pictures show the averaged weights of Lightning's `WeightAveraging`, such as
             `EMAWeightAveraging`, instead of those of the last step.

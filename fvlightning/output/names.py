@@ -67,8 +67,8 @@ def group_name(unit: Unit | Objective) -> str:
 
 
 def epoch_label(epoch: int) -> str:
-    """Return ``epoch 3``, or ``untrained`` for epoch 0."""
-    return f"epoch {epoch}" if epoch else "untrained"
+    """Return ``epoch 3``, or ``before training`` for epoch 0."""
+    return f"epoch {epoch}" if epoch else "before training"
 
 
 def with_class(unit: str, class_name: str | None) -> str:

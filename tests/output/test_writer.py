@@ -84,7 +84,7 @@ def test_pictures_are_named_after_the_model_that_timm_knows(tmp_path: Path) -> N
     np.testing.assert_array_equal(np.asarray(sheets["2"]), np.asarray(expected))
 
 
-@pytest.mark.parametrize(("epoch", "title"), [(0, "2, untrained"), (3, "2, epoch 3")])
+@pytest.mark.parametrize(("epoch", "title"), [(0, "2, before training"), (3, "2, epoch 3")])
 def test_pictures_of_an_epoch_say_so(tmp_path: Path, epoch: int, title: str) -> None:
     writer, _ = make(tmp_path, ["2:1"], epoch=epoch)
     (record,), sheets = writer.finish()

@@ -105,9 +105,9 @@ def test_map_layer_unit_slider_search_and_back(browser: Any, opened: Callable[[s
     press(browser, Keys.ARROW_RIGHT)
     wait_for(browser, lambda: heading(browser).startswith("fc:4"))
     browser.find_element(By.ID, "epoch").send_keys(Keys.HOME)
-    wait_for(browser, lambda: browser.find_element(By.ID, "epoch-name").text == "untrained")
+    wait_for(browser, lambda: browser.find_element(By.ID, "epoch-name").text == "before training")
     assert browser.current_url.endswith("#layer=fc&unit=4&epoch=0")
-    assert "untrained: score" in browser.find_element(By.CSS_SELECTOR, ".pictures").text
+    assert "before training: score" in browser.find_element(By.CSS_SELECTOR, ".pictures").text
     browser.find_element(By.CSS_SELECTOR, ".film button:last-child").click()
     assert browser.current_url.endswith("#layer=fc&unit=4")
     browser.find_element(By.TAG_NAME, "h1").click()

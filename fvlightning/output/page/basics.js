@@ -102,5 +102,5 @@ function load(number) {
 
 function epochName(epoch) {
   if (epoch === undefined || epoch === null) return "trained";
-  return epoch === "0" ? "untrained" : `epoch ${epoch}`;
+  return epoch === "0" ? "before training" : `epoch ${epoch}`;
 }
