@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -105,8 +106,13 @@ def shrunk(pixels: Pixels, largest: int) -> Pixels:
 def save_png(image: PILImage.Image | Pixels, path: Path, info: PngInfo | None = None) -> None:
     """Write an image or pixels as PNG, with the texts `info`, whole or not at all; missing folders are made."""
     picture = image if isinstance(image, PILImage.Image) else PILImage.fromarray(image)
-    # Pillow's own level takes twice the time, and saves less than a tenth of the space.
-    write_atomically(path, lambda file: picture.save(file, format="PNG", pnginfo=info, compress_level=3))
+    write_atomically(path, lambda file: write_png(picture, file, info))
+
+
+def write_png(image: PILImage.Image, file: IO[bytes], info: PngInfo | None = None) -> None:
+    """Write an image as PNG, with the texts `info`, into an open file."""
+    # Pillow's own level takes twice the time, and saves about a tenth of the space.
+    image.save(file, format="PNG", pnginfo=info, compress_level=3)
 
 
 def read_pixels(path: Path) -> Pixels:

@@ -131,7 +131,7 @@ def save_with_record(pixels: Pixels, path: Path, record: Record) -> None:
 
 
 def read_record(path: str | Path) -> Record | None:
-    """Return the record inside a picture's file, or None: see `read_picture`."""
+    """Return the record inside a picture's file, or None if the file is not as it was written."""
     picture = read_picture(path)
     return picture[0] if picture else None
 

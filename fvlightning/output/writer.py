@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import lightning
@@ -19,7 +20,10 @@ from fvlightning.output.sheets import card_parts, feature_sheet, snapshot_strip
 from fvlightning.protocols import model_name
 from fvlightning.version import __version__
 
-_Pictures = Mapping[str, tuple[Record, Pixels]]  # by the names of the files
+WrittenPictures = Mapping[str, tuple[Record, Pixels]]
+"""Records and pixels by the names of their files, relative to the folder of the results."""
+
+_NONE: WrittenPictures = MappingProxyType({})
 
 
 class FeatureWriter:
@@ -69,9 +73,9 @@ class FeatureWriter:
             return same and (not snapshots or read_record(self.folder / str(record.snapshots_file)) == record)
 
         repeats = self._settings.repeats
-        return [unit for unit in self._units if sum(matches(record) for record, _ in self._read(unit, {})) < repeats]
+        return [unit for unit in self._units if sum(matches(record) for record, _ in self._read(unit)) < repeats]
 
-    def write(self, *features: Feature) -> _Pictures:
+    def write(self, *features: Feature) -> WrittenPictures:
         """Write the pictures of features, each after the strip of its snapshots, ``LAYER/INDEX_steps.png``.
 
         Signed values of features that are written together and stand on one sheet share one scale. Return what the
@@ -104,15 +108,15 @@ class FeatureWriter:
             written[record.file] = record, pixels
         return written
 
-    def finish(self, written: _Pictures | None = None) -> tuple[list[Record], dict[str, PILImage.Image]]:
-        """Read the pictures back, and write the sheets, ``LAYER.png``, and the manifest, ``features.json``.
+    def finish(self, written: WrittenPictures = _NONE) -> tuple[list[Record], dict[str, PILImage.Image]]:
+        """Write the sheets of the pictures in the folder, ``LAYER.png``, and the manifest, ``features.json``.
 
         The manifest lists all pictures in the folder. Return the records of the pictures of these units, and the sheets
         for loggers by name, ``LAYER``, or ``LAYER/FIRST-LAST`` for each 25 pictures of a layer that has more. For rank
         zero, when all ranks have finished.
 
         Args:
-            written: Pictures that need not be read back, because `write` has just written them.
+            written: What `write` has just returned; all other pictures are read from their files.
         """
         remove_unfinished(self.folder)
         units_by_sheet: dict[str, list[Unit | Objective]] = {}
@@ -122,7 +126,7 @@ class FeatureWriter:
         sheets: dict[str, PILImage.Image] = {}
         for name, units in units_by_sheet.items():
             remove_unfinished(self.folder / layer_name(name))
-            pictures = [picture for unit in units for picture in self._read(unit, written or {})]
+            pictures = [picture for unit in units for picture in self._read(unit, written)]
             # The run that made a picture may not have known the name of its class.
             records = [
                 replace(record, class_name=self._class_names.get(record.unit, record.class_name))
@@ -148,7 +152,7 @@ class FeatureWriter:
         write_manifest([*all_records, *earlier], self.folder / "features.json")
         return all_records, sheets
 
-    def _read(self, unit: Unit | Objective, written: _Pictures) -> list[tuple[Record, Pixels]]:
+    def _read(self, unit: Unit | Objective, written: WrittenPictures = _NONE) -> list[tuple[Record, Pixels]]:
         """Return a unit's pictures in the folder, repeat by repeat; those just written are not opened."""
         files = [unit_file(unit, repeat).as_posix() for repeat in range(self._settings.repeats)]
         pictures = [(file, written.get(file) or read_picture(self.folder / file)) for file in files]

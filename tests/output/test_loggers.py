@@ -1,6 +1,9 @@
-"""What arrives in MLflow and Weights & Biases, read back from where they keep it. Both are optional."""
+"""What arrives in loggers, read back from where they keep it. MLflow and Weights & Biases are optional."""
 
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -116,6 +119,25 @@ def test_tensorboard_keeps_the_pixels_of_a_sheet(tmp_path: Path) -> None:
     (tmp_path / "sheet.png").write_bytes(event.encoded_image_string)
     np.testing.assert_array_equal(read_pixels(tmp_path / "sheet.png"), np.asarray(sheet))
     assert (event.step, event.width, event.height) == (3, 24, 16)
+
+
+def test_writers_like_tensorboards_get_pixels() -> None:
+    class Experiment:
+        def add_image(self, *args: Any, **options: Any) -> None:
+            self.got = args, options
+
+    logger = SimpleNamespace(experiment=Experiment())
+    sheet = make_sheet()
+    log_image([logger], "features/conv", sheet, 3)  # type: ignore[list-item]
+    (tag, pixels, step), options = logger.experiment.got
+    assert (tag, step, options) == ("features/conv", 3, {"dataformats": "HWC"})
+    np.testing.assert_array_equal(pixels, np.asarray(sheet))
+
+
+def test_loggers_do_not_import_tensorflow() -> None:
+    """TensorBoard's writer imports it where it is installed, which takes seconds."""
+    code = "import sys, fvlightning.output; sys.exit('torch.utils.tensorboard' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_loggers_without_pictures_get_none(tmp_path: Path) -> None:

@@ -62,16 +62,29 @@ def test_a_writer_makes_pictures_sheets_and_records(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_pixels(tmp_path / "2.png"), expected)
 
 
-@pytest.mark.parametrize("options", [{}, {"importance": True}, {"repeats": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"importance": True},
+        {"repeats": 2, "image": RawInput()},
+        {"importance": True, "image": RawInput()},
+        {"units": ["2:1", "2:1 - 2:2"]},
+        {"units": [f"0:0@{row},{column}" for row in range(6) for column in range(6)] + ["2:1"]},  # several cards
+    ],
+)
 def test_pictures_just_written_are_not_read_back(tmp_path: Path, options: dict[str, Any]) -> None:
     writer, features = make(tmp_path, **options)
-    records, sheets = writer.finish()
     written = writer.write(*features)
+    records, sheets = writer.finish()
     (tmp_path / "2/1.png").write_bytes(b"")
     again, sheets_again = writer.finish(written)
     assert again == records
+    assert sheets_again.keys() == sheets.keys()
     for name, sheet in sheets.items():
         np.testing.assert_array_equal(np.asarray(sheets_again[name]), np.asarray(sheet))
+    rest = {file: picture for file, picture in written.items() if file != "2/1.png"}
+    assert [record.file for record in writer.finish(rest)[0]] == [r.file for r in records if r.file != "2/1.png"]
 
 
 def test_pictures_are_named_after_the_model_that_timm_knows(tmp_path: Path) -> None:

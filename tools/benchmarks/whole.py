@@ -136,7 +136,7 @@ def _digits(options: Options) -> MNISTDataModule:
 
 
 def _pictures() -> VisualizationCallback:
-    """Return the callback with the settings of the quickstart."""
+    """Return a callback with settings for digits."""
     image = FourierImage(decay=1.5, max_rms=0.33)
     maximizer = Maximizer(steps=128, pooling="rms", image=image)
     return VisualizationCallback(["conv1:*", "conv2:*"], maximizer)
