@@ -104,9 +104,10 @@ def test_each_config_of_distributions_matches_them(config: str, base: list[str])
     folders = [Path(terms[0][1]["init_args"]["references"]) for terms in sums]
     for folder in folders:
         folder.mkdir(parents=True)
-        pixels = np.random.default_rng(len(folder.name)).integers(0, 256, (2, 32, 32, 3), np.uint8)
+        # Far from the grey that pictures start from, so that the distance outweighs the class.
+        pixels = 255 * np.random.default_rng(len(folder.name)).integers(0, 2, (2, 8, 8, 3), np.uint8)
         for index, image in enumerate(pixels):
-            PILImage.fromarray(image).save(folder / f"{index}.jpg")
+            PILImage.fromarray(image).resize((32, 32)).save(folder / f"{index}.jpg")
     args = [f"--config={path}" for path in [*base, f"configs/{config}.yaml"]]
     if not base:
         args += ["--model.weights", "null", "--model.input_shape", "[3, 64, 64]"]
@@ -114,7 +115,7 @@ def test_each_config_of_distributions_matches_them(config: str, base: list[str])
     records = read_manifest("out")
     assert len(list(Path("out/sums").glob("*.png"))) == len(records) == len(folders)
     for record, folder in zip(records, folders, strict=True):
-        match, _, unit = record.unit.removeprefix("(").partition(" + 0.05*")
+        match, _, unit = record.unit.removeprefix("(").partition(" + 0.2*")
         assert match.startswith(f"DistributionMatch({folder.name}, ")
         assert unit in ("", *(f"fc:{index}" for index in (1, 7, 8)))
         assert record.score < 0
