@@ -111,10 +111,12 @@ def test_nothing_but_one_line_is_printed_and_the_copy_is_made_once(sets, ready, 
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_library_is_imported_when_data_are_read():
+def test_libraries_are_imported_when_they_are_used():
+    # TensorBoard's writer imports TensorFlow where that is installed.
     code = (
-        "import sys; from fvlightning import HuggingFaceDataModule; HuggingFaceDataModule('x', image_size=8);"
-        "print({'datasets', 'pyarrow', 'huggingface_hub'} & set(sys.modules))"
+        "import sys; import fvlightning.output; from fvlightning import HuggingFaceDataModule;"
+        "HuggingFaceDataModule('x', image_size=8);"
+        "print({'datasets', 'pyarrow', 'huggingface_hub', 'torch.utils.tensorboard'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
