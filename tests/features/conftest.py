@@ -12,13 +12,9 @@ from torch import nn
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def one_seed_and_thread(one_thread: None) -> None:
     """Tiny tensors are slower on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from digits import Digits
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -61,16 +59,7 @@ def page() -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in paths}
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As in the processes that tests start: with two, convolutions round differently."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread")  # as in the process that is killed: with two, convolutions round differently
 def test_a_run_that_was_killed_among_the_images_goes_on(caplog: pytest.LogCaptureFixture):
     args = [*ARGS, "--units", '["conv:0-2", "fc:*"]']
     with pytest.MonkeyPatch.context() as patch:
