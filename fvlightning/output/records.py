@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
@@ -89,7 +90,9 @@ class Record:
     def label(self) -> str:
         """The label of the picture: index or sum, class, number of the repeat, and the status unless it is ok."""
         is_sum = self.file.startswith(f"{SUMS}/")
-        label = self.unit if is_sum else Path(self.file).stem.removesuffix(f"_{self.repeat}" if self.repeat else "")
+        label = Path(self.file).stem.removesuffix(f"_{self.repeat}" if self.repeat else "")
+        if is_sum:  # digest and layers of a match are too long for a line, and say less than its references
+            label = re.sub(r"(DistributionMatch)\((.+?), [0-9a-f]{8}, [^()]*\)", r"\1 \2", self.unit)
         label = with_class(label, self.class_name) + (f" #{self.repeat}" if self.repeat else "")
         return label if self.status == "ok" else f"{label} ({self.status})"
 

@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 from PIL.PngImagePlugin import PngInfo
 
 from fvlightning.errors import InputError
-from fvlightning.features import Feature, Objective, Unit, UnitActivation
+from fvlightning.features import DistributionMatch, Feature, Objective, Unit, UnitActivation
 from fvlightning.output import Record, read_manifest, read_record, save_png
 from fvlightning.output.records import save_with_record, write_manifest
 
@@ -58,6 +58,12 @@ def test_a_record_has_the_values_of_its_feature() -> None:
         ("fc", {"repeat": 1}, "layer #1"),
         (UnitActivation("fc:7") - 0.5 * UnitActivation("fc:3"), {}, "fc:7 - 0.5*fc:3"),
         (UnitActivation("a:1") + UnitActivation("b:1"), {"repeat": 1, "status": "dead"}, "a:1 + b:1 #1 (dead)"),
+        (DistributionMatch(["a", "b"], torch.ones(2, 1, 4, 4), [1, 3]), {}, "DistributionMatch 2 pictures"),
+        (
+            DistributionMatch(["a"], torch.ones(2, 1, 4, 4), relevant_to="b:1") + 0.2 * UnitActivation("b:1"),
+            {},
+            "(DistributionMatch 2 pictures) + 0.2*b:1",
+        ),
     ],
 )
 def test_a_label_names_unit_class_repeat_and_status(unit: str | Objective, options: dict[str, Any], label: str) -> None:
