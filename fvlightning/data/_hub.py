@@ -150,6 +150,8 @@ class HubSource:
             return "; set cache_dir to a folder that can be written to, with room for a copy of the set"
         if text.startswith(("BuilderConfig", "Config name is missing")):
             return "; set name to one of them"
+        if "corresponds to no data" in text:
+            return "; its files have no rows: set data_files without them"
         if self.path in FORMATS:
             return f"; see that there are such files, that they are whole, and of the format {self.path}"
         if os.path.isdir(self.path):

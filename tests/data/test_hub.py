@@ -93,7 +93,7 @@ def configuration(folder):
         (some_without_labels, "9 of 18 train images of .* have no label in label; remove them, or set label_column"),
         (numbers_of_rows, "'label' of .* goes up to 1700000, too far for classes; set another one"),
         (without_train, "set has test but no train; say which files to train on: data_files {train: PATTERN}"),
-        (without_rows, 'cannot read .*set: .*"train" corresponds to no data!; see that there are such files'),
+        (without_rows, 'cannot read .*set: .*"train" corresponds to no data!; its files have no rows: set data_files'),
         (damaged_shard, "cannot read .*set: .*; see that there are such files, .* of the format parquet"),
         (nothing, "cannot read .*set: .*; see that there are such files, .* of the format parquet"),
         (other_format, "cannot read .*set: .*; see that there are such files, .* of the format webdataset"),
