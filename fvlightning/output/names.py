@@ -66,6 +66,14 @@ def group_name(unit: Unit | Objective) -> str:
     return SUMS if isinstance(unit, Objective) else str(unit.layer_call)
 
 
+def sum_label(text: str) -> str:
+    """Return the text of a sum for the label of its picture: a `DistributionMatch` by its references alone.
+
+    Its digest and its layers would not fit under a picture.
+    """
+    return re.sub(r"(DistributionMatch)\((.+?), [0-9a-f]{8}, [^()]*\)", r"\1 \2", text)
+
+
 def epoch_label(epoch: int) -> str:
     """Return ``epoch 3``, or ``before training`` for epoch 0."""
     return f"epoch {epoch}" if epoch else "before training"

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
@@ -17,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from fvlightning.errors import InputError
 from fvlightning.features import Feature
 from fvlightning.io import write_text
-from fvlightning.output.names import SUMS, strip_file, unit_file, with_class
+from fvlightning.output.names import SUMS, strip_file, sum_label, unit_file, with_class
 from fvlightning.output.pixels import Pixels, as_pixels, save_png
 
 # Keys of the texts in a PNG file: the record, and the digest of record and pixels.
@@ -90,9 +89,8 @@ class Record:
     def label(self) -> str:
         """The label of the picture: index or sum, class, number of the repeat, and the status unless it is ok."""
         is_sum = self.file.startswith(f"{SUMS}/")
-        label = Path(self.file).stem.removesuffix(f"_{self.repeat}" if self.repeat else "")
-        if is_sum:  # digest and layers of a match are too long for a line, and say less than its references
-            label = re.sub(r"(DistributionMatch)\((.+?), [0-9a-f]{8}, [^()]*\)", r"\1 \2", self.unit)
+        name = Path(self.file).stem.removesuffix(f"_{self.repeat}" if self.repeat else "")
+        label = sum_label(self.unit) if is_sum else name
         label = with_class(label, self.class_name) + (f" #{self.repeat}" if self.repeat else "")
         return label if self.status == "ok" else f"{label} ({self.status})"
 
